@@ -1,0 +1,184 @@
+package opstest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// Source is the contract under test, as the discovery package states it.
+type Source interface {
+	Name() string
+	Run(ctx context.Context, update func([]ops.Target)) error
+}
+
+// SourceBackend is the system a source reads, and the source.
+type SourceBackend struct {
+	Source Source
+	// Set makes the backend hold exactly these targets. nil = what it holds
+	// never changes.
+	Set func(t *testing.T, targets []ops.Target)
+	// Break makes what the backend says unreadable until the next Set. nil = it
+	// cannot be.
+	Break func(t *testing.T)
+}
+
+// TestSource runs the contract of a discovery source. open makes a backend that
+// holds these targets; the suite looks for goroutines that are left once its
+// clean-up is done. Targets are compared without their Source field.
+func TestSource(t *testing.T, open func(t *testing.T, initial []ops.Target) SourceBackend) {
+	cases := []struct {
+		name string
+		run  func(*testing.T, func(*testing.T, []ops.Target) SourceBackend)
+	}{
+		{"the first list", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Source.Name() == "" {
+				t.Error("the source has no name")
+			}
+			runSource(t, b).expect(want)
+		}},
+		{"10,000 targets", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(10_000)
+			runSource(t, open(t, want)).expect(want)
+		}},
+		{"from none to some, changed, fewer, none", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			b := open(t, nil)
+			if b.Set == nil {
+				t.Skip("this backend never changes")
+			}
+			r := runSource(t, b)
+			r.expect(nil)
+			for _, want := range [][]ops.Target{makeTargets(5), changeTargets(makeTargets(5)), makeTargets(2), nil} {
+				b.Set(t, want)
+				r.expect(want)
+			}
+		}},
+		{"unreadable content keeps the last list", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Break == nil {
+				t.Skip("this backend cannot break")
+			}
+			r := runSource(t, b)
+			r.expect(want)
+			b.Break(t)
+			r.expectNothingElse(want, 700*time.Millisecond)
+			b.Set(t, makeTargets(4))
+			r.expect(makeTargets(4))
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			ran := t.Run("run", func(t *testing.T) { c.run(t, open) })
+			if ran {
+				goleak.VerifyNone(t, before)
+			}
+		})
+	}
+}
+
+func makeTargets(n int) []ops.Target {
+	out := make([]ops.Target, n)
+	for i := range out {
+		out[i] = ops.Target{
+			Project: "color-game", Service: "user-service",
+			URL:    fmt.Sprintf("http://10.%d.%d.%d:6060/debug/pprof", i>>16, i>>8&255, i&255),
+			Labels: map[string]string{"zone": fmt.Sprint("z", i%3)},
+		}
+	}
+	return out
+}
+
+func changeTargets(ts []ops.Target) []ops.Target {
+	for i := range ts {
+		ts[i].Service = "game-service"
+		ts[i].Labels["zone"] = "moved"
+	}
+	return ts
+}
+
+type sourceRun struct {
+	t     *testing.T
+	lists chan []ops.Target
+}
+
+func runSource(t *testing.T, b SourceBackend) *sourceRun {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &sourceRun{t, make(chan []ops.Target, 1000)}
+	ended := make(chan error, 1)
+	go func() { ended <- b.Source.Run(ctx, func(l []ops.Target) { r.lists <- slices.Clone(l) }) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil && ops.KindOf(err) != ops.Cancelled {
+				t.Errorf("Run: %v, want nil or the context's error", err)
+			}
+		case <-time.After(linkPatience):
+			t.Error("Run did not return when its context ended")
+		}
+	})
+	return r
+}
+
+func canonical(ts []ops.Target) string {
+	ts = slices.Clone(ts)
+	slices.SortFunc(ts, func(a, b ops.Target) int { return cmp.Compare(a.URL, b.URL) })
+	var b strings.Builder
+	for _, t := range ts {
+		fmt.Fprintf(&b, "%s/%s %s %v\n", t.Project, t.Service, t.URL, t.Labels)
+	}
+	return b.String()
+}
+
+// clip keeps a failure of 10,000 targets readable.
+func clip(s string) string {
+	if len(s) > 2000 {
+		return s[:2000] + "…"
+	}
+	return s
+}
+
+// expect reads lists until one is what is wanted: a source may tell of steps in between.
+func (r *sourceRun) expect(want []ops.Target) {
+	r.t.Helper()
+	deadline := time.After(linkPatience)
+	last := "none yet"
+	for {
+		select {
+		case l := <-r.lists:
+			if last = canonical(l); last == canonical(want) {
+				return
+			}
+		case <-deadline:
+			r.t.Fatalf("the list after %v:\n%s\nwant:\n%s", linkPatience, clip(last), clip(canonical(want)))
+		}
+	}
+}
+
+func (r *sourceRun) expectNothingElse(want []ops.Target, within time.Duration) {
+	r.t.Helper()
+	deadline := time.After(within)
+	for {
+		select {
+		case l := <-r.lists:
+			if got := canonical(l); got != canonical(want) {
+				r.t.Fatalf("the list changed to:\n%s\nwant it to stay:\n%s", clip(got), clip(canonical(want)))
+			}
+		case <-deadline:
+			return
+		}
+	}
+}
