@@ -1647,6 +1647,7 @@ type FetchArtifactResponse struct {
 	//	*FetchArtifactResponse_ArtifactBegin
 	//	*FetchArtifactResponse_Chunk
 	//	*FetchArtifactResponse_ArtifactEnd
+	//	*FetchArtifactResponse_Summary
 	Event         isFetchArtifactResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1716,6 +1717,15 @@ func (x *FetchArtifactResponse) GetArtifactEnd() *ArtifactEnd {
 	return nil
 }
 
+func (x *FetchArtifactResponse) GetSummary() *Summary {
+	if x != nil {
+		if x, ok := x.Event.(*FetchArtifactResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
 type isFetchArtifactResponse_Event interface {
 	isFetchArtifactResponse_Event()
 }
@@ -1732,11 +1742,18 @@ type FetchArtifactResponse_ArtifactEnd struct {
 	ArtifactEnd *ArtifactEnd `protobuf:"bytes,4,opt,name=artifact_end,json=artifactEnd,proto3,oneof"`
 }
 
+type FetchArtifactResponse_Summary struct {
+	// There is no such artifact and there will be none: the window has ended.
+	Summary *Summary `protobuf:"bytes,5,opt,name=summary,proto3,oneof"`
+}
+
 func (*FetchArtifactResponse_ArtifactBegin) isFetchArtifactResponse_Event() {}
 
 func (*FetchArtifactResponse_Chunk) isFetchArtifactResponse_Event() {}
 
 func (*FetchArtifactResponse_ArtifactEnd) isFetchArtifactResponse_Event() {}
+
+func (*FetchArtifactResponse_Summary) isFetchArtifactResponse_Event() {}
 
 // AckArtifactRequest releases artifacts of a capture.
 type AckArtifactRequest struct {
@@ -2555,11 +2572,12 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\x12\x1a\n" +
 	"\bartifact\x18\x02 \x01(\rR\bartifact\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\xe5\x01\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\x9e\x02\n" +
 	"\x15FetchArtifactResponse\x12J\n" +
 	"\x0eartifact_begin\x18\x02 \x01(\v2!.opscenter.agent.v1.ArtifactBeginH\x00R\rartifactBegin\x121\n" +
 	"\x05chunk\x18\x03 \x01(\v2\x19.opscenter.agent.v1.ChunkH\x00R\x05chunk\x12D\n" +
-	"\fartifact_end\x18\x04 \x01(\v2\x1f.opscenter.agent.v1.ArtifactEndH\x00R\vartifactEndB\a\n" +
+	"\fartifact_end\x18\x04 \x01(\v2\x1f.opscenter.agent.v1.ArtifactEndH\x00R\vartifactEnd\x127\n" +
+	"\asummary\x18\x05 \x01(\v2\x1b.opscenter.agent.v1.SummaryH\x00R\asummaryB\a\n" +
 	"\x05event\"Q\n" +
 	"\x12AckArtifactRequest\x12\x1d\n" +
 	"\n" +
@@ -2755,30 +2773,31 @@ var file_opscenter_agent_v1_agent_proto_depIdxs = []int32{
 	12, // 34: opscenter.agent.v1.FetchArtifactResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
 	13, // 35: opscenter.agent.v1.FetchArtifactResponse.chunk:type_name -> opscenter.agent.v1.Chunk
 	14, // 36: opscenter.agent.v1.FetchArtifactResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
-	31, // 37: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
-	30, // 38: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
-	25, // 39: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
-	26, // 40: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
-	28, // 41: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
-	27, // 42: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
-	31, // 43: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	4,  // 44: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
-	9,  // 45: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
-	17, // 46: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
-	19, // 47: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
-	21, // 48: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
-	23, // 49: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
-	5,  // 50: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
-	10, // 51: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
-	18, // 52: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
-	20, // 53: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
-	22, // 54: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
-	24, // 55: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
-	50, // [50:56] is the sub-list for method output_type
-	44, // [44:50] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	16, // 37: opscenter.agent.v1.FetchArtifactResponse.summary:type_name -> opscenter.agent.v1.Summary
+	31, // 38: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
+	30, // 39: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
+	25, // 40: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
+	26, // 41: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
+	28, // 42: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
+	27, // 43: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
+	31, // 44: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	4,  // 45: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
+	9,  // 46: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
+	17, // 47: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
+	19, // 48: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
+	21, // 49: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
+	23, // 50: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
+	5,  // 51: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
+	10, // 52: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
+	18, // 53: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
+	20, // 54: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
+	22, // 55: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
+	24, // 56: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_agent_v1_agent_proto_init() }
@@ -2797,6 +2816,7 @@ func file_opscenter_agent_v1_agent_proto_init() {
 		(*FetchArtifactResponse_ArtifactBegin)(nil),
 		(*FetchArtifactResponse_Chunk)(nil),
 		(*FetchArtifactResponse_ArtifactEnd)(nil),
+		(*FetchArtifactResponse_Summary)(nil),
 	}
 	file_opscenter_agent_v1_agent_proto_msgTypes[22].OneofWrappers = []any{
 		(*Metric_Uint64)(nil),

@@ -49,7 +49,13 @@ type AgentServiceClient interface {
 	// StopCapture ends the window of a running capture now and keeps its data.
 	StopCapture(ctx context.Context, in *StopCaptureRequest, opts ...grpc.CallOption) (*StopCaptureResponse, error)
 	// FetchArtifact sends an artifact of a running or finished capture again,
-	// from an offset. It follows an artifact that is still growing to its end.
+	// from an offset. It follows an artifact that is still growing to its end, and
+	// waits for one that the running window has not begun yet. If the window ends
+	// without it, the capture's Summary is sent in its place: a centre whose stream
+	// broke fetches what it knows and then one number after the other, until the
+	// Summary comes. NOT_FOUND when the agent does not keep the capture (any more),
+	// FAILED_PRECONDITION when the artifact cannot be sent again, OUT_OF_RANGE when
+	// the offset is behind its end.
 	FetchArtifact(ctx context.Context, in *FetchArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FetchArtifactResponse], error)
 	// AckArtifact says that the centre holds the artifact durably; the agent then
 	// gives its copy up. Idempotent; unknown artifacts are not an error.
@@ -173,7 +179,13 @@ type AgentServiceServer interface {
 	// StopCapture ends the window of a running capture now and keeps its data.
 	StopCapture(context.Context, *StopCaptureRequest) (*StopCaptureResponse, error)
 	// FetchArtifact sends an artifact of a running or finished capture again,
-	// from an offset. It follows an artifact that is still growing to its end.
+	// from an offset. It follows an artifact that is still growing to its end, and
+	// waits for one that the running window has not begun yet. If the window ends
+	// without it, the capture's Summary is sent in its place: a centre whose stream
+	// broke fetches what it knows and then one number after the other, until the
+	// Summary comes. NOT_FOUND when the agent does not keep the capture (any more),
+	// FAILED_PRECONDITION when the artifact cannot be sent again, OUT_OF_RANGE when
+	// the offset is behind its end.
 	FetchArtifact(*FetchArtifactRequest, grpc.ServerStreamingServer[FetchArtifactResponse]) error
 	// AckArtifact says that the centre holds the artifact durably; the agent then
 	// gives its copy up. Idempotent; unknown artifacts are not an error.
