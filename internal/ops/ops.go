@@ -156,9 +156,15 @@ type Predecessor struct {
 	Uptime           time.Duration
 	LastRSSBytes     int64
 	MemoryLimitBytes int64
-	// Verdict is "likely OOM", "clean exit" or "vanished".
-	Verdict string
+	Verdict          string // one of the Verdict constants
 }
+
+// How a process ended, as far as one can tell from outside.
+const (
+	VerdictCleanExit = "clean exit" // it said goodbye
+	VerdictLikelyOOM = "likely OOM" // its memory was at the limit, or about to be
+	VerdictVanished  = "vanished"
+)
 
 // Metric is one runtime/metrics value of a process.
 type Metric struct {
