@@ -87,8 +87,8 @@ func (f *Fleet) adopt(m *member) {
 	f.changed(m)
 }
 
-// tellSuccessor is adopt from the other side: m is gone now, and who replaced it
-// may have joined before that was known. The caller holds f.mu.
+// tellSuccessor is adopt from the other side: m is lost or gone now, and who
+// replaced it may have joined before that was known. The caller holds f.mu.
 func (f *Fleet) tellSuccessor(m *member, verdict string) {
 	if m.inst.Agentless {
 		return

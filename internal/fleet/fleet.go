@@ -235,6 +235,7 @@ func (f *Fleet) left(ctx context.Context, m *member, epoch uint64, err error) er
 		return cause
 	case cause == nil:
 		f.setState(m, ops.InstanceSuspect, "connection lost", now)
+		f.tellSuccessor(m, m.verdict()) // who replaced it may have joined before the loss was noticed
 		return err
 	case errors.As(cause, &given):
 		f.bury(m, given.Message, ops.VerdictVanished, now)

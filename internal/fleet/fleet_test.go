@@ -507,8 +507,8 @@ func TestAPredecessorThatComesBackWasNone(t *testing.T) {
 		a := newProcess()
 		w.join(instance("boot-a"), a)
 		time.Sleep(time.Second)
+		w.join(instance("boot-b"), newProcess()) // quicker than the news of the loss
 		a.end <- errCut
-		w.join(instance("boot-b"), newProcess())
 		if w.expect("boot-b", ops.InstanceUp, "").Predecessor == nil {
 			t.Fatal("no predecessor while boot-a is lost")
 		}
@@ -529,6 +529,7 @@ func TestEachPredecessorHasOneSuccessor(t *testing.T) {
 		time.Sleep(time.Second)
 		a.end <- errCut
 		b.end <- errCut
+		synctest.Wait()
 		w.join(instance("boot-c"), newProcess())
 		w.join(instance("boot-d"), newProcess())
 		c := w.expect("boot-c", ops.InstanceUp, "").Predecessor
