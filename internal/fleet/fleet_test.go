@@ -612,6 +612,7 @@ func TestViewersShareOneWatch(t *testing.T) {
 		if err := <-again.done; ops.KindOf(err) != ops.Unavailable {
 			t.Errorf("WatchMetrics when the link is lost: %v, want Unavailable", err)
 		}
+		synctest.Wait()
 		if err := w.f.WatchMetrics(w.ctx, "boot-1", nil); ops.KindOf(err) != ops.Unavailable {
 			t.Errorf("WatchMetrics of a lost instance: %v, want Unavailable", err)
 		}
