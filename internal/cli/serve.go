@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/url"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// ServeOptions is what `ops serve` was told, checked for form: whether files
+// exist and addresses are free shows when they are used.
+type ServeOptions struct {
+	Listen  string // host:port
+	DataDir string
+	// BasePath is "" or begins with a slash and does not end with one.
+	BasePath        string
+	TLSCert, TLSKey string // both or neither
+	TokenFile       string
+	// Targets, StaticFiles and FileSD are where instances without a dialling agent
+	// are learned from.
+	Targets     []ops.Target
+	StaticFiles []string
+	FileSD      []string
+	// Retention and RetentionBytes bound what is kept; 0 = no bound.
+	Retention      time.Duration
+	RetentionBytes int64
+	// DiskReserveBytes stay free; 0 = the archive's default.
+	DiskReserveBytes int64
+	AllowHosts       []string
+	TraceViewer      string // path of the program; empty = found by itself
+	// Logger is for the operator.
+	Logger *slog.Logger
+	// Out is where the centre says its address, once it listens.
+	Out     io.Writer
+	Version string
+}
+
+const serveLong = `Serve runs the centre: the web page, the API and the agents' door on one port,
+with everything it keeps in one directory. It needs no configuration on the
+machine where the services run; agents find it at http://127.0.0.1:8080.
+
+Beyond loopback it wants a certificate and a shared token, and says so.`
+
+const serveExample = `  ops serve                                          this machine only
+  ops serve --listen :8443 --tls-cert centre.crt --tls-key centre.key --token-file token
+                                                     for a whole network
+  ops serve --target color-game/user-service=http://10.0.0.7:6060/debug/pprof
+                                                     a service without an agent
+  ops serve --file-sd /etc/prometheus/targets.json   what Prometheus scrapes
+  ops serve --base-path /ops --allow-host ops.example.com
+                                                     behind a reverse proxy
+  ops serve --retention 7d --retention-bytes 10GiB   keep less`
+
+func (p *program) serveCmd() *cobra.Command {
+	o := ServeOptions{Version: p.Version}
+	retention := durationValue{d: 30 * 24 * time.Hour}
+	retentionBytes, reserve := bytesValue(50<<30), bytesValue(0)
+	var (
+		targets             []string
+		logLevel, logFormat string
+	)
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Run the centre (what ops does without a verb)",
+		Long:    serveLong,
+		Example: serveExample,
+		Args:    atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.Serve == nil {
+				return ops.Errorf(ops.Invalid, "this ops is a client only: run the centre where the full program is")
+			}
+			var err error
+			if o.BasePath, err = cleanBasePath(o.BasePath); err != nil {
+				return err
+			}
+			if _, port, err := net.SplitHostPort(o.Listen); err != nil || !validPort(port) {
+				return ops.Errorf(ops.Invalid, "--listen %q is no address: use host:port, such as 127.0.0.1:8080 or :8443", o.Listen)
+			}
+			if (o.TLSCert == "") != (o.TLSKey == "") {
+				return ops.Errorf(ops.Invalid, "--tls-cert and --tls-key belong together: give both or neither")
+			}
+			for _, t := range targets {
+				target, err := parseTarget(t)
+				if err != nil {
+					return err
+				}
+				o.Targets = append(o.Targets, target)
+			}
+			for _, h := range o.AllowHosts {
+				if h == "" || strings.ContainsAny(h, "/ :") && net.ParseIP(h) == nil {
+					return ops.Errorf(ops.Invalid, "--allow-host %q is no host name: use one without scheme and port, such as ops.example.com", h)
+				}
+			}
+			if o.Logger, err = newLogger(p.Stderr, logLevel, logFormat); err != nil {
+				return err
+			}
+			o.Retention, o.RetentionBytes, o.DiskReserveBytes = retention.d, int64(retentionBytes), int64(reserve)
+			o.TokenFile, o.Out = p.tokenFile, p.Stdout
+			ctx, done := p.interruptible(cmd.Context())
+			defer done()
+			err = p.Serve(ctx, o)
+			if context.Cause(ctx) == errInterrupted && ops.KindOf(err) == ops.Cancelled {
+				return nil // asked to end, and ended
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`host:port` to serve on")
+	f.StringVar(&o.DataDir, "data", "./ops-data", "`directory` for captures and the catalogue")
+	f.StringVar(&o.BasePath, "base-path", "", "`path` under which a reverse proxy shows the centre, such as /ops")
+	f.StringVar(&o.TLSCert, "tls-cert", "", "`file` with the certificate chain (PEM)")
+	f.StringVar(&o.TLSKey, "tls-key", "", "`file` with its key (PEM)")
+	f.StringArrayVar(&targets, "target", nil, "an instance to add, as `project/service=URL`: http(s)://…/debug/pprof, or grpc(s)://host:port of an agent that listens (repeatable)")
+	f.StringArrayVar(&o.StaticFiles, "static", nil, "`file` with a list of instances in YAML or JSON (repeatable)")
+	f.StringArrayVar(&o.FileSD, "file-sd", nil, "`file` of Prometheus file_sd targets, globs allowed (repeatable)")
+	f.Var(&retention, "retention", "delete captures older than this, such as 30d or 12h; 0 keeps them for ever")
+	f.Var(&retentionBytes, "retention-bytes", "delete the oldest captures beyond this `size`; 0 = no limit")
+	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
+	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
+	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n <= math.MaxUint16
+}
+
+func cleanBasePath(s string) (string, error) {
+	if s == "" || s == "/" {
+		return "", nil
+	}
+	cleaned := path.Clean(s)
+	if s[0] != '/' || strings.TrimSuffix(s, "/") != cleaned || strings.ContainsAny(s, "?#%{}\"'<>\\ ") {
+		return "", ops.Errorf(ops.Invalid, "--base-path %q is no path: use one such as /ops", s)
+	}
+	return cleaned, nil
+}
+
+// parseTarget reads project/service=URL.
+func parseTarget(s string) (ops.Target, error) {
+	bad := func(why string) (ops.Target, error) {
+		return ops.Target{}, ops.Errorf(ops.Invalid, "--target %q %s: use project/service=URL, such as color-game/user-service=http://10.0.0.7:6060/debug/pprof", s, why)
+	}
+	name, address, ok := strings.Cut(s, "=")
+	project, service, ok2 := strings.Cut(name, "/")
+	if !ok || !ok2 {
+		return bad("is incomplete")
+	}
+	if !ops.ValidName(project) || !ops.ValidName(service) {
+		return bad("has a name with other characters than letters, digits, dot, underscore and hyphen")
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return bad("has no URL")
+	}
+	switch u.Scheme {
+	case "http", "https", "grpc", "grpcs":
+	default:
+		return bad("has a URL of an unknown scheme")
+	}
+	return ops.Target{Project: ops.ProjectName(project), Service: ops.ServiceName(service), Source: "static", URL: address}, nil
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	switch level {
+	case "debug", "info", "warn", "error":
+		if err := l.UnmarshalText([]byte(level)); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, ops.Errorf(ops.Invalid, "--log-level %q is unknown: use debug, info, warn or error", level)
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+	}
+	return nil, ops.Errorf(ops.Invalid, "--log-format %q is unknown: use text or json", format)
+}
+
+// durationValue is a flag that takes Go's durations and days: 30s, 12h, 30d.
+type durationValue struct{ d time.Duration }
+
+func (v *durationValue) String() string {
+	switch {
+	case v.d == 0:
+		return ""
+	case v.d%(24*time.Hour) == 0:
+		return strconv.Itoa(int(v.d/(24*time.Hour))) + "d"
+	}
+	return v.d.String()
+}
+
+func (v *durationValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < 0 {
+		return fmt.Errorf("use a number and a unit, such as 30s, 5m, 12h or 7d")
+	}
+	v.d = d
+	return nil
+}
+
+func (v *durationValue) Type() string { return "duration" }
+
+// bytesValue is a flag that takes sizes: 500MB, 10GiB.
+type bytesValue int64
+
+func (v *bytesValue) String() string {
+	if *v == 0 {
+		return ""
+	}
+	return strings.ReplaceAll(humanize.IBytes(uint64(*v)), " ", "")
+}
+
+func (v *bytesValue) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("use a size such as 500MB or 10GiB")
+	}
+	*v = bytesValue(n)
+	return nil
+}
+
+func (v *bytesValue) Type() string { return "size" }
+
+func (p *program) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  atMost(0),
+		RunE: func(*cobra.Command, []string) error {
+			if p.json {
+				return p.printJSON(struct {
+					Version string `json:"version"`
+					Go      string `json:"go"`
+					OS      string `json:"os"`
+					Arch    string `json:"arch"`
+				}{p.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH})
+			}
+			_, err := fmt.Fprintf(p.Stdout, "ops %s (%s, %s/%s)\n", p.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
