@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,7 +32,7 @@ type view struct {
 
 func (p *program) openCmd() *cobra.Command {
 	noBrowser := false
-	cmd := p.captureVerb("open", "Look at a capture in the browser, and print where its profiles are", "ops open 01jz4k8w7m0000000000000000 --no-browser",
+	cmd := p.captureVerb("open", "Look at a capture in the browser, and print where its profiles are", "ops open 01kb2m8z7x4n5q6r9s0t1v2w3y --no-browser",
 		func(ctx context.Context, c *client, id string) error {
 			capture, err := c.capture(ctx, id)
 			if err != nil {
@@ -119,7 +120,7 @@ func openBrowser(url string) error {
 func (p *program) exportCmd() *cobra.Command {
 	var out string
 	force := false
-	cmd := p.captureVerb("export", "Save a capture as a zip bundle", "ops export 01jz4k8w7m0000000000000000 -o slow-login.zip",
+	cmd := p.captureVerb("export", "Save a capture as a zip bundle", "ops export 01kb2m8z7x4n5q6r9s0t1v2w3y -o slow-login.zip",
 		func(ctx context.Context, c *client, id string) error {
 			if out == "" {
 				out = id + ".zip"
@@ -156,7 +157,7 @@ func (p *program) export(ctx context.Context, c *client, id, out string, force b
 	}
 	f, err := os.CreateTemp(filepath.Dir(out), ".ops-export-*")
 	if err != nil {
-		return 0, ops.Errorf(ops.Invalid, "cannot write %s: %w", out, err)
+		return 0, ops.Errorf(ops.Invalid, "cannot write %s: %w", out, bare(err))
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -168,6 +169,15 @@ func (p *program) export(ctx context.Context, c *client, id, out string, force b
 		return 0, ops.Errorf(ops.Internal, "cannot write %s: %w", out, err)
 	}
 	return n, nil
+}
+
+// bare is a file error without the name of the file, which the message has or
+// which is not the user's.
+func bare(err error) error {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 func (p *program) download(ctx context.Context, c *client, id string, w io.Writer) (int64, error) {

@@ -61,7 +61,7 @@ is then listed.`,
 	fl.StringSliceVar(&f.kinds, "kinds", nil, "only these `kinds`, separated by commas: "+kindList())
 	fl.BoolVar(&f.all, "all", false, "all instances that are up")
 	fl.Int32Var(&f.max, "max", 0, "at most `N` instances")
-	fl.StringVar(&f.fidelity, "fidelity", "", "full, or balanced: sample block and mutex events, where a busy target must not slow down (default full)")
+	fl.StringVar(&f.fidelity, "fidelity", "", "`full` or balanced; balanced block and mutex events, for a busy target that must not slow down (default full)")
 	fl.Var(&f.traceWindow, "trace-window", "the last part of the window that the trace covers, up to 30s (default 5s)")
 	fl.StringVar(&f.note, "note", "", "`text` kept with the capture")
 	fl.BoolVar(&f.noWait, "no-wait", false, "print the id as soon as the capture has begun")
@@ -174,7 +174,7 @@ func (p *program) aim(ctx context.Context, c *client, req *apiv1.StartCaptureReq
 		}
 	}
 	if up == 0 {
-		return ops.Errorf(ops.NotFound, "no instance of %s is up: see `ops instances %s --gone` for how they ended", key, key.Service)
+		return ops.Errorf(ops.NotFound, "no instance of %s is up: see `ops instances %s --gone` for how they are", key, key.Service)
 	}
 	if !all && req.MaxInstances == 0 {
 		req.MaxInstances = 1

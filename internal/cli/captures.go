@@ -121,7 +121,7 @@ func (p *program) did(id, result string) error {
 }
 
 func (p *program) stopCmd() *cobra.Command {
-	return p.captureVerb("stop", "End a running capture now and keep its data", "ops stop 01jz4k8w7m0000000000000000",
+	return p.captureVerb("stop", "End a running capture now and keep its data", "ops stop 01kb2m8z7x4n5q6r9s0t1v2w3y",
 		func(ctx context.Context, c *client, id string) error {
 			if _, err := c.captures.StopCapture(ctx, connect.NewRequest(&apiv1.StopCaptureRequest{CaptureId: id})); err != nil {
 				return err
@@ -131,7 +131,7 @@ func (p *program) stopCmd() *cobra.Command {
 }
 
 func (p *program) cancelCmd() *cobra.Command {
-	return p.captureVerb("cancel", "End a running capture now and drop its data", "ops cancel 01jz4k8w7m0000000000000000",
+	return p.captureVerb("cancel", "End a running capture now and drop its data", "ops cancel 01kb2m8z7x4n5q6r9s0t1v2w3y",
 		func(ctx context.Context, c *client, id string) error {
 			if _, err := c.captures.CancelCapture(ctx, connect.NewRequest(&apiv1.CancelCaptureRequest{CaptureId: id})); err != nil {
 				return err
@@ -145,7 +145,7 @@ func (p *program) pinCmd(pin bool) *cobra.Command {
 	if !pin {
 		verb, short = "unpin", "Let retention delete a capture again"
 	}
-	return p.captureVerb(verb, short, "ops "+verb+" 01jz4k8w7m0000000000000000",
+	return p.captureVerb(verb, short, "ops "+verb+" 01kb2m8z7x4n5q6r9s0t1v2w3y",
 		func(ctx context.Context, c *client, id string) error {
 			res, err := c.captures.PinCapture(ctx, connect.NewRequest(&apiv1.PinCaptureRequest{CaptureId: id, Pinned: pin}))
 			if err != nil {
@@ -160,7 +160,7 @@ func (p *program) pinCmd(pin bool) *cobra.Command {
 
 func (p *program) deleteCmd() *cobra.Command {
 	yes := false
-	cmd := p.captureVerb("delete", "Delete a finished capture and its files", "ops delete 01jz4k8w7m0000000000000000 --yes",
+	cmd := p.captureVerb("delete", "Delete a finished capture and its files", "ops delete 01kb2m8z7x4n5q6r9s0t1v2w3y --yes",
 		func(ctx context.Context, c *client, id string) error {
 			capture, err := c.capture(ctx, id)
 			if err != nil {

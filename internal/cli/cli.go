@@ -84,7 +84,9 @@ func Main(ctx context.Context, args []string, cfg Config) int {
 	}
 	root := p.root()
 	// `ops` and `ops --listen …` are the centre.
-	if cmd, _, err := root.Find(args); err == nil && cmd == root && !asksForHelp(args) {
+	cmd, _, err := root.Find(args)
+	verbless := len(args) == 0 || strings.HasPrefix(args[0], "-") && !asksForHelp(args)
+	if err == nil && cmd == root && verbless {
 		args = append([]string{"serve"}, args...)
 	}
 	root.SetArgs(args)
@@ -136,7 +138,7 @@ Without a verb, ops is the centre itself.`
 const rootExample = `  ops                                     start the centre on http://127.0.0.1:8080
   ops instances                           see what is out there
   ops capture user-service -d 30s         capture everything for 30 seconds
-  ops open 01jz4k8w7m                      look at a capture in the browser`
+  ops open "$(ops capture user-service)"  capture, and look at it in the browser`
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{

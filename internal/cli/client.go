@@ -81,6 +81,9 @@ func (p *program) serverURL() (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		if u != nil {
+			s = u.Redacted()
+		}
 		return "", ops.Errorf(ops.Invalid, "%s %q is not the URL of a centre: use one such as %s or https://ops.example.com/ops", from, s, defaultServer)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
@@ -126,7 +129,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
+	// A TLS port that is spoken to in the clear answers without a type.
+	if typ := res.Header.Get("Content-Type"); typ != "" && !strings.HasPrefix(typ, "text/plain") {
 		return res, nil
 	}
 	kind, known := map[int]ops.ErrorKind{

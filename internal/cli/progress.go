@@ -16,6 +16,9 @@ import (
 // screen, and share one.
 const maxBars = 20
 
+// barWidth leaves room for names and activities on a line of 80.
+const barWidth = 24
+
 // targetsView shows how far a running capture is. Off a terminal it shows
 // nothing but what is said.
 type targetsView struct {
@@ -44,7 +47,7 @@ func (l *label) get(decor.Statistics) string {
 }
 
 func (p *program) newBars() *mpb.Progress {
-	return mpb.New(mpb.WithOutput(p.Stderr), mpb.WithAutoRefresh(), mpb.WithWidth(40))
+	return mpb.New(mpb.WithOutput(p.Stderr), mpb.WithAutoRefresh())
 }
 
 func (p *program) watchTargets(c *apiv1.Capture) *targetsView {
@@ -65,7 +68,7 @@ func (p *program) watchTargets(c *apiv1.Capture) *targetsView {
 		text := &label{}
 		v.text = append(v.text, text)
 		v.bar = append(v.bar, v.bars.AddBar(100,
-			mpb.BarRemoveOnComplete(),
+			mpb.BarRemoveOnComplete(), mpb.BarWidth(barWidth),
 			mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Any(text.get, decor.WC{W: 1})),
 		))
@@ -151,7 +154,7 @@ func (p *program) transfer(name string, r io.Reader, total int64) (io.Reader, fu
 	}
 	bars := p.newBars()
 	bar := bars.AddBar(max(total, 0),
-		mpb.BarRemoveOnComplete(),
+		mpb.BarRemoveOnComplete(), mpb.BarWidth(barWidth),
 		mpb.PrependDecorators(decor.Name(clean(name), decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.AverageSpeed(decor.SizeB1024(0), "  % .1f")),
 	)

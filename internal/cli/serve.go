@@ -132,8 +132,8 @@ func (p *program) serveCmd() *cobra.Command {
 	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
-	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	f.StringVar(&logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")
+	f.StringVar(&logFormat, "log-format", "text", "`format` of the log: text or json")
 	return cmd
 }
 

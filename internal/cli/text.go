@@ -73,7 +73,7 @@ func ago(now time.Time, t *timestamppb.Timestamp) string {
 	return strconv.Itoa(int(d.Hours()/24)) + "d"
 }
 
-// nearest returns up to three candidates that a typing error away from word,
+// nearest returns up to three candidates that are a typing error away from word,
 // nearest first.
 func nearest(word string, candidates []string) []string {
 	type scored struct {
@@ -84,7 +84,7 @@ func nearest(word string, candidates []string) []string {
 	for _, c := range candidates {
 		d := editDistance(strings.ToLower(word), strings.ToLower(c))
 		contains := len(word) >= 3 && strings.Contains(c, word)
-		if d <= max(1, len(word)/3) || contains {
+		if d <= max(1, len(word)/4) || contains {
 			near = append(near, scored{c, d})
 		}
 	}
