@@ -1,0 +1,289 @@
+// Package discovery learns from its sources which targets there are and keeps
+// one connection attempt running for each. It must not know what a connection
+// is made of, nor who is alive.
+//
+// A source that fails keeps what it said last: a stale list costs a few vain
+// attempts, a list that is empty by mistake costs every instance.
+package discovery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// Source says which targets exist. Implementations run opstest.TestSource.
+type Source interface {
+	// Name is unique among the sources, such as "static" or "file-sd".
+	Name() string
+	// Run calls update with the full list at first and whenever it changes, from
+	// one goroutine, until ctx ends; it then returns nil or the context's error.
+	// It never calls update for trouble with its backend: the last list stays.
+	// Any other error means that it has to be run again.
+	Run(ctx context.Context, update func([]ops.Target)) error
+}
+
+// Config makes a Manager.
+type Config struct {
+	Sources []Source
+	// Connect makes an instance of a target and blocks for as long as the
+	// connection lives. It is called again, after a while, whatever it returned.
+	// When the target is no longer listed, ctx ends with a NotFound cause.
+	Connect func(ctx context.Context, t ops.Target) error
+	// Logger tells of targets that come, go and cannot be reached; nil = silent.
+	Logger *slog.Logger
+}
+
+// The pause between two attempts doubles from the first to the last, with jitter.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+	// steadyAfter is how long a connection must last for the pause to start over.
+	steadyAfter = 30 * time.Second
+	// spreadEach keeps thousands of new targets from being dialled in one instant.
+	spreadEach = 200 * time.Microsecond
+	spreadMax  = 5 * time.Second
+)
+
+// Manager runs sources and connections.
+type Manager struct {
+	sources []Source
+	connect func(context.Context, ops.Target) error
+	log     *slog.Logger
+
+	mu      sync.Mutex     // guards all below
+	lists   [][]ops.Target // per source, the last it said
+	running map[string]*connection
+	ended   bool
+	wg      sync.WaitGroup // of connections; Add under mu while not ended
+}
+
+type connection struct {
+	target ops.Target
+	stop   context.CancelCauseFunc
+}
+
+// NewManager makes a manager; Run starts it.
+func NewManager(cfg Config) *Manager {
+	m := &Manager{
+		sources: cfg.Sources, connect: cfg.Connect, log: cfg.Logger,
+		lists: make([][]ops.Target, len(cfg.Sources)), running: map[string]*connection{},
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	return m
+}
+
+// Run runs the sources and connections until ctx ends and all of them have.
+func (m *Manager) Run(ctx context.Context) error {
+	var sources sync.WaitGroup
+	for n, s := range m.sources {
+		sources.Go(func() { m.runSource(ctx, n, s) })
+	}
+	<-ctx.Done()
+	sources.Wait()
+	m.mu.Lock()
+	m.ended = true
+	m.mu.Unlock()
+	m.wg.Wait()
+	return nil
+}
+
+func (m *Manager) runSource(ctx context.Context, n int, s Source) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.Run(ctx, func(list []ops.Target) { m.update(ctx, n, list) })
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.Warn("source ended, will run it again and keep its last list", "source", s.Name(), "error", err)
+		if time.Since(began) > steadyAfter {
+			pause = firstPause
+		}
+		pause = wait(ctx, pause)
+	}
+}
+
+// update takes a source's new list, drops the connections of targets that are
+// listed no longer, or differently, and starts those that are missing. A URL
+// that several sources list belongs to the first of them.
+func (m *Manager) update(ctx context.Context, n int, list []ops.Target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return
+	}
+	m.lists[n] = slices.Clone(list)
+	wanted := map[string]ops.Target{}
+	for n, l := range m.lists {
+		for _, t := range l {
+			t.Source = m.sources[n].Name()
+			if _, listed := wanted[t.URL]; !listed {
+				wanted[t.URL] = t
+			}
+		}
+	}
+	var missing []ops.Target
+	for u, c := range m.running {
+		t, listed := wanted[u]
+		switch {
+		case !listed:
+			c.stop(ops.Errorf(ops.NotFound, "no longer listed by %s", c.target.Source))
+			delete(m.running, u)
+		case !same(t, c.target):
+			c.stop(ops.Errorf(ops.NotFound, "listed differently by %s", t.Source))
+			delete(m.running, u)
+		}
+	}
+	for u, t := range wanted {
+		if m.running[u] == nil {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) > 0 {
+		m.log.Info("targets changed", "source", m.sources[n].Name(), "targets", len(wanted), "new", len(missing))
+	}
+	spread := min(time.Duration(len(missing))*spreadEach, spreadMax)
+	for _, t := range missing {
+		cctx, stop := context.WithCancelCause(ctx)
+		m.running[t.URL] = &connection{t, stop}
+		m.wg.Go(func() {
+			defer stop(nil)
+			m.keepConnected(cctx, t, rand.N(spread+1))
+		})
+	}
+}
+
+func same(a, b ops.Target) bool {
+	return a.Project == b.Project && a.Service == b.Service && a.Source == b.Source && maps.Equal(a.Labels, b.Labels)
+}
+
+func (m *Manager) keepConnected(ctx context.Context, t ops.Target, delay time.Duration) {
+	sleep(ctx, delay)
+	pause, last := firstPause, ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := m.connect(ctx, t)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > steadyAfter {
+			pause, last = firstPause, ""
+		}
+		if err != nil && err.Error() != last { // once a reason, not once an attempt
+			last = err.Error()
+			m.log.Warn("target not connected, will try again", "source", t.Source, "service", string(t.Project)+"/"+string(t.Service), "url", redact(t.URL), "error", err)
+		}
+		pause = wait(ctx, pause)
+	}
+}
+
+// wait sleeps for half to all of the pause and returns the next.
+func wait(ctx context.Context, pause time.Duration) time.Duration {
+	sleep(ctx, pause/2+rand.N(pause/2))
+	return min(2*pause, lastPause)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+func redact(raw string) string {
+	if u, err := url.Parse(raw); err == nil {
+		return u.Redacted()
+	}
+	return raw
+}
+
+// The limits of a target's labels.
+const (
+	MaxLabels     = 30
+	MaxLabelName  = 128
+	MaxLabelValue = 256
+)
+
+// DefaultPprofPath is where net/http/pprof serves unless told otherwise.
+const DefaultPprofPath = "/debug/pprof"
+
+// Normalize checks what a source read and fills in what may be left out: the
+// project ("default") and the path of a pprof URL. Its Invalid errors say how
+// to write it.
+func Normalize(t ops.Target) (ops.Target, error) {
+	t.Project = cmp.Or(t.Project, "default")
+	if !ops.ValidName(string(t.Project)) {
+		return t, ops.Errorf(ops.Invalid, "project %q is not a valid name: use letters, digits, dot, underscore and hyphen", t.Project)
+	}
+	if t.Service == "" {
+		return t, ops.Errorf(ops.Invalid, "the service is missing: say which service the target belongs to")
+	}
+	if !ops.ValidName(string(t.Service)) {
+		return t, ops.Errorf(ops.Invalid, "service %q is not a valid name: use letters, digits, dot, underscore and hyphen", t.Service)
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the URL, which may hold a password
+		}
+		return t, ops.Errorf(ops.Invalid, "the URL cannot be read: %w", err)
+	}
+	switch u.Scheme {
+	case "http", "https":
+		if u.Path = strings.TrimRight(u.Path, "/"); u.Path == "" {
+			u.Path = DefaultPprofPath
+		}
+	case "grpc", "grpcs":
+		if u.Port() == "" {
+			return t, ops.Errorf(ops.Invalid, "URL %q has no port: write %s://host:port", u.Redacted(), u.Scheme)
+		}
+		if u.Path != "" && u.Path != "/" {
+			return t, ops.Errorf(ops.Invalid, "URL %q has a path, which an agent has not: write %s://host:port", u.Redacted(), u.Scheme)
+		}
+		u.Path = ""
+	default:
+		return t, ops.Errorf(ops.Invalid, "URL %q has no known scheme: write http(s)://host:port%s for a pprof endpoint or grpc(s)://host:port for an agent", u.Redacted(), DefaultPprofPath)
+	}
+	switch {
+	case u.Hostname() == "":
+		return t, ops.Errorf(ops.Invalid, "URL %q has no host: write %s://host:port", u.Redacted(), u.Scheme)
+	case u.RawQuery != "" || u.Fragment != "":
+		return t, ops.Errorf(ops.Invalid, "URL %q has a query or fragment: write only %s://host:port and, for pprof, the path", u.Redacted(), u.Scheme)
+	case len(t.Labels) > MaxLabels:
+		return t, ops.Errorf(ops.Invalid, "%d labels are too many: use at most %d", len(t.Labels), MaxLabels)
+	}
+	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
+		if k == "" || len(k) > MaxLabelName || len(t.Labels[k]) > MaxLabelValue {
+			return t, ops.Errorf(ops.Invalid, "label %q is too long or has no name: use a name of 1 to %d bytes and a value of at most %d", clip(k), MaxLabelName, MaxLabelValue)
+		}
+	}
+	t.URL = u.String()
+	return t, nil
+}
+
+func clip(s string) string {
+	if len(s) > 40 {
+		return fmt.Sprintf("%.40s…", s)
+	}
+	return s
+}
