@@ -231,7 +231,7 @@ func (s *scanner) generations(minor int) (complete []rawGeneration, end int64, p
 	end = s.at
 	finish := func() error {
 		switch {
-		case !g.synced:
+		case !g.synced, minor < 26 && !g.strings:
 			return damaged("generation %d is incomplete", g.number)
 		case len(complete) == maxGenerations:
 			return damaged("it has more than %d generations", maxGenerations)
@@ -280,10 +280,10 @@ func (s *scanner) generations(minor int) (complete []rawGeneration, end int64, p
 		}
 		s.at = b.end
 	}
-	// The last generation of a format without end marks is complete if what is
-	// written last, its strings, is there.
+	// In a format without end marks, a generation is complete if what is written
+	// last, its strings, is there.
 	if g.batches > 0 {
-		if minor >= 26 || !g.strings {
+		if minor >= 26 || !g.synced || !g.strings {
 			return complete, end, damaged("it ends within generation %d", g.number)
 		}
 		if err := finish(); err != nil {
