@@ -203,7 +203,7 @@ func TestDamageIsStatedInWords(t *testing.T) {
 		{"no end", build(26, "1: sync x; end; 2: sync x"), "1; the last 17 bytes of the trace cannot be read (it ends within generation 2): everything before is shown"},
 		{"old, no strings", build(25, "1: sync strings; 2: sync x"), "1; the last 17 bytes of the trace cannot be read (it ends within generation 2): everything before is shown"},
 		{"out of order", build(22, "2: x strings freq; 1: x strings freq"), "2; the last 22 bytes of the trace cannot be read (generation 1 is out of order): everything before is shown"},
-		{"no strings in between", build(22, "1: x strings freq; 2: x freq; 3: x strings freq"), "1; the last 35 bytes of the trace cannot be read (generation 2 is incomplete): everything before is shown"},
+		{"no strings in between", build(22, "1: x strings freq; 2: x freq; 3: x strings freq"), "1; the last 38 bytes of the trace cannot be read (generation 2 is incomplete): everything before is shown"},
 		{"interleaved", build(26, "1: sync; end; 2: sync; 3: sync; end"), "1; the last 17 bytes of the trace cannot be read (generation 2 does not end): everything before is shown"},
 		{"garbage", append(build(26, "1: sync; end"), "hello"...), "1; the last 5 bytes of the trace cannot be read (byte 25 is not the beginning of a batch): everything before is shown"},
 		{"huge batch", append(build(26, "1: sync; end"), 1, 2, 7, 9, 0xff, 0xff, 0xff, 0x7f), "1; the last 8 bytes of the trace cannot be read (the batch at byte 25 claims 268435455 bytes): everything before is shown"},
