@@ -57,7 +57,7 @@ func (p *program) openCmd() *cobra.Command {
 			if err != nil || noBrowser {
 				return err
 			}
-			if err := p.OpenBrowser(page); err != nil {
+			if err := p.OpenBrowser(ctx, page); err != nil {
 				p.note("no browser could be opened (%v): open the first URL yourself", err)
 			}
 			return nil
@@ -106,7 +106,7 @@ func (c *client) views(ctx context.Context, capture *apiv1.Capture) ([]view, err
 	return views, nil
 }
 
-func openBrowser(url string) error {
+func openBrowser(ctx context.Context, url string) error {
 	name, args := "xdg-open", []string{url}
 	switch runtime.GOOS {
 	case "darwin":
@@ -114,7 +114,7 @@ func openBrowser(url string) error {
 	case "windows":
 		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", url}
 	}
-	return exec.Command(name, args...).Run()
+	return exec.CommandContext(ctx, name, args...).Run()
 }
 
 func (p *program) exportCmd() *cobra.Command {
@@ -190,25 +190,34 @@ func (p *program) download(ctx context.Context, c *client, id string, w io.Write
 		return 0, err
 	}
 	defer res.Body.Close()
-	var readErr error // to tell a broken connection from a full disk
-	body, done := p.transfer(id, readerFunc(func(b []byte) (int, error) {
-		n, err := res.Body.Read(b)
-		if err != nil && err != io.EOF {
-			readErr = err
-		}
-		return n, err
-	}), res.ContentLength)
+	in := &source{r: res.Body}
+	body, done := p.transfer(id, in, res.ContentLength)
 	n, err := io.Copy(w, body)
 	done()
 	switch {
-	case readErr != nil && ctx.Err() != nil:
-		return n, c.explain(ctx, readErr)
-	case readErr != nil:
-		return n, ops.Errorf(ops.Unavailable, "the bundle broke off after %s (%w): try again", bytesText(n), readErr)
+	case in.err != nil && ctx.Err() != nil:
+		return n, c.explain(ctx, in.err)
+	case in.err != nil:
+		return n, ops.Errorf(ops.Unavailable, "the bundle broke off after %s (%w): try again", bytesText(n), in.err)
 	case err != nil:
 		return n, ops.Errorf(ops.Internal, "the bundle could not be written after %s: %w", bytesText(n), err)
 	}
 	return n, nil
+}
+
+// source remembers why reading ended early, to tell a broken connection from a
+// full disk.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 func (p *program) importCmd() *cobra.Command {

@@ -150,7 +150,7 @@ func (p *program) capture(ctx context.Context, c *client, what string, f capture
 
 // aim fills in which instances of which service the request is for.
 func (p *program) aim(ctx context.Context, c *client, req *apiv1.StartCaptureRequest, service, instance string, all bool) error {
-	instances, err := c.instances(ctx, p.projectName(), "")
+	instances, err := c.instances(ctx, p.projectName())
 	if err != nil {
 		return err
 	}

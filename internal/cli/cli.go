@@ -56,7 +56,7 @@ type Config struct {
 	Getenv         func(string) string // nil = os.Getenv
 	Now            func() time.Time    // nil = time.Now
 	// OpenBrowser shows a URL to the user; nil = the desktop's way.
-	OpenBrowser func(url string) error
+	OpenBrowser func(ctx context.Context, url string) error
 	// Signals delivers interrupts; nil = the process's SIGINT and SIGTERM.
 	Signals <-chan os.Signal
 	// PollEvery is the time between two looks at a running capture; 0 = 500 ms,

@@ -292,7 +292,7 @@ func TestOpenShowsThePage(t *testing.T) {
 	c := newCentre(t, "")
 	run{}.ops(t, c, "capture", "legacy")
 	var shown string
-	cfg := Config{OpenBrowser: func(url string) error { shown = url; return nil }}
+	cfg := Config{OpenBrowser: func(_ context.Context, url string) error { shown = url; return nil }}
 	if _, _, code := (run{cfg: cfg}).ops(t, c, "open", firstID); code != ExitOK || shown != c.url+"/captures/"+firstID {
 		t.Errorf("exit %d, showed %q", code, shown)
 	}

@@ -190,7 +190,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 		return nil
 	case errors.As(err, &own):
 		return own
-	case context.Cause(ctx) == errInterrupted:
+	case errors.Is(context.Cause(ctx), errInterrupted):
 		return errInterrupted
 	case errors.Is(err, context.Canceled):
 		return ops.Errorf(ops.Cancelled, "the call to %s was given up", c.base)
@@ -249,8 +249,8 @@ func (c *client) do(req *http.Request) (*http.Response, error) {
 }
 
 // instances lists what the fleet knows, gone ones included.
-func (c *client) instances(ctx context.Context, project, service string) ([]*apiv1.Instance, error) {
-	res, err := c.fleet.ListInstances(ctx, connect.NewRequest(&apiv1.ListInstancesRequest{Project: project, Service: service, IncludeGone: true}))
+func (c *client) instances(ctx context.Context, project string) ([]*apiv1.Instance, error) {
+	res, err := c.fleet.ListInstances(ctx, connect.NewRequest(&apiv1.ListInstancesRequest{Project: project, IncludeGone: true}))
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (p *program) servicesCmd() *cobra.Command {
   ops services --project color-game --json | jq -r '.services[] | select(.up == 0) | .service'`,
 		Args: atMost(0),
 		RunE: p.connected(func(ctx context.Context, c *client, _ []string) error {
-			instances, err := c.instances(ctx, p.projectName(), "")
+			instances, err := c.instances(ctx, p.projectName())
 			if err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ func (p *program) instancesCmd() *cobra.Command {
 		Args:              atMost(1),
 		ValidArgsFunction: p.completeServices,
 		RunE: p.connected(func(ctx context.Context, c *client, args []string) error {
-			instances, err := c.instances(ctx, p.projectName(), "")
+			instances, err := c.instances(ctx, p.projectName())
 			if err != nil {
 				return err
 			}
@@ -272,7 +272,7 @@ func (p *program) completeServices(cmd *cobra.Command, args []string, _ string) 
 		return nil, cobra.ShellCompDirectiveError
 	}
 	defer c.close()
-	instances, err := c.instances(cmd.Context(), p.projectName(), "")
+	instances, err := c.instances(cmd.Context(), p.projectName())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

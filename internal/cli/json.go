@@ -163,12 +163,12 @@ func word(e protoreflect.Enum) string {
 }
 
 func enumWord(v protoreflect.EnumValueDescriptor) string {
-	prefix := "" // CaptureState → CAPTURE_STATE_
+	var prefix strings.Builder // CaptureState → CAPTURE_STATE_
 	for i, r := range string(v.Parent().Name()) {
 		if i > 0 && r >= 'A' && r <= 'Z' {
-			prefix += "_"
+			prefix.WriteByte('_')
 		}
-		prefix += strings.ToUpper(string(r))
+		prefix.WriteRune(r)
 	}
-	return strings.ToLower(strings.TrimPrefix(string(v.Name()), prefix+"_"))
+	return strings.ToLower(strings.TrimPrefix(string(v.Name()), strings.ToUpper(prefix.String())+"_"))
 }

@@ -50,7 +50,7 @@ func (r run) ops(t *testing.T, c *centre, args ...string) (stdout, stderr string
 	cfg.Version = "v1.2.3"
 	cfg.PollEvery = time.Millisecond
 	if cfg.OpenBrowser == nil {
-		cfg.OpenBrowser = func(url string) error { return fmt.Errorf("no display") }
+		cfg.OpenBrowser = func(context.Context, string) error { return fmt.Errorf("no display") }
 	}
 	if cfg.Serve == nil {
 		cfg.Serve = func(_ context.Context, o ServeOptions) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,7 +113,7 @@ func (p *program) serveCmd() *cobra.Command {
 			ctx, done := p.interruptible(cmd.Context())
 			defer done()
 			err = p.Serve(ctx, o)
-			if context.Cause(ctx) == errInterrupted && ops.KindOf(err) == ops.Cancelled {
+			if errors.Is(context.Cause(ctx), errInterrupted) && ops.KindOf(err) == ops.Cancelled {
 				return nil // asked to end, and ended
 			}
 			return err

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# browser-test.sh DIR JUNIT-FILE starts the whole demo on ports and in a
+# directory of its own, and runs the tests of web/e2e against its centre, whose
+# URL they find in OPS_URL.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=$1 report=$2
+mkdir -p "$dir"
+
+go build -o "$dir/ops" ./cmd/ops
+go build -o "$dir/colorgame" ./examples/colorgame
+port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port
+
+"$dir/colorgame" demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
+demo=$!
+end() {
+  kill -INT $demo 2>/dev/null || true
+  wait $demo || true
+}
+trap end EXIT
+
+up() { "$dir/ops" services --project color-game --json 2>/dev/null | node -e '
+  let s = ""; process.stdin.on("data", d => s += d).on("end", () => {
+    try { console.log(JSON.parse(s).services.filter(r => r.up > 0).length) } catch { console.log(0) }
+  })'; }
+for _ in $(seq 90); do
+  kill -0 $demo 2>/dev/null || { echo "browser-test: the demo ended:"; cat "$dir/demo.log"; exit 1; }
+  [ "$(up)" -ge 4 ] && break
+  sleep 1
+done
+[ "$(up)" -ge 4 ] || { echo "browser-test: the game did not come up within 90 s:"; cat "$dir/demo.log"; exit 1; }
+
+node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
+  --test-reporter=junit --test-reporter-destination="$report" 'web/e2e/'
