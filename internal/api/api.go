@@ -1,0 +1,338 @@
+// Package api is the centre's face to programs: the Connect services of
+// opscenter.api.v1, plain HTTP for files, and the guard in front of everything.
+// It translates between the wire and the domain's words and decides nothing.
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
+	"github.com/opscenter/opscenter/gen/opscenter/api/v1/apiv1connect"
+	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/changes"
+	"github.com/opscenter/opscenter/internal/fleet"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// Fleet is what the API needs to know of instances.
+type Fleet interface {
+	Instances(fleet.Filter) []ops.Instance
+	Instance(ops.InstanceID) (ops.Instance, error)
+	Subscribe() *changes.Subscription[ops.InstanceID]
+	History(ctx context.Context, id ops.InstanceID, from, to time.Time) ([]ops.Heartbeat, time.Duration, error)
+	WatchMetrics(ctx context.Context, id ops.InstanceID, fn func(ops.Sample)) error
+}
+
+// Captures is what the API needs to do with captures.
+type Captures interface {
+	Start(context.Context, capture.Request) (ops.Capture, error)
+	Stop(context.Context, ops.CaptureID) error
+	Cancel(context.Context, ops.CaptureID) error
+	Pin(context.Context, ops.CaptureID, bool) (capture.Status, error)
+	Delete(context.Context, ops.CaptureID) error
+	Import(ctx context.Context, bundle io.ReaderAt, size int64, actor string) (ops.Capture, error)
+	Capture(context.Context, ops.CaptureID) (capture.Status, error)
+	Captures(context.Context, ops.CaptureFilter) ([]capture.Status, error)
+	Subscribe() *changes.Subscription[ops.CaptureID]
+}
+
+// Files is what the API needs of the archive beyond captures.
+type Files interface {
+	OpenArtifact(context.Context, ops.ArtifactRef) (ops.Blob, ops.Artifact, error)
+	Export(context.Context, ops.CaptureID, io.Writer) error
+}
+
+// TraceWindow is a stretch of a trace that the trace viewer opens whole.
+type TraceWindow struct {
+	FromGeneration, ToGeneration uint64
+	Start, Length                time.Duration
+	SizeBytes                    int64
+}
+
+// Config is what the API serves. All fields but Logger are needed.
+type Config struct {
+	Fleet    Fleet
+	Captures Captures
+	Files    Files
+	// TraceWindows lists the windows of a trace and says in words what could not
+	// be read.
+	TraceWindows func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error)
+	// System answers GetSystem, except for what concerns the caller.
+	System func(context.Context) System
+	Auth   auth.Authorizer
+	// Retention is how long captures are kept; 0 = for ever.
+	Retention time.Duration
+	// SpoolDir takes uploads while they arrive; empty = the system's.
+	SpoolDir string
+	Logger   *slog.Logger // nil = silent
+}
+
+type server struct{ Config }
+
+// New returns the handler of the API. It expects Guard in front of it and paths
+// without a base path.
+func New(cfg Config) http.Handler {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &server{Config: cfg}
+	mux := http.NewServeMux()
+	opts := []connect.HandlerOption{
+		connect.WithInterceptors(gate{auth: cfg.Auth, need: declaredPermissions(), log: cfg.Logger}),
+		connect.WithReadMaxBytes(1 << 20),
+	}
+	mux.Handle(apiv1connect.NewSystemServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewFleetServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewCaptureServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewWatchServiceHandler(s, opts...))
+	s.routeFiles(mux)
+	return mux
+}
+
+// declaredPermissions reads from the schema what each procedure needs.
+func declaredPermissions() map[string]auth.Permission {
+	need := map[string]auth.Permission{}
+	protoregistry.GlobalFiles.RangeFilesByPackage("opscenter.api.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			svc := f.Services().Get(i)
+			for j := range svc.Methods().Len() {
+				m := svc.Methods().Get(j)
+				declared, _ := proto.GetExtension(m.Options(), apiv1.E_Permission).(apiv1.Permission)
+				if p, ok := permissions[declared]; ok {
+					need["/"+string(svc.FullName())+"/"+string(m.Name())] = p
+				}
+			}
+		}
+		return true
+	})
+	return need
+}
+
+// gate lets calls through that the actor may make, and turns our errors into
+// the wire's.
+type gate struct {
+	auth auth.Authorizer
+	need map[string]auth.Permission
+	log  *slog.Logger
+}
+
+func (g gate) check(ctx context.Context, procedure string) error {
+	need, ok := g.need[procedure]
+	if !ok {
+		return ops.Errorf(ops.Denied, "%s declares no permission: it is closed to everyone", procedure)
+	}
+	return g.auth.Authorize(auth.ActorOf(ctx), need)
+}
+
+func (g gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if err := g.check(ctx, req.Spec().Procedure); err != nil {
+			return nil, g.wire(ctx, req.Spec().Procedure, err)
+		}
+		resp, err := next(ctx, req)
+		return resp, g.wire(ctx, req.Spec().Procedure, err)
+	}
+}
+
+func (g gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if err := g.check(ctx, conn.Spec().Procedure); err != nil {
+			return g.wire(ctx, conn.Spec().Procedure, err)
+		}
+		return g.wire(ctx, conn.Spec().Procedure, next(ctx, conn))
+	}
+}
+
+func (g gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+var wireCodes = map[ops.ErrorKind]connect.Code{
+	ops.Internal: connect.CodeInternal, ops.NotFound: connect.CodeNotFound, ops.Invalid: connect.CodeInvalidArgument,
+	ops.Conflict: connect.CodeFailedPrecondition, ops.Unavailable: connect.CodeUnavailable,
+	ops.Exhausted: connect.CodeResourceExhausted, ops.Denied: connect.CodePermissionDenied,
+	ops.Corrupt: connect.CodeDataLoss, ops.Cancelled: connect.CodeCanceled,
+}
+
+// wire maps an error once. What is not one of ours is logged here and kept from
+// the caller, who cannot act on it.
+func (g gate) wire(ctx context.Context, procedure string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var already *connect.Error
+	if errors.As(err, &already) {
+		return err
+	}
+	kind := ops.KindOf(err)
+	if kind == ops.Internal {
+		g.log.ErrorContext(ctx, "request failed", "procedure", procedure, "actor", auth.ActorOf(ctx).Name, "err", err)
+		return connect.NewError(connect.CodeInternal, errors.New("the centre failed at this; its log says why"))
+	}
+	return connect.NewError(wireCodes[kind], errors.New(err.Error()))
+}
+
+func (s *server) GetSystem(ctx context.Context, _ *connect.Request[apiv1.GetSystemRequest]) (*connect.Response[apiv1.GetSystemResponse], error) {
+	out := s.System(ctx).proto()
+	actor := auth.ActorOf(ctx)
+	out.Actor = actor.Name
+	out.Kinds = kindNames(ops.FullSet())
+	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE} {
+		if s.Auth.Authorize(actor, permissions[name]) == nil {
+			out.Permissions = append(out.Permissions, name)
+		}
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (s *server) ListInstances(_ context.Context, req *connect.Request[apiv1.ListInstancesRequest]) (*connect.Response[apiv1.ListInstancesResponse], error) {
+	out := &apiv1.ListInstancesResponse{}
+	for _, i := range s.Fleet.Instances(fleet.Filter{
+		Project: ops.ProjectName(req.Msg.GetProject()), Service: ops.ServiceName(req.Msg.GetService()), IncludeGone: req.Msg.GetIncludeGone(),
+	}) {
+		out.Instances = append(out.Instances, instanceProto(i))
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (s *server) GetInstance(_ context.Context, req *connect.Request[apiv1.GetInstanceRequest]) (*connect.Response[apiv1.GetInstanceResponse], error) {
+	i, err := s.Fleet.Instance(ops.InstanceID(req.Msg.GetInstanceId()))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.GetInstanceResponse{Instance: instanceProto(i)}), nil
+}
+
+func (s *server) GetHistory(ctx context.Context, req *connect.Request[apiv1.GetHistoryRequest]) (*connect.Response[apiv1.GetHistoryResponse], error) {
+	from, to := fromTS(req.Msg.GetFrom()), fromTS(req.Msg.GetTo())
+	if to.IsZero() {
+		to = time.Now()
+	}
+	if from.IsZero() {
+		from = to.Add(-time.Hour)
+	}
+	if from.After(to) {
+		return nil, ops.Errorf(ops.Invalid, "the stretch ends (%s) before it begins (%s)", to.Format(time.RFC3339), from.Format(time.RFC3339))
+	}
+	points, step, err := s.Fleet.History(ctx, ops.InstanceID(req.Msg.GetInstanceId()), from, to)
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.GetHistoryResponse{Step: dur(step)}
+	for _, p := range points {
+		out.Points = append(out.Points, heartbeatProto(p))
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (s *server) StartCapture(ctx context.Context, req *connect.Request[apiv1.StartCaptureRequest]) (*connect.Response[apiv1.StartCaptureResponse], error) {
+	if len(req.Msg.GetNote()) > 1000 {
+		return nil, ops.Errorf(ops.Invalid, "the note is %d bytes long: keep it within 1,000", len(req.Msg.GetNote()))
+	}
+	r := capture.Request{
+		Project: ops.ProjectName(req.Msg.GetProject()), Service: ops.ServiceName(req.Msg.GetService()),
+		Max: int(req.Msg.GetMaxInstances()), Spec: specFrom(req.Msg.GetSpec()),
+		Actor: auth.ActorOf(ctx).Name, Note: req.Msg.GetNote(),
+	}
+	for _, id := range req.Msg.GetInstanceIds() {
+		r.Instances = append(r.Instances, ops.InstanceID(id))
+	}
+	c, err := s.Captures.Start(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s.Logger.InfoContext(ctx, "capture started", "capture", c.ID, "service", c.Project+"/"+ops.ProjectName(c.Service), "instances", len(c.Targets), "actor", r.Actor)
+	return connect.NewResponse(&apiv1.StartCaptureResponse{Capture: captureProto(capture.Status{Capture: c}, s.Retention, true)}), nil
+}
+
+func (s *server) StopCapture(ctx context.Context, req *connect.Request[apiv1.StopCaptureRequest]) (*connect.Response[apiv1.StopCaptureResponse], error) {
+	return connect.NewResponse(&apiv1.StopCaptureResponse{}), s.Captures.Stop(ctx, ops.CaptureID(req.Msg.GetCaptureId()))
+}
+
+func (s *server) CancelCapture(ctx context.Context, req *connect.Request[apiv1.CancelCaptureRequest]) (*connect.Response[apiv1.CancelCaptureResponse], error) {
+	return connect.NewResponse(&apiv1.CancelCaptureResponse{}), s.Captures.Cancel(ctx, ops.CaptureID(req.Msg.GetCaptureId()))
+}
+
+func (s *server) GetCapture(ctx context.Context, req *connect.Request[apiv1.GetCaptureRequest]) (*connect.Response[apiv1.GetCaptureResponse], error) {
+	st, err := s.Captures.Capture(ctx, ops.CaptureID(req.Msg.GetCaptureId()))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.GetCaptureResponse{Capture: captureProto(st, s.Retention, true)}), nil
+}
+
+func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.ListCapturesRequest]) (*connect.Response[apiv1.ListCapturesResponse], error) {
+	size := int(req.Msg.GetPageSize())
+	switch {
+	case size == 0:
+		size = 50
+	case size < 0 || size > 500:
+		return nil, ops.Errorf(ops.Invalid, "page size %d is out of range: use 1 to 500", size)
+	}
+	list, err := s.Captures.Captures(ctx, ops.CaptureFilter{
+		Project: ops.ProjectName(req.Msg.GetProject()), Service: ops.ServiceName(req.Msg.GetService()),
+		Instance: ops.InstanceID(req.Msg.GetInstanceId()), Before: ops.CaptureID(req.Msg.GetPageToken()), Limit: size,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.ListCapturesResponse{}
+	for _, st := range list {
+		out.Captures = append(out.Captures, captureProto(st, s.Retention, false))
+	}
+	if len(list) == size {
+		out.NextPageToken = string(list[len(list)-1].ID)
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (s *server) PinCapture(ctx context.Context, req *connect.Request[apiv1.PinCaptureRequest]) (*connect.Response[apiv1.PinCaptureResponse], error) {
+	st, err := s.Captures.Pin(ctx, ops.CaptureID(req.Msg.GetCaptureId()), req.Msg.GetPinned())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.PinCaptureResponse{Capture: captureProto(st, s.Retention, true)}), nil
+}
+
+func (s *server) DeleteCapture(ctx context.Context, req *connect.Request[apiv1.DeleteCaptureRequest]) (*connect.Response[apiv1.DeleteCaptureResponse], error) {
+	if err := s.Captures.Delete(ctx, ops.CaptureID(req.Msg.GetCaptureId())); err != nil {
+		return nil, err
+	}
+	s.Logger.InfoContext(ctx, "capture deleted", "capture", req.Msg.GetCaptureId(), "actor", auth.ActorOf(ctx).Name)
+	return connect.NewResponse(&apiv1.DeleteCaptureResponse{}), nil
+}
+
+func (s *server) ListTraceWindows(ctx context.Context, req *connect.Request[apiv1.ListTraceWindowsRequest]) (*connect.Response[apiv1.ListTraceWindowsResponse], error) {
+	ref := ops.ArtifactRef{
+		Capture: ops.CaptureID(req.Msg.GetCaptureId()), Instance: ops.InstanceID(req.Msg.GetInstanceId()), Name: req.Msg.GetArtifact(),
+	}
+	if ref.Name == "" {
+		ref.Name = ops.KindTrace.FileName()
+	}
+	if !ref.Valid() {
+		return nil, ops.Errorf(ops.Invalid, "%q is not the name of an artifact", ref)
+	}
+	windows, loss, err := s.TraceWindows(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.ListTraceWindowsResponse{Loss: loss}
+	for _, w := range windows {
+		out.Windows = append(out.Windows, &apiv1.TraceWindow{
+			FromGeneration: w.FromGeneration, ToGeneration: w.ToGeneration, Start: dur(w.Start), Length: dur(w.Length),
+			SizeBytes: w.SizeBytes, Path: traceWindowPath(ref, w),
+		})
+	}
+	return connect.NewResponse(out), nil
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
+	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// maxBundleBytes bounds an upload: twenty instances at their limit.
+const maxBundleBytes = 20 * ops.MaxCaptureBytes
+
+func (s *server) routeFiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", s.allow(auth.Download, s.bundle))
+	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}", s.allow(auth.Download, s.artifact))
+	mux.HandleFunc("POST /api/import", s.allow(auth.Capture, s.importBundle))
+}
+
+func (s *server) allow(need auth.Permission, next func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := s.Auth.Authorize(auth.ActorOf(r.Context()), need)
+		if err == nil {
+			err = next(w, r)
+		}
+		if err != nil {
+			if ops.KindOf(err) == ops.Internal {
+				s.Logger.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "actor", auth.ActorOf(r.Context()).Name, "err", err)
+			}
+			writeError(w, err)
+		}
+	}
+}
+
+// attachment makes the browser save what a foreign process wrote, never show it.
+func attachment(w http.ResponseWriter, name string) {
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+}
+
+func (s *server) artifact(w http.ResponseWriter, r *http.Request) error {
+	ref := ops.ArtifactRef{
+		Capture: ops.CaptureID(r.PathValue("capture")), Instance: ops.InstanceID(r.PathValue("instance")), Name: r.PathValue("artifact"),
+	}
+	if !ref.Valid() {
+		return ops.Errorf(ops.Invalid, "%q is not the name of an artifact", asciiOnly(ref.String()))
+	}
+	blob, a, err := s.Files.OpenArtifact(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	attachment(w, ref.Name)
+	if a.SHA256 != "" {
+		w.Header().Set("ETag", `"`+a.SHA256+`"`)
+	}
+	if a.Partial {
+		w.Header().Set("Opscenter-Partial", "true")
+	}
+	http.ServeContent(w, r, ref.Name, a.TakenAt, blob)
+	return nil
+}
+
+func (s *server) bundle(w http.ResponseWriter, r *http.Request) error {
+	id := ops.CaptureID(r.PathValue("capture"))
+	st, err := s.Captures.Capture(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if !st.State.Ended() {
+		return ops.Errorf(ops.Conflict, "capture %s is still %s: wait for its end, or stop it", id, st.State)
+	}
+	attachment(w, string(id)+".zip")
+	out := &counted{w: w}
+	if err := s.Files.Export(r.Context(), id, out); err != nil {
+		if out.n == 0 {
+			w.Header().Del("Content-Disposition")
+			return err
+		}
+		// Part of the zip is out: a broken connection is the only honest end.
+		s.Logger.ErrorContext(r.Context(), "bundle cut off", "capture", id, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
+	f, err := os.CreateTemp(s.SpoolDir, "import-*.zip")
+	if err != nil {
+		return ops.Errorf(ops.Exhausted, "no room to receive the bundle: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	n, err := io.Copy(f, http.MaxBytesReader(w, r.Body, maxBundleBytes))
+	if err != nil {
+		return ops.Errorf(ops.Invalid, "the bundle did not arrive whole (%d bytes did): %w", n, err)
+	}
+	actor := auth.ActorOf(r.Context()).Name
+	c, err := s.Captures.Import(r.Context(), f, n, actor)
+	if err != nil {
+		return err
+	}
+	s.Logger.InfoContext(r.Context(), "bundle imported", "capture", c.ID, "actor", actor, "bytes", n)
+	b, err := protojson.Marshal(&apiv1.StartCaptureResponse{Capture: captureProto(capture.Status{Capture: c}, s.Retention, true)})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(b)
+	return err
+}
+
+var httpCodes = map[ops.ErrorKind]int{
+	ops.NotFound: http.StatusNotFound, ops.Invalid: http.StatusBadRequest, ops.Conflict: http.StatusConflict,
+	ops.Unavailable: http.StatusServiceUnavailable, ops.Exhausted: http.StatusTooManyRequests, ops.Denied: http.StatusForbidden,
+	ops.Corrupt: http.StatusUnprocessableEntity, ops.Cancelled: 499,
+}
+
+// writeError answers in the shape of the Connect protocol's errors, so that one
+// client code reads both.
+func writeError(w http.ResponseWriter, err error) {
+	kind := ops.KindOf(err)
+	code, ok := httpCodes[kind]
+	name, message := wireCodes[kind].String(), err.Error()
+	if !ok {
+		code, message = http.StatusInternalServerError, "the centre failed at this; its log says why"
+	}
+	body, merr := json.Marshal(map[string]string{"code": name, "message": message})
+	if merr != nil {
+		http.Error(w, message, code)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+func traceWindowPath(ref ops.ArtifactRef, w TraceWindow) string {
+	return fmt.Sprintf("trace/%s/%s/%s/%d-%d/", ref.Capture, ref.Instance, ref.Name, w.FromGeneration, w.ToGeneration)
+}
