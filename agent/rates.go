@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"time"
+)
+
+// rates lends the block and mutex profile rates to capture windows. While any
+// window holds a lease, the finest rate that one asked for is set (or the
+// program's own, where that is finer still); the last one to end puts back what
+// was there before the first.
+//
+// A rate that the program itself changes in the meantime stays as the program
+// wants it.
+type rates struct {
+	mu     sync.Mutex
+	leases map[*rateLease]struct{}
+	find   sync.Once
+	block  blockRate // how to read the block rate; zero = cannot
+
+	// What was there before the first lease, and what is set now.
+	prevBlock uint64 // in ticks, as the runtime keeps it; where it can be read
+	setBlock  uint64 // in ticks
+	blockOurs bool   // the block rate was changed and has to be put back
+	prevMutex int
+	setMutex  int
+	mutexOurs bool
+}
+
+// rateLease is one window's hold on the rates.
+type rateLease struct {
+	of           *rates
+	block, mutex int // 0 = not wanted
+	watchdog     *time.Timer
+	// blockSet is false when the block rate could not be known, so it was left
+	// alone.
+	blockSet bool
+	// blockNanos and mutexFraction are what is in force; for people.
+	blockNanos, mutexFraction int
+}
+
+// acquire sets rates at least as fine as asked; 0 = leave that one alone. The
+// lease ends with release, or when the watchdog time is over, whatever hangs.
+func (r *rates) acquire(block, mutex int, watchdog time.Duration) *rateLease {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &rateLease{of: r, block: block, mutex: mutex}
+	if r.leases == nil {
+		r.leases = map[*rateLease]struct{}{}
+	}
+	if block > 0 && !r.blockOurs {
+		r.find.Do(func() { r.block = findBlockRate() })
+		r.takeBlock()
+	}
+	if mutex > 0 && !r.mutexOurs {
+		r.prevMutex = runtime.SetMutexProfileFraction(-1)
+		r.setMutex = r.prevMutex
+		r.mutexOurs = true
+	}
+	r.leases[l] = struct{}{}
+	r.apply()
+	l.blockSet = block > 0 && r.blockOurs
+	l.watchdog = time.AfterFunc(watchdog, l.release)
+	l.blockNanos, l.mutexFraction = block, r.setMutex
+	return l
+}
+
+// takeBlock finds out what the block rate is. Where it can be neither read nor
+// concluded, it must not be set, for it could not be put back.
+func (r *rates) takeBlock() {
+	switch {
+	case r.block.known():
+		r.prevBlock = r.block.ticks()
+		r.setBlock = r.prevBlock
+		r.blockOurs = true
+	case pprof.Lookup("block").Count() == 0:
+		// Nothing was ever recorded: the program does not profile blocking.
+		r.prevBlock, r.setBlock = 0, 0
+		r.blockOurs = true
+	}
+}
+
+// release gives the lease back. It may be called more than once, and on nil.
+func (l *rateLease) release() {
+	if l == nil {
+		return
+	}
+	l.watchdog.Stop()
+	r := l.of
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, held := r.leases[l]; !held {
+		return
+	}
+	delete(r.leases, l)
+	r.apply()
+}
+
+// apply sets what the present leases ask for; the caller holds mu.
+func (r *rates) apply() {
+	block, mutex := 0, 0
+	for l := range r.leases {
+		block, mutex = finer(block, l.block), finer(mutex, l.mutex)
+	}
+	if r.blockOurs && (!r.block.known() || r.block.ticks() == r.setBlock) {
+		switch {
+		case block == 0:
+			r.block.restore(r.prevBlock)
+			r.setBlock = r.prevBlock
+		default:
+			runtime.SetBlockProfileRate(block)
+			if r.block.known() {
+				if r.prevBlock > 0 && r.block.ticks() > r.prevBlock {
+					r.block.restore(r.prevBlock) // the program's own is finer
+				}
+				r.setBlock = r.block.ticks()
+			}
+		}
+	}
+	if block == 0 {
+		r.blockOurs = false
+	}
+	if r.mutexOurs && runtime.SetMutexProfileFraction(-1) == r.setMutex {
+		r.setMutex = r.prevMutex
+		if mutex > 0 {
+			r.setMutex = finer(mutex, r.prevMutex)
+		}
+		runtime.SetMutexProfileFraction(r.setMutex)
+	}
+	if mutex == 0 {
+		r.mutexOurs = false
+	}
+}
+
+// finer returns the smaller rate, where 0 means none.
+func finer(a, b int) int {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
