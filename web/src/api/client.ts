@@ -1,0 +1,129 @@
+// The centre's calls as functions of the page's words. Every one takes the
+// AbortSignal of whoever asked.
+import { createClient, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { timestampFromMs, type Duration } from "@bufbuild/protobuf/wkt";
+import { CaptureService, FleetService, SystemService } from "../gen/opscenter/api/v1/api_pb";
+import { Permission } from "../gen/opscenter/api/v1/options_pb";
+import type { Capture, CaptureSpec } from "../model/capture";
+import type { Heartbeat, Instance } from "../model/instance";
+import { basePath } from "./base";
+import * as convert from "./convert";
+
+export interface System {
+  version: string;
+  goVersion: string;
+  actor: string;
+  may: { download: boolean; capture: boolean; delete: boolean };
+  retentionSeconds: number;
+  retentionBytes: number;
+  storedBytes: number;
+  diskFreeBytes: number;
+  storageProblem: string;
+  traceViewerProblem: string;
+  graphProblem: string;
+  /** The full set, in order. */
+  kinds: string[];
+}
+
+export interface TraceWindow {
+  fromGeneration: number;
+  toGeneration: number;
+  startSeconds: number;
+  lengthSeconds: number;
+  sizeBytes: number;
+  /** Relative to the base path. */
+  path: string;
+}
+
+export interface StartCapture {
+  project: string;
+  service: string;
+  /** Empty = all that are up. */
+  instanceIds: string[];
+  spec: CaptureSpec;
+  note: string;
+}
+
+export interface CaptureFilter {
+  project: string;
+  service: string;
+  instanceId: string;
+  pageSize: number;
+  pageToken: string;
+}
+
+type Call = { signal?: AbortSignal };
+
+const duration = (seconds: number): Duration => {
+  const whole = Math.floor(seconds);
+  return { $typeName: "google.protobuf.Duration", seconds: BigInt(whole), nanos: Math.round((seconds - whole) * 1e9) };
+};
+
+/** The transport to the centre whose page this is. */
+export function centreTransport(origin: string, base: string): Transport {
+  return createConnectTransport({ baseUrl: origin + base.replace(/\/$/, ""), useBinaryFormat: true, useHttpGet: true });
+}
+
+export type Api = ReturnType<typeof createApi>;
+
+export function createApi(transport: Transport = centreTransport(location.origin, basePath())) {
+  const system = createClient(SystemService, transport);
+  const fleet = createClient(FleetService, transport);
+  const captures = createClient(CaptureService, transport);
+  return {
+    async system(call: Call = {}): Promise<System> {
+      const s = await system.getSystem({}, call);
+      const has = (p: Permission) => s.permissions.includes(p);
+      return {
+        version: s.version, goVersion: s.goVersion, actor: s.actor,
+        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) },
+        retentionSeconds: convert.seconds(s.retention), retentionBytes: Number(s.retentionBytes), storedBytes: Number(s.storedBytes), diskFreeBytes: Number(s.diskFreeBytes),
+        storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
+      };
+    },
+    async instance(id: string, call: Call = {}): Promise<Instance> {
+      const { instance } = await fleet.getInstance({ instanceId: id }, call);
+      return convert.instance(instance!);
+    },
+    /** The kept heartbeats between two times in milliseconds. */
+    async history(id: string, from: number, to: number, call: Call = {}): Promise<{ stepMs: number; points: Heartbeat[] }> {
+      const r = await fleet.getHistory({ instanceId: id, from: timestampFromMs(Math.round(from)), to: timestampFromMs(Math.round(to)) }, call);
+      return { stepMs: convert.seconds(r.step) * 1000 || 10_000, points: r.points.map(convert.heartbeat) };
+    },
+    async startCapture(s: StartCapture, call: Call = {}): Promise<Capture> {
+      const { capture } = await captures.startCapture({
+        project: s.project, service: s.service, instanceIds: s.instanceIds, note: s.note,
+        spec: { duration: duration(s.spec.durationSeconds), kinds: s.spec.kinds, fidelity: s.spec.fidelity, traceWindow: duration(s.spec.traceWindowSeconds), traceMaxBytes: BigInt(s.spec.traceMaxBytes), skipGc: s.spec.skipGc },
+      }, call);
+      return convert.capture(capture!);
+    },
+    async stopCapture(id: string, call: Call = {}): Promise<void> {
+      await captures.stopCapture({ captureId: id }, call);
+    },
+    async cancelCapture(id: string, call: Call = {}): Promise<void> {
+      await captures.cancelCapture({ captureId: id }, call);
+    },
+    async capture(id: string, call: Call = {}): Promise<Capture> {
+      const { capture } = await captures.getCapture({ captureId: id }, call);
+      return convert.capture(capture!);
+    },
+    async listCaptures(f: Partial<CaptureFilter>, call: Call = {}): Promise<{ captures: Capture[]; nextPageToken: string }> {
+      const r = await captures.listCaptures(f, call);
+      return { captures: r.captures.map(convert.capture), nextPageToken: r.nextPageToken };
+    },
+    async pinCapture(id: string, pinned: boolean, call: Call = {}): Promise<void> {
+      await captures.pinCapture({ captureId: id, pinned }, call);
+    },
+    async deleteCapture(id: string, call: Call = {}): Promise<void> {
+      await captures.deleteCapture({ captureId: id }, call);
+    },
+    async traceWindows(captureId: string, instanceId: string, artifact: string, call: Call = {}): Promise<{ windows: TraceWindow[]; loss: string }> {
+      const r = await captures.listTraceWindows({ captureId, instanceId, artifact }, call);
+      return {
+        loss: r.loss,
+        windows: r.windows.map((w) => ({ fromGeneration: Number(w.fromGeneration), toGeneration: Number(w.toGeneration), startSeconds: convert.seconds(w.start), lengthSeconds: convert.seconds(w.length), sizeBytes: Number(w.sizeBytes), path: w.path })),
+      };
+    },
+  };
+}

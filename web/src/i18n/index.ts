@@ -1,0 +1,58 @@
+// The page's language: two tables and a function. There is one document, so
+// there is one language.
+import { ref, watchEffect } from "vue";
+import type { Locale } from "../model/format";
+import { en } from "./en";
+import { zhTW } from "./zh-TW";
+
+export type { Locale } from "../model/format";
+export type Key = keyof typeof en;
+export type Params = Record<string, string | number>;
+
+const tables: Record<Locale, Record<Key, string>> = { en, "zh-TW": zhTW };
+const storeKey = "ops.lang";
+
+/** Traditional Chinese for those whose browser speaks Chinese, unless they chose. */
+export function firstLocale(stored: string | null, languages: readonly string[]): Locale {
+  if (stored === "en" || stored === "zh-TW") return stored;
+  return languages[0]?.toLowerCase().startsWith("zh") ? "zh-TW" : "en";
+}
+
+function stored(): string | null {
+  try {
+    return localStorage.getItem(storeKey);
+  } catch {
+    return null; // storage is forbidden: the choice lasts as long as the page
+  }
+}
+
+export const locale = ref<Locale>(firstLocale(stored(), navigator.languages ?? [navigator.language]));
+
+watchEffect(() => {
+  // The full tag: without the region, CJK fonts fall back to another region's glyphs.
+  document.documentElement.lang = locale.value === "en" ? "en" : "zh-Hant-TW";
+});
+
+export function setLocale(l: Locale): void {
+  locale.value = l;
+  try {
+    localStorage.setItem(storeKey, l);
+  } catch {
+    // as above
+  }
+}
+
+/** The sentence of key in the page's language, with {names} filled in. */
+export const t = (key: Key, params: Params = {}): string => tables[locale.value][key].replace(/\{(\w+)\}/g, (all, name: string) => String(params[name] ?? all));
+
+/** The same for a counted thing: {n} is filled in, and chooses singular or plural. */
+export function tn(key: Key, n: number, params: Params = {}): string {
+  const [one = "", other = one] = tables[locale.value][key].split("|");
+  const text = new Intl.PluralRules(locale.value).select(n) === "one" ? one : other;
+  return text.replace(/\{(\w+)\}/g, (all, name: string) => (name === "n" ? n.toLocaleString("en") : String(params[name] ?? all)));
+}
+
+/** The sentence of a key that is made of data, or the data itself where there is none. */
+export function tOr(key: string, otherwise: string): string {
+  return key in en ? t(key as Key) : otherwise;
+}

@@ -1,0 +1,101 @@
+// The recent past of many instances, small enough to keep for a whole fleet:
+// two numbers every ten seconds, ten minutes back.
+import { cpuShare, type Heartbeat } from "./instance";
+
+export const sparkStepMs = 10_000;
+export const sparkPoints = 60;
+
+export interface Spark {
+  /** Oldest first, NaN where nothing was heard. */
+  cpu: Float32Array;
+  goroutines: Float32Array;
+}
+
+interface Ring extends Spark {
+  /** The step that the last point belongs to. */
+  last: number;
+}
+
+/** SparkHistory keeps one ring for each instance. */
+export class SparkHistory {
+  #rings = new Map<string, Ring>();
+
+  /** Records a heartbeat. Those older than the ring, or without a time, are ignored. */
+  push(id: string, h: Heartbeat): void {
+    if (!h.at) return;
+    const step = Math.floor(h.at / sparkStepMs);
+    let r = this.#rings.get(id);
+    if (!r) {
+      r = { last: step, cpu: new Float32Array(sparkPoints).fill(NaN), goroutines: new Float32Array(sparkPoints).fill(NaN) };
+      this.#rings.set(id, r);
+    }
+    if (step > r.last) {
+      shift(r.cpu, step - r.last);
+      shift(r.goroutines, step - r.last);
+      r.last = step;
+    }
+    const at = sparkPoints - 1 - (r.last - step);
+    if (at < 0) return;
+    r.cpu[at] = cpuShare(h) ?? NaN;
+    r.goroutines[at] = h.goroutines;
+  }
+
+  /** The ring of an instance; undefined = nothing was heard yet. */
+  get(id: string): Spark | undefined {
+    return this.#rings.get(id);
+  }
+
+  /** Forgets every instance that is not in keep. */
+  prune(keep: { has(id: string): boolean }): void {
+    for (const id of this.#rings.keys()) if (!keep.has(id)) this.#rings.delete(id);
+  }
+}
+
+function shift(a: Float32Array, by: number): void {
+  if (by >= a.length) {
+    a.fill(NaN);
+    return;
+  }
+  a.copyWithin(0, by);
+  a.fill(NaN, a.length - by);
+}
+
+/** The largest number in a, ignoring what is missing; 0 if there is none. */
+export function maxOf(a: Float32Array): number {
+  let m = 0;
+  for (const v of a) if (v > m) m = v;
+  return m;
+}
+
+/**
+ * Appends a heartbeat to points, which are in order of time, dropping what is
+ * older than keepMs. Returns points itself if it is already in there.
+ */
+export function appendPoint(points: Heartbeat[], h: Heartbeat, keepMs: number): Heartbeat[] {
+  const last = points[points.length - 1];
+  if (!h.at || (last && h.at <= last.at)) return points;
+  const from = h.at - keepMs;
+  const first = points.findIndex((p) => p.at >= from);
+  return [...(first < 0 ? [] : first === 0 ? points : points.slice(first)), h];
+}
+
+/**
+ * Columns for a chart: seconds, and for each series its values with a null
+ * where more than three steps passed without a heartbeat, so that lines break
+ * instead of lying.
+ */
+export function columns(points: Heartbeat[], stepMs: number, series: ((h: Heartbeat) => number | null)[]): { x: number[]; ys: (number | null)[][] } {
+  const x: number[] = [];
+  const ys: (number | null)[][] = series.map(() => []);
+  let before = 0;
+  for (const p of points) {
+    if (before && p.at - before > 3 * stepMs) {
+      x.push((before + stepMs) / 1000);
+      for (const y of ys) y.push(null);
+    }
+    x.push(p.at / 1000);
+    series.forEach((of, n) => ys[n]!.push(of(p)));
+    before = p.at;
+  }
+  return { x, ys };
+}

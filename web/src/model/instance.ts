@@ -1,0 +1,132 @@
+// The words of the fleet as the page speaks them. Times are milliseconds since
+// the epoch, 0 = unknown; shares are 0 to 1; a limit of 0 means none.
+
+export type InstanceState = "up" | "suspect" | "gone";
+
+export interface Build {
+  goVersion: string;
+  modulePath: string;
+  moduleVersion: string;
+  vcsRevision: string;
+  vcsTime: number;
+  vcsModified: boolean;
+  goos: string;
+  goarch: string;
+  agentVersion: string;
+}
+
+export interface Process {
+  pid: number;
+  hostname: string;
+  startTime: number;
+  gomaxprocs: number;
+  numCpu: number;
+  cpuQuotaCores: number;
+  memoryLimitBytes: number;
+  goMemoryLimitBytes: number;
+  gogc: number;
+  executable: string;
+}
+
+/** The dozen numbers of a process at one time. */
+export interface Heartbeat {
+  at: number;
+  cpuCores: number;
+  goroutines: number;
+  goroutinesRunning: number;
+  goroutinesRunnable: number;
+  goroutinesWaiting: number;
+  goroutinesSyscall: number;
+  liveHeapBytes: number;
+  heapObjects: number;
+  rssBytes: number;
+  memoryLimitBytes: number;
+  gcCpuFraction: number;
+  gcCycles: number;
+  schedLatencyP99Seconds: number;
+  throttledFraction: number;
+  poolWaiters: number;
+  mutexWaitRate: number;
+  cpuQuotaCores: number;
+  gomaxprocs: number;
+  threads: number;
+}
+
+/** How the process before this one ended. */
+export interface Predecessor {
+  instanceId: string;
+  ended: number;
+  uptimeSeconds: number;
+  lastRssBytes: number;
+  memoryLimitBytes: number;
+  /** "likely OOM", "clean exit" or "vanished". */
+  verdict: string;
+}
+
+export interface Instance {
+  id: string;
+  project: string;
+  service: string;
+  source: string;
+  agentless: boolean;
+  address: string;
+  labels: Record<string, string>;
+  state: InstanceState;
+  stateSince: number;
+  stateReason: string;
+  joined: number;
+  lastSeen: number;
+  build: Build | null;
+  process: Process | null;
+  kinds: string[];
+  /** The latest one; of a gone instance, its last words; null = none was ever heard. */
+  heartbeat: Heartbeat | null;
+  predecessor: Predecessor | null;
+  self: boolean;
+}
+
+export interface PoolStats {
+  name: string;
+  kind: string;
+  remote: string;
+  maxOpen: number;
+  open: number;
+  inUse: number;
+  idle: number;
+  /** -1 = the pool does not say. */
+  waiting: number;
+  waitCount: number;
+  waitSeconds: number;
+}
+
+export interface MetricsSample {
+  instanceId: string;
+  at: number;
+  pools: PoolStats[];
+}
+
+/** "project/service", the key of a service across projects. */
+export const serviceKey = (i: { project: string; service: string }): string => `${i.project}/${i.service}`;
+
+/** The version people would name: the module's, else the revision's beginning. */
+export function versionOf(i: Instance): string {
+  const b = i.build;
+  if (!b) return "";
+  if (b.moduleVersion && b.moduleVersion !== "(devel)") return b.moduleVersion;
+  if (b.vcsRevision) return b.vcsRevision.slice(0, 10) + (b.vcsModified ? "+" : "");
+  return b.moduleVersion;
+}
+
+export const goVersionOf = (i: Instance): string => (i.build?.goVersion ?? "").replace(/^go/, "");
+
+/** CPU in use as a share of the quota, or of GOMAXPROCS where there is none; null = unknown. */
+export function cpuShare(h: Heartbeat | null): number | null {
+  if (!h) return null;
+  const of = h.cpuQuotaCores || h.gomaxprocs;
+  return of > 0 ? h.cpuCores / of : null;
+}
+
+/** RSS as a share of the memory limit; null = no limit. */
+export function memoryShare(h: Heartbeat | null): number | null {
+  return h && h.memoryLimitBytes > 0 ? h.rssBytes / h.memoryLimitBytes : null;
+}

@@ -1,0 +1,35 @@
+// What the capture dialog asks for: its defaults, its limits and what instances
+// can do. The limits are the centre's; it checks them again.
+import { kinds, type CaptureSpec } from "./capture";
+import type { Instance } from "./instance";
+
+export const minSeconds = 1;
+export const maxSeconds = 600;
+export const maxTraceSeconds = 30;
+export const presets = [5, 10, 30, 60, 120] as const;
+
+export const defaultSpec = (): CaptureSpec => ({ durationSeconds: 30, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false });
+
+/** What is wrong with a spec, by field. */
+export interface SpecProblems {
+  duration: boolean;
+  traceWindow: boolean;
+  kinds: boolean;
+}
+
+/** Judges what was typed; a field that the browser could not read is NaN or "". */
+export function judge(s: CaptureSpec, chosen: readonly string[]): SpecProblems {
+  const inRange = (v: unknown, max: number) => typeof v === "number" && Number.isFinite(v) && v >= 1 && v <= max;
+  return {
+    duration: !inRange(s.durationSeconds, maxSeconds),
+    traceWindow: chosen.includes("trace") && !inRange(s.traceWindowSeconds, maxTraceSeconds),
+    kinds: chosen.length === 0,
+  };
+}
+
+/** How many of the instances can collect each kind. An instance that does not say can do all. */
+export function support(instances: readonly Instance[], full: readonly string[] = kinds): Map<string, number> {
+  const n = new Map<string, number>(full.map((k) => [k, 0]));
+  for (const i of instances) for (const k of i.kinds.length ? i.kinds : full) n.set(k, (n.get(k) ?? 0) + 1);
+  return n;
+}

@@ -1,0 +1,122 @@
+// The URL is the state: what each page shows, to and from its query. Defaults
+// are left out, so that a fresh page has a clean address.
+import { defaultView, groupings, sortKeys, type FleetView } from "./fleet";
+
+/** A query as the router has it. */
+export type Query = Record<string, string | null | undefined | (string | null)[]>;
+
+const one = (q: Query, key: string): string => {
+  const v = q[key];
+  return (Array.isArray(v) ? v[0] : v) ?? "";
+};
+
+const oneOf = <T extends string>(values: readonly T[], v: string, otherwise: T): T => ((values as readonly string[]).includes(v) ? (v as T) : otherwise);
+
+const clean = (q: Record<string, string>): Record<string, string> => Object.fromEntries(Object.entries(q).filter(([, v]) => v !== ""));
+
+export interface FleetState extends FleetView {
+  /** Ids of the collapsed groups. */
+  closed: string[];
+}
+
+export function parseFleet(q: Query): FleetState {
+  return {
+    text: one(q, "q"),
+    project: one(q, "project"),
+    service: one(q, "service"),
+    version: one(q, "version"),
+    state: oneOf(["up", "suspect", "gone", ""] as const, one(q, "state"), ""),
+    group: oneOf(groupings, one(q, "group"), defaultView.group),
+    sort: oneOf(sortKeys, one(q, "sort").replace(/^-/, ""), defaultView.sort),
+    desc: one(q, "sort").startsWith("-"),
+    closed: one(q, "closed").split(",").filter(Boolean).map(decodeURIComponentSafely),
+  };
+}
+
+export function formatFleet(s: FleetState): Record<string, string> {
+  const sort = (s.desc ? "-" : "") + s.sort;
+  return clean({
+    q: s.text,
+    project: s.project,
+    service: s.service,
+    version: s.version,
+    state: s.state,
+    group: s.group === defaultView.group ? "" : s.group,
+    sort: sort === defaultView.sort ? "" : sort,
+    closed: s.closed.map(encodeURIComponent).join(","),
+  });
+}
+
+function decodeURIComponentSafely(s: string): string {
+  try {
+    return decodeURIComponent(s);
+  } catch {
+    return s;
+  }
+}
+
+export const ranges = ["15m", "1h", "6h", "24h", "7d", "30d"] as const;
+export type Range = (typeof ranges)[number];
+
+export const rangeMs: Record<Range, number> = { "15m": 900e3, "1h": 3600e3, "6h": 6 * 3600e3, "24h": 86400e3, "7d": 7 * 86400e3, "30d": 30 * 86400e3 };
+
+/** What the instance page shows: a range that ends now, or a fixed stretch that someone zoomed into. */
+export interface InstanceState {
+  range: Range;
+  /** Milliseconds; 0 and 0 = the range, live. */
+  from: number;
+  to: number;
+}
+
+export function parseInstance(q: Query): InstanceState {
+  const from = Number(one(q, "from"));
+  const to = Number(one(q, "to"));
+  const fixed = Number.isFinite(from) && Number.isFinite(to) && from > 0 && to > from;
+  return { range: oneOf(ranges, one(q, "range"), "1h"), from: fixed ? from : 0, to: fixed ? to : 0 };
+}
+
+export function formatInstance(s: InstanceState): Record<string, string> {
+  return clean({ range: s.range === "1h" ? "" : s.range, from: s.from ? String(Math.round(s.from)) : "", to: s.to ? String(Math.round(s.to)) : "" });
+}
+
+/** What the capture list shows. */
+export interface CapturesState {
+  project: string;
+  service: string;
+  instance: string;
+  /** The tokens of the pages turned so far; the last is the one shown. */
+  pages: string[];
+}
+
+export function parseCaptures(q: Query): CapturesState {
+  return { project: one(q, "project"), service: one(q, "service"), instance: one(q, "instance"), pages: one(q, "page").split(",").filter(Boolean) };
+}
+
+export function formatCaptures(s: CapturesState): Record<string, string> {
+  return clean({ project: s.project, service: s.service, instance: s.instance, page: s.pages.join(",") });
+}
+
+/** What the capture page shows: which targets are unfolded and what is compared against. */
+export interface CaptureViewState {
+  /** Ids of unfolded instances; null = the page's own choice. */
+  open: string[] | null;
+  /** The other side of every comparison. */
+  versus: { capture: string; instance: string } | null;
+}
+
+const idPattern = /^[0-9a-z-]{4,40}$/;
+
+export function parseCapture(q: Query): CaptureViewState {
+  const [capture = "", instance = ""] = one(q, "vs").split("/");
+  return {
+    open: "open" in q ? one(q, "open").split(",").filter(Boolean) : null,
+    versus: idPattern.test(capture) && idPattern.test(instance) ? { capture, instance } : null,
+  };
+}
+
+export function formatCapture(s: CaptureViewState): Record<string, string> {
+  const q: Record<string, string> = {};
+  if (s.open) q["open"] = s.open.join(",");
+  if (s.versus) q["vs"] = `${s.versus.capture}/${s.versus.instance}`;
+  return q;
+}

@@ -1,0 +1,16 @@
+// Addresses. The fleet is part of the first load; every other page is a chunk.
+import { createRouter, createWebHistory, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
+import { basePath } from "./api/base";
+import FleetPage from "./pages/FleetPage.vue";
+
+export const routes: RouteRecordRaw[] = [
+  { path: "/", name: "fleet", component: FleetPage },
+  { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
+  { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue") },
+  { path: "/captures/:id", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
+  { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
+];
+
+export function createPageRouter(history: RouterHistory = createWebHistory(basePath())): Router {
+  return createRouter({ history, routes });
+}

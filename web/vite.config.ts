@@ -1,0 +1,78 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import vue from "@vitejs/plugin-vue";
+import type { Plugin } from "vite";
+import { configDefaults, defineConfig } from "vitest/config";
+
+// The inputs beside src/ and public/ that decide what dist/ holds. embed_test.go
+// has the same list: it recomputes the stamp without Node.
+const inputs = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts"];
+
+// stamp writes dist/.src.sha256, the digest of every input but the tests, so
+// that a Go test can tell a stale dist.
+function stamp(): Plugin {
+  return {
+    name: "stamp",
+    apply: "build",
+    closeBundle() {
+      const root = import.meta.dirname;
+      const files = [...inputs];
+      const walk = (dir: string) => {
+        for (const e of readdirSync(dir, { withFileTypes: true })) {
+          const path = join(dir, e.name);
+          if (e.isDirectory()) walk(path);
+          else if (!e.name.endsWith(".test.ts")) files.push(relative(root, path).replaceAll("\\", "/"));
+        }
+      };
+      walk(join(root, "src"));
+      walk(join(root, "public"));
+      const hash = createHash("sha256");
+      for (const f of files.sort()) hash.update(f + "\0").update(readFileSync(join(root, f))).update("\0");
+      writeFileSync(join(root, "dist/.src.sha256"), hash.digest("hex") + "\n");
+    },
+  };
+}
+
+// sharedWorker makes the worker a chunk of the page's own build, so that both
+// run the same files of the protocol's runtime and a browser loads them once;
+// built the usual way a worker carries its own copy (40 KB compressed).
+function sharedWorker(): Plugin {
+  const id = "virtual:watch-worker";
+  const entry = join(import.meta.dirname, "src/api/watch/worker.ts");
+  let building = false;
+  return {
+    name: "shared-worker",
+    configResolved: (c) => void (building = c.command === "build"),
+    resolveId: (source) => (source === id ? "\0" + id : undefined),
+    load(source) {
+      if (source !== "\0" + id) return;
+      if (!building) return `export default new URL("/src/api/watch/worker.ts", location.origin).href`;
+      const ref = this.emitFile({ type: "chunk", id: entry, name: "worker" });
+      return `export default import.meta.ROLLUP_FILE_URL_${ref}`;
+    },
+  };
+}
+
+const centre = process.env["OPS_URL"] ?? "http://127.0.0.1:8080";
+
+export default defineConfig({
+  // Relative, so that one build serves every base path.
+  base: "./",
+  plugins: [vue(), sharedWorker(), stamp()],
+  define: { __VUE_OPTIONS_API__: "false", __VUE_PROD_DEVTOOLS__: "false" },
+  build: {
+    target: "es2022",
+    reportCompressedSize: false,
+    // data: URLs would need the policy to be wider.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  server: {
+    proxy: Object.fromEntries(["/opscenter.api.v1", "/api", "/pprof", "/trace"].map((p) => [p, { target: centre, changeOrigin: true }])),
+  },
+  test: {
+    environment: "happy-dom",
+    exclude: [...configDefaults.exclude, "e2e/**"],
+  },
+});
