@@ -1,0 +1,402 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/opscenter/opscenter/agent"
+	"github.com/opscenter/opscenter/internal/agentless"
+	"github.com/opscenter/opscenter/internal/agentlink"
+	"github.com/opscenter/opscenter/internal/api"
+	"github.com/opscenter/opscenter/internal/archive"
+	"github.com/opscenter/opscenter/internal/archive/localblob"
+	"github.com/opscenter/opscenter/internal/archive/sqlite"
+	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/discovery/filesd"
+	"github.com/opscenter/opscenter/internal/discovery/static"
+	"github.com/opscenter/opscenter/internal/fleet"
+	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/profile"
+	"github.com/opscenter/opscenter/internal/toolui"
+	"github.com/opscenter/opscenter/web"
+)
+
+// The centre's own process is an instance of this service.
+const (
+	selfProject = "ops-center"
+	selfService = "ops-center"
+)
+
+// Serve runs a centre until ctx ends or a part of it cannot go on.
+//
+// It ends in this order: no new requests; running captures keep what they have
+// (their links still work); links and sources; the fleet's last rows; the
+// archive.
+func Serve(ctx context.Context, o cli.ServeOptions) error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	who, err := newAccess(o)
+	if err != nil {
+		return err
+	}
+	// The address is taken before the data is opened: a second centre on the same
+	// port must not touch what the first one holds.
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return ops.Errorf(ops.Unavailable, "%w: another program, or another centre, has the port: stop it or choose another with --listen", err)
+	}
+	defer ln.Close()
+	c, err := build(ctx, o, who, ln.Addr())
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.run(ctx, ln)
+}
+
+// center is the parts of a running centre.
+type center struct {
+	log       *slog.Logger
+	out       io.Writer
+	url       string // for people and the CLI
+	who       access
+	agent     agent.Config
+	catalogue *sqlite.Catalogue
+	blobs     *localblob.Store
+	links     *agentlink.Server
+	archive   *archive.Archive
+	fleet     *fleet.Fleet
+	sources   *discovery.Manager
+	captures  *capture.Engine
+	tools     *toolui.UI
+	handler   http.Handler
+	broken    chan error // the archive's fail-stop
+}
+
+func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (_ *center, err error) {
+	c := &center{log: o.Logger, out: o.Out, who: who, url: address(who, addr, o.BasePath), broken: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return nil, ops.Errorf(ops.Exhausted, "--data %s: %w", o.DataDir, err)
+	}
+	if c.catalogue, err = sqlite.Open(ctx, filepath.Join(o.DataDir, "ops.db")); err != nil {
+		return nil, err
+	}
+	if c.blobs, err = localblob.Open(localblob.Config{Dir: filepath.Join(o.DataDir, "blobs"), Logger: o.Logger}); err != nil {
+		return nil, err
+	}
+	c.archive, err = archive.Open(ctx, archive.Config{
+		Catalogue: c.catalogue, Blobs: c.blobs, Dir: o.DataDir,
+		Retention: archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes)},
+		Reserve:   o.DiskReserveBytes, Logger: o.Logger, OnFailure: c.failStop,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger})
+
+	c.links = agentlink.New(agentlink.Config{
+		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),
+		Authorize: func(r *http.Request) error { return who.auth.Authorize(auth.ActorOf(r.Context()), auth.Join) },
+	})
+	endpoints := agentless.New(agentless.Config{Fleet: c.fleet, Logger: o.Logger})
+	found, err := sources(o)
+	if err != nil {
+		return nil, err
+	}
+	c.sources = discovery.NewManager(discovery.Config{
+		Sources: found, Logger: o.Logger,
+		Connect: func(ctx context.Context, t ops.Target) error {
+			if strings.HasPrefix(t.URL, "grpc") {
+				return c.links.Connect(ctx, t)
+			}
+			return endpoints.Connect(ctx, t)
+		},
+	})
+
+	c.captures = capture.New(capture.Config{
+		Fleet: captureFleet{c.fleet}, Archive: c.archive, Logger: o.Logger,
+		Profiles: capture.Profiles{
+			Merge: func(w io.Writer, in ...io.Reader) error { return profile.Merge(w, profile.Limits{}, in...) },
+			Delta: func(w io.Writer, before, after io.Reader) error {
+				return profile.Delta(w, profile.Limits{}, before, after)
+			},
+		},
+	})
+	if c.tools, err = toolui.New(toolui.Config{
+		Open: c.archive.OpenArtifact, BasePath: o.BasePath, Dir: filepath.Join(o.DataDir, "cache"),
+		TraceViewer: o.TraceViewer, Logger: o.Logger,
+	}); err != nil {
+		return nil, err
+	}
+
+	started := time.Now()
+	calls := api.New(api.Config{
+		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
+		SpoolDir: filepath.Join(o.DataDir, "cache"), Logger: o.Logger,
+		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
+			windows, loss, err := c.tools.TraceWindows(ctx, ref)
+			out := make([]api.TraceWindow, len(windows))
+			for i, w := range windows {
+				out[i] = api.TraceWindow(w)
+			}
+			return out, loss, err
+		},
+		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
+	})
+	c.handler = front(o, who, calls, c.links, c.tools)
+
+	// The centre watches itself like any other process: over the same tunnel.
+	c.agent = agent.Config{
+		Center: c.url, Project: selfProject, Service: selfService,
+		TokenFile: o.TokenFile, CAPin: who.pin(), Logger: o.Logger.With("agent", "self"),
+	}
+	return c, nil
+}
+
+// failStop ends the centre after an error of the disk or the database that it
+// cannot judge: starting anew recovers, going on could lie.
+func (c *center) failStop(err error) {
+	select {
+	case c.broken <- err:
+	default:
+	}
+}
+
+func (c *center) close() {
+	var err error
+	if c.archive != nil {
+		err = c.archive.Close()
+	}
+	if c.blobs != nil {
+		err = errors.Join(err, c.blobs.Close())
+	}
+	if c.catalogue != nil {
+		err = errors.Join(err, c.catalogue.Close())
+	}
+	if err != nil {
+		c.log.Error("the archive did not close cleanly", "err", err)
+	}
+}
+
+func (c *center) run(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Three circles, ended one after the other: requests, captures, everything else.
+	base, endBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBase()
+	serving, endServing := context.WithCancel(base)
+	defer endServing()
+
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &http.Server{
+		Handler: c.handler, Protocols: protocols,
+		BaseContext:       func(net.Listener) context.Context { return serving },
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	if c.who.cert != nil {
+		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*c.who.cert}, MinVersion: tls.VersionTLS12}
+	}
+
+	outer, octx := errgroup.WithContext(base)
+	outer.Go(func() error { return named("fleet", c.fleet.Run(octx)) })
+	outer.Go(func() error { return named("archive", c.archive.Run(octx)) })
+	outer.Go(func() error { return named("discovery", c.sources.Run(octx)) })
+	outer.Go(func() error { return named("tool UIs", c.tools.Run(octx)) })
+	outer.Go(func() error {
+		var err error
+		if c.who.cert != nil {
+			err = srv.ServeTLS(ln, "", "")
+		} else {
+			err = srv.Serve(ln)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	})
+	inner, cctx := errgroup.WithContext(ctx)
+	inner.Go(func() error { return named("captures", c.captures.Run(cctx)) })
+	inner.Go(func() error {
+		select {
+		case <-cctx.Done():
+			return nil
+		case <-octx.Done():
+			return errors.New("a part of the centre ended")
+		case err := <-c.broken:
+			return fmt.Errorf("the archive cannot go on, start the centre again to recover: %w", err)
+		}
+	})
+
+	self, err := agent.Start(c.agent)
+	if err != nil {
+		c.log.Error("the centre cannot watch itself", "err", err)
+	}
+	fmt.Fprintf(c.out, "OPS Center is at %s\n", c.url)
+	c.log.Info("serving", "url", c.url, "pid", os.Getpid())
+
+	innerErr := inner.Wait() // until asked to end, with captures put away
+	if err := self.Close(); err != nil {
+		c.log.Warn("the centre's own agent did not leave", "err", err)
+	}
+	endServing() // ends streams, which Shutdown would wait for
+	grace, done := context.WithTimeout(base, 5*time.Second)
+	if err := srv.Shutdown(grace); err != nil {
+		_ = srv.Close()
+	}
+	done()
+	if err := c.links.Close(); err != nil {
+		c.log.Warn("the agents' connections did not close cleanly", "err", err)
+	}
+	endBase()
+	outerErr := outer.Wait()
+	if outerErr != nil {
+		return outerErr
+	}
+	return innerErr
+}
+
+// named says which part ended with err; that it was asked to is no error.
+func named(part string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", part, err)
+}
+
+// address is where this machine's people and programs find the centre.
+func address(who access, addr net.Addr, basePath string) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	scheme := "http"
+	if who.cert != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port) + basePath
+}
+
+func sources(o cli.ServeOptions) (out []discovery.Source, err error) {
+	var entries []static.Target
+	for _, t := range o.Targets {
+		entries = append(entries, static.Target{Project: string(t.Project), Service: string(t.Service), URL: t.URL, Labels: t.Labels})
+	}
+	for _, file := range o.StaticFiles {
+		more, err := static.Load(file)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, more...)
+	}
+	if len(entries) > 0 {
+		s, err := static.New(entries)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	if len(o.FileSD) > 0 {
+		s, err := filesd.New(filesd.Config{Paths: o.FileSD, Logger: o.Logger})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// orForever turns the command line's "0 = no bound" into the archive's.
+func orForever[T time.Duration | int64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+// captureFleet shows the fleet as the capture engine sees it.
+type captureFleet struct{ *fleet.Fleet }
+
+func (f captureFleet) Instances(k ops.ServiceKey) []ops.Instance {
+	return f.Fleet.Instances(fleet.Filter{Project: k.Project, Service: k.Service})
+}
+
+func (c *center) system(ctx context.Context, o cli.ServeOptions, started time.Time) api.System {
+	stored := c.archive.Status(ctx)
+	trace, graph := c.tools.Problems()
+	return api.System{
+		Version: o.Version, GoVersion: runtime.Version(), BasePath: o.BasePath, Started: started,
+		Retention: o.Retention, RetentionBytes: o.RetentionBytes,
+		StoredBytes: stored.StoredBytes, FreeBytes: stored.FreeBytes, StorageProblem: stored.Problem,
+		TraceProblem: trace, GraphProblem: graph,
+	}
+}
+
+// front puts everything on one port, under the base path, behind the guard.
+func front(o cli.ServeOptions, who access, calls http.Handler, tunnel http.Handler, tools http.Handler) http.Handler {
+	may := func(need auth.Permission, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := who.auth.Authorize(auth.ActorOf(r.Context()), need); err != nil {
+				http.Error(w, err.Error(), http.StatusForbidden)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/opscenter.agent.v1/tunnel", may(auth.Join, tunnel))
+	mux.Handle("/opscenter.api.v1.SystemService/", calls)
+	mux.Handle("/opscenter.api.v1.FleetService/", calls)
+	mux.Handle("/opscenter.api.v1.CaptureService/", calls)
+	mux.Handle("/opscenter.api.v1.WatchService/", calls)
+	mux.Handle("/api/", calls)
+	mux.Handle("/pprof/", may(auth.View, tools))
+	mux.Handle("/trace/", may(auth.View, tools))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.Handle("/", may(auth.View, web.Handler(web.Config{BasePath: o.BasePath})))
+
+	var inner http.Handler = mux
+	if o.BasePath != "" {
+		under := http.NewServeMux()
+		under.Handle(o.BasePath+"/", http.StripPrefix(o.BasePath, mux))
+		under.Handle("GET "+o.BasePath, http.RedirectHandler(o.BasePath+"/", http.StatusTemporaryRedirect))
+		under.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+		under.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && r.URL.Path == "/" {
+				http.Redirect(w, r, o.BasePath+"/", http.StatusTemporaryRedirect)
+				return
+			}
+			http.Error(w, "this centre lives under "+o.BasePath+"/", http.StatusNotFound)
+		})
+		inner = under
+	}
+	return api.Guard(api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.cert}, inner)
+}
