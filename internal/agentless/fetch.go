@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -233,6 +234,9 @@ func (f want) unlike(words string) *problem {
 
 // isProfile recognises a pprof profile, gzipped or not.
 func isProfile(head []byte) bool {
+	if len(head) == 0 {
+		return false
+	}
 	if bytes.HasPrefix(head, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(bytes.NewReader(head))
 		if err != nil {
@@ -256,10 +260,12 @@ func isProfile(head []byte) bool {
 // isDump recognises the text of all stacks.
 func isDump(head []byte) bool { return bytes.HasPrefix(head, []byte("goroutine ")) }
 
+var traceVersion = regexp.MustCompile(`^go 1\.\d{1,4}$`)
+
 // isTrace recognises an execution trace and keeps what it says of the version.
 func (w *window) isTrace(head []byte) bool {
 	version, _, ok := strings.Cut(string(head), " trace\x00")
-	if !ok || !strings.HasPrefix(version, "go 1.") || len(version) > 10 {
+	if !ok || !traceVersion.MatchString(version) {
 		return false
 	}
 	w.mu.Lock()

@@ -159,6 +159,11 @@ func (w *window) run(ctx context.Context) {
 	var monitor sync.WaitGroup
 	monitor.Go(func() { w.monitor(monitoring) })
 
+	for _, k := range w.spec.Kinds {
+		if !slices.Contains(ops.FullSet(), k) {
+			w.state(k, ops.LossUnsupported, string(k)+" cannot be had from outside the process: put the agent in")
+		}
+	}
 	first, rest := w.snapshots(ctx, ops.PhaseBefore)
 	// Neither the snapshots' cost in the CPU profile nor a window that begins
 	// late because one of them hangs: a second at most.

@@ -274,7 +274,7 @@ func TestTheCallerMayHangUp(t *testing.T) {
 func TestTheArchiveIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := agent(0)
-		h := newHouse(t, capture.Limits{}, one(l))
+		h := newHouse(t, capture.Limits{PerHour: 2}, one(l))
 		full := ops.Errorf(ops.Exhausted, "the disk reserve is reached: delete captures")
 		h.archive.set(func() { h.archive.writeErr, h.archive.writeMost = full, 1200 })
 		c := h.ended(h.start(capture.Request{Service: users}))

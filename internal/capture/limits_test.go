@@ -56,7 +56,7 @@ func TestTwoWindowsAtOnceOnAnInstance(t *testing.T) {
 
 		// The one that is free takes part, the other says why it does not.
 		c := h.ended(h.start(capture.Request{Service: users}))
-		want := fmt.Sprintf("1 of 2 instances; user-service/i-01: user-service/i-01 is in 2 captures already (%s, %s), the most at once: wait until one ends, or stop one", a, b)
+		want := fmt.Sprintf("1 of 2 instances; user-service/i-01: is in 2 captures already (%s, %s), the most at once: wait until one ends, or stop one", a, b)
 		if c.State != ops.CapturePartial || c.Reason != want {
 			t.Errorf("capture is %s,\n got %q\nwant %q", c.State, c.Reason, want)
 		}

@@ -387,7 +387,7 @@ func (e *Engine) recordAgain(ctx context.Context) {
 		todo = append(todo, c)
 	}
 	for id, times := range e.started {
-		if time.Since(times[len(times)-1]) >= time.Hour {
+		if len(times) == 0 || time.Since(times[len(times)-1]) >= time.Hour {
 			delete(e.started, id)
 		}
 	}

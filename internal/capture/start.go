@@ -62,6 +62,7 @@ func (e *Engine) Start(ctx context.Context, req Request) (ops.Capture, error) {
 	// context, so that a caller who hangs up does not leave it open.
 	if err := e.archive.Begin(r.ctx, r.c); err != nil {
 		e.leave(r)
+		e.forget(r)
 		e.wg.Done()
 		return ops.Capture{}, err
 	}
@@ -162,7 +163,7 @@ func (e *Engine) admit(r *run, req Request, candidates []ops.Instance, now time.
 		}
 	}
 	if free == 0 {
-		why := blocked[chosen[0].ID]
+		why := label(chosen[0]) + " " + blocked[chosen[0].ID]
 		if len(chosen) > 1 {
 			why = fmt.Sprintf("none of %d instances can be captured now: %s", len(chosen), why)
 		}
@@ -202,10 +203,11 @@ func (e *Engine) rank(i ops.Instance, blocked map[ops.InstanceID]string) int {
 	return 0
 }
 
-// blocked says why the instance cannot take one window more, or "".
+// blocked says why the instance cannot take one window more, as what follows its
+// name, or "".
 func (e *Engine) blocked(i ops.Instance, now time.Time) string {
 	if ids := e.windows[i.ID]; len(ids) >= e.limits.PerInstance {
-		return fmt.Sprintf("%s is in %d captures already%s, the most at once: wait until one ends, or stop one", label(i), len(ids), e.names(ids))
+		return fmt.Sprintf("is in %d captures already%s, the most at once: wait until one ends, or stop one", len(ids), e.names(ids))
 	}
 	if e.limits.PerHour < 0 {
 		return ""
@@ -219,7 +221,7 @@ func (e *Engine) blocked(i ops.Instance, now time.Time) string {
 	if len(hour) >= e.limits.PerHour {
 		// The window that must leave the hour before one more fits in.
 		wait := time.Hour - now.Sub(hour[len(hour)-e.limits.PerHour])
-		return fmt.Sprintf("%s was captured %d times within an hour, the most for one instance: try again in %v", label(i), len(hour), wait.Round(time.Second))
+		return fmt.Sprintf("was captured %d times within an hour, the most for one instance: try again in %v", len(hour), wait.Round(time.Second))
 	}
 	return ""
 }
@@ -294,6 +296,18 @@ func (e *Engine) leave(r *run) {
 		e.free(t.Instance.ID, r.id)
 	}
 	r.cancel(nil)
+}
+
+// forget takes a run that never began off the hour's count.
+func (e *Engine) forget(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range r.c.Targets {
+		times := e.started[t.Instance.ID]
+		if i := slices.IndexFunc(times, r.c.Created.Equal); i >= 0 && t.State == ops.CaptureRequested {
+			e.started[t.Instance.ID] = slices.Delete(times, i, i+1)
+		}
+	}
 }
 
 // free gives one place back. The caller holds mu.
