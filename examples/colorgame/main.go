@@ -1,0 +1,341 @@
+// Command colorgame is the Color Game: four small services, a crowd that plays
+// them, and five troubles that can be switched on and off. `colorgame demo` runs
+// it all, with a centre to look at it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/opscenter/opscenter/agent"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/chassis"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/demo"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/game"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/gateway"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/postgres"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/record"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/robot"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/scenario"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/user"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/wire"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use:           "colorgame",
+		Short:         "A demo game whose services can be made to misbehave",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(demoCmd(), faultCmd(), statusCmd(),
+		serviceCmd("user-service", "Accounts and logins", users),
+		serviceCmd("gateway-service", "WebSockets and the lobby", sockets),
+		serviceCmd("game-service", "Rooms, wallets and bets", rooms),
+		serviceCmd("game-record-service", "Settled bets, in Postgres", records),
+		serviceCmd("robot", "The crowd that plays", crowd))
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "colorgame:", err)
+		os.Exit(1)
+	}
+}
+
+func demoCmd() *cobra.Command {
+	cfg := demo.Config{Database: os.Getenv("COLORGAME_DATABASE_URL"), Out: os.Stdout}
+	fault := os.Getenv("SCENARIO")
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the centre, the game and its crowd until Ctrl-C",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if fault != "" {
+				if cfg.Scenario, err = scenario.Parse(fault); err != nil {
+					return err
+				}
+			}
+			if cfg.Self, err = os.Executable(); err != nil {
+				return err
+			}
+			return demo.Run(cmd.Context(), cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&fault, "scenario", fault, "`number` of the scenario that is on from the start (SCENARIO)")
+	f.StringVar(&cfg.Ops, "ops", "", "built `program` of the centre; empty = built from the sources here")
+	f.StringVar(&cfg.Center, "center", "", "`URL` of a centre that runs already; empty = one is started")
+	f.StringVar(&cfg.Listen, "listen", "", "`address` of the centre that is started (default 127.0.0.1:8080, or a free port)")
+	f.StringVar(&cfg.Data, "data", "", "`directory` of the centre that is started (default ./ops-data)")
+	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a Postgres database (COLORGAME_DATABASE_URL); empty = a throwaway cluster")
+	f.StringVar(&cfg.StackFile, "stack", "", "`file` that says what runs where (default "+demo.DefaultStackFile()+")")
+	f.IntVar(&cfg.Players, "players", robot.DefaultPlayers, "how many play")
+	return cmd
+}
+
+func faultCmd() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "fault NUMBER on|off",
+		Short: "Switch a scenario of the running demo",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sc, err := scenario.Parse(args[0])
+			if err != nil {
+				return err
+			}
+			if args[1] != "on" && args[1] != "off" {
+				return fmt.Errorf("a scenario is switched on or off, not %q", args[1])
+			}
+			stack, err := demo.ReadStack(file)
+			if err != nil {
+				return err
+			}
+			if err := stack.Fault(cmd.Context(), sc, args[1] == "on"); err != nil {
+				return err
+			}
+			fmt.Printf("%d is %s: %s. Look at %s.\n", int(sc), args[1], sc.Symptom(), sc.Service())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "stack", demo.DefaultStackFile(), "`file` of the demo")
+	return cmd
+}
+
+func statusCmd() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Print the figures of the running demo",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			stack, err := demo.ReadStack(file)
+			if err != nil {
+				return err
+			}
+			for _, p := range stack.Processes {
+				if p.Admin == "" {
+					continue
+				}
+				st, err := p.State(cmd.Context())
+				if err != nil {
+					fmt.Printf("%s: %v\n", p.Name, err)
+					continue
+				}
+				var on []string
+				for number, is := range st.Faults {
+					if is {
+						on = append(on, number)
+					}
+				}
+				slices.Sort(on)
+				fmt.Printf("%s (process %d, scenarios on: %s)\n", p.Name, st.PID, strings.Join(append(on, "none")[:max(1, len(on))], " "))
+				names := make([]string, 0, len(st.Figures))
+				for name := range st.Figures {
+					names = append(names, name)
+				}
+				slices.Sort(names)
+				for _, name := range names {
+					fmt.Printf("  %-24s %.6g\n", name, st.Figures[name])
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "stack", demo.DefaultStackFile(), "`file` of the demo")
+	return cmd
+}
+
+// options are the flags of a service.
+type options struct {
+	listen, admin, center         string
+	users, gateway, game, records string
+	database                      string
+	players                       int
+	faults                        []string
+	switches                      *scenario.Switches
+	log                           *slog.Logger
+}
+
+// service is what a verb starts.
+type service struct {
+	part    chassis.Part
+	pool    *pgxpool.Pool // nil = none
+	agent   bool
+	chassis chassis.Config
+}
+
+func serviceCmd(name, short string, build func(context.Context, options) (service, error)) *cobra.Command {
+	o := options{switches: &scenario.Switches{}, database: os.Getenv("COLORGAME_DATABASE_URL")}
+	cmd := &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, f := range o.faults {
+				sc, err := scenario.Parse(f)
+				if err != nil {
+					return err
+				}
+				o.switches.Set(sc, true)
+			}
+			o.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			return serve(cmd.Context(), name, o, build)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", "", "`address` of the API (default a free port on loopback)")
+	f.StringVar(&o.admin, "admin", "", "`address` of figures, switches and pprof (default a free port on loopback)")
+	f.StringVar(&o.center, "center", "", "`URL` of the centre (default OPS_CENTER, or http://127.0.0.1:8080)")
+	f.StringVar(&o.users, "users", "", "`URL` of the user-service")
+	f.StringVar(&o.gateway, "gateway", "", "`URL` of the gateway-service")
+	f.StringVar(&o.game, "game", "", "`URL` of the game-service")
+	f.StringVar(&o.records, "records", "", "`URL` of the game-record-service")
+	f.IntVar(&o.players, "players", robot.DefaultPlayers, "how many play")
+	f.StringSliceVar(&o.faults, "fault", nil, "`number` of a scenario that is on from the start (repeatable)")
+	return cmd
+}
+
+// serve runs a service until ctx ends. The agent starts first and ends last.
+func serve(ctx context.Context, name string, o options, build func(context.Context, options) (service, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if os.Getenv("COLORGAME_PARENT") != "" {
+		// The demo holds the other end: it closes it to end us, and so does its death.
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	svc, err := build(ctx, o)
+	if err != nil {
+		return err
+	}
+	if svc.pool != nil {
+		defer svc.pool.Close()
+	}
+	if svc.agent {
+		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log})
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		if svc.pool != nil {
+			a.AddPool("postgres", poolStats{svc.pool})
+		}
+	}
+	svc.chassis.Service, svc.chassis.Listen, svc.chassis.Admin = name, o.listen, o.admin
+	svc.chassis.Switches, svc.chassis.Logger = o.switches, o.log
+	return chassis.Run(ctx, svc.chassis, svc.part)
+}
+
+func users(_ context.Context, o options) (service, error) {
+	part, err := user.New(user.Config{
+		Accounts: o.players + robot.Newcomers,
+		SessionTTL: func() time.Duration {
+			if o.switches.On(scenario.LoginStorm) {
+				return time.Second
+			}
+			return time.Hour
+		},
+	})
+	return service{part: part, agent: true}, err
+}
+
+func sockets(_ context.Context, o options) (service, error) {
+	if o.users == "" {
+		return service{}, fmt.Errorf("the gateway needs --users, to ask whose a token is")
+	}
+	part := gateway.New(gateway.Config{
+		Users:  wire.NewClient(o.users, 20*time.Second, 2),
+		Resume: func() bool { return o.switches.On(scenario.SessionLeak) },
+	})
+	o.switches.Watch(func(sc scenario.Scenario, on bool) {
+		if sc == scenario.SessionLeak && !on {
+			part.LetGo()
+		}
+	})
+	return service{part: part, agent: true, chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
+}
+
+func rooms(ctx context.Context, o options) (service, error) {
+	cfg := game.Config{StrictLimits: func() bool { return o.switches.On(scenario.LockAcrossQuery) }}
+	if o.gateway != "" {
+		cfg.Lobby = wire.NewClient(o.gateway, 5*time.Second, 16)
+	}
+	if o.records != "" {
+		cfg.Records = wire.NewClient(o.records, 20*time.Second, 16)
+	}
+	if o.database == "" {
+		return service{part: game.New(cfg), agent: true}, nil
+	}
+	pool, err := openPool(ctx, o.database, 40)
+	if err != nil {
+		return service{}, err
+	}
+	cfg.Limits = game.SQLLimits{Pool: pool}
+	return service{part: game.New(cfg), pool: pool, agent: true}, nil
+}
+
+func records(ctx context.Context, o options) (service, error) {
+	if o.database == "" {
+		return service{}, fmt.Errorf("the game-record-service needs a database: set COLORGAME_DATABASE_URL")
+	}
+	pool, err := openPool(ctx, o.database, 4)
+	if err != nil {
+		return service{}, err
+	}
+	return service{part: record.New(record.Config{Pool: pool, Logger: o.log}), pool: pool, agent: true}, nil
+}
+
+func crowd(_ context.Context, o options) (service, error) {
+	if o.users == "" || o.game == "" || o.gateway == "" {
+		return service{}, fmt.Errorf("the robot needs --users, --game and --gateway")
+	}
+	return service{part: robot.New(robot.Config{
+		Users: o.users, Game: o.game, Gateway: o.gateway, Players: o.players, Database: o.database, Logger: o.log,
+		BadNetwork: func() bool { return o.switches.On(scenario.SlowConsumers) },
+		Report:     func() bool { return o.switches.On(scenario.SlowRecords) },
+	})}, nil
+}
+
+// openPool opens a pool of up to that many connections and makes sure of the tables.
+func openPool(ctx context.Context, url string, conns int32) (*pgxpool.Pool, error) {
+	if err := postgres.Migrate(ctx, url); err != nil {
+		return nil, err
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("the database URL is not one: %w", err)
+	}
+	cfg.MaxConns = conns
+	return pgxpool.NewWithConfig(ctx, cfg)
+}
+
+// poolStats tells the agent how the pool is.
+type poolStats struct{ pool *pgxpool.Pool }
+
+func (p poolStats) PoolStats() agent.PoolStats {
+	st, conn := p.pool.Stat(), p.pool.Config().ConnConfig
+	return agent.PoolStats{
+		Kind:         "pgxpool",
+		Remote:       fmt.Sprintf("%s:%d", conn.Host, conn.Port),
+		MaxOpen:      int64(st.MaxConns()),
+		Open:         int64(st.TotalConns()),
+		InUse:        int64(st.AcquiredConns()),
+		Idle:         int64(st.IdleConns()),
+		Waiting:      -1, // pgxpool counts only the waits that have ended
+		WaitCount:    st.EmptyAcquireCount(),
+		WaitDuration: st.EmptyAcquireWaitTime(),
+	}
+}
