@@ -22,14 +22,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	profile "github.com/google/pprof/profile"
-	"go.uber.org/goleak"
 
 	"github.com/opscenter/opscenter/internal/agentless"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/ops/opstest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // process is what a service that serves net/http/pprof looks like. Handlers in
 // broken take the place of its endpoints.
@@ -645,10 +642,10 @@ func TestTargetsThatCannotBe(t *testing.T) {
 	}
 }
 
-// fleet takes one instance in until its link ends.
-type fleet struct{ joined chan ops.Instance }
+// joiner takes one instance in until its link ends.
+type joiner struct{ joined chan ops.Instance }
 
-func (f *fleet) Join(ctx context.Context, i ops.Instance, l ops.Link) error {
+func (f *joiner) Join(ctx context.Context, i ops.Instance, l ops.Link) error {
 	f.joined <- i
 	return l.Watch(ctx, time.Second, false, func(ops.Sample) {})
 }
@@ -656,7 +653,7 @@ func (f *fleet) Join(ctx context.Context, i ops.Instance, l ops.Link) error {
 func TestConnectLastsAsLongAsTheTarget(t *testing.T) {
 	t.Parallel()
 	p := serve(t, nil)
-	f := &fleet{joined: make(chan ops.Instance, 1)}
+	f := &joiner{joined: make(chan ops.Instance, 1)}
 	c := agentless.New(agentless.Config{Fleet: f})
 	ended := make(chan error, 1)
 	go func() { ended <- c.Connect(t.Context(), p.target()) }()
