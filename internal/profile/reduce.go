@@ -474,7 +474,39 @@ func sanitize(p *pprof.Profile) {
 	}
 	p.DefaultSampleType = plainName(p.DefaultSampleType)
 	p.DocURL = ""
+	for _, f := range p.Function {
+		f.Name, f.SystemName, f.Filename = unquoted(f.Name), unquoted(f.SystemName), unquoted(f.Filename)
+	}
+	for _, s := range p.Sample {
+		for k, v := range s.Label {
+			for i := range v {
+				v[i] = unquoted(v[i])
+			}
+			if clean := unquoted(k); clean != k {
+				delete(s.Label, k)
+				s.Label[clean] = append(s.Label[clean], v...)
+			}
+		}
+		for k, v := range s.NumLabel {
+			units := s.NumUnit[k]
+			for i := range units {
+				units[i] = plainName(units[i])
+			}
+			if clean := unquoted(k); clean != k {
+				delete(s.NumLabel, k)
+				delete(s.NumUnit, k)
+				s.NumLabel[clean], s.NumUnit[clean] = v, units
+			}
+		}
+	}
 }
+
+// quotes are what ends a string of Graphviz, or means something within one.
+var quotes = strings.NewReplacer(`"`, "'", `\`, "/", "\n", " ", "\r", " ", "\x00", " ")
+
+// unquoted makes a name safe within a quoted string of Graphviz, whether or not
+// it is escaped there.
+func unquoted(s string) string { return quotes.Replace(s) }
 
 // plainName keeps letters, digits, dots, hyphens and underscores, and at most
 // 100 characters of them.
