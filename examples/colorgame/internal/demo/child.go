@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 )
 
@@ -23,6 +24,11 @@ type child struct {
 	// when we die; otherwise it is interrupted.
 	stdin  bool
 	health string // URL that answers once the child is up
+
+	mu      sync.Mutex // guards logFrom
+	logFrom int64      // where this start's part of the log begins
+
+	failed chan struct{} // closed when it has ended for the first time
 }
 
 const (
@@ -35,11 +41,14 @@ const (
 // run keeps the child alive until ctx ends, and returns when it has ended. Every
 // start and end is told to changed.
 func (c *child) run(ctx context.Context, say func(format string, args ...any), changed func(pid int)) {
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		err := c.once(ctx, changed)
 		changed(0)
 		if ctx.Err() != nil {
 			return
+		}
+		if first {
+			close(c.failed)
 		}
 		say("%s ended by itself (%v) and is started again. Its last words, from %s:\n%s", c.Name, err, c.Log, c.lastWords())
 		select {
@@ -56,6 +65,11 @@ func (c *child) once(ctx context.Context, changed func(pid int)) error {
 		return err
 	}
 	defer log.Close()
+	if st, err := log.Stat(); err == nil {
+		c.mu.Lock()
+		c.logFrom = st.Size()
+		c.mu.Unlock()
+	}
 	cmd := exec.Command(c.args[0], c.args[1:]...)
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -95,12 +109,15 @@ func (c *child) once(ctx context.Context, changed func(pid int)) error {
 	return err
 }
 
-// lastWords is the end of the child's log.
+// lastWords is the end of what the child logged since its last start.
 func (c *child) lastWords() []byte {
 	b, err := os.ReadFile(c.Log)
 	if err != nil {
 		return []byte(err.Error())
 	}
+	c.mu.Lock()
+	b = b[min(c.logFrom, int64(len(b))):]
+	c.mu.Unlock()
 	if len(b) > lastWordsLength {
 		b = b[len(b)-lastWordsLength:]
 		if _, whole, ok := bytes.Cut(b, []byte("\n")); ok {
@@ -110,16 +127,22 @@ func (c *child) lastWords() []byte {
 	return bytes.TrimSpace(b)
 }
 
-// ready returns when the child answers.
+// ready returns when the child answers, or has ended before it did.
 func (c *child) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	for {
 		err := c.answers(ctx)
+		select {
+		case <-c.failed:
+			return fmt.Errorf("%s does not start. Its last words, from %s:\n%s", c.Name, c.Log, c.lastWords())
+		default:
+		}
 		if err == nil {
 			return nil
 		}
 		select {
+		case <-c.failed:
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not answer (%w). Its last words, from %s:\n%s", c.Name, err, c.Log, c.lastWords())
 		case <-time.After(50 * time.Millisecond):

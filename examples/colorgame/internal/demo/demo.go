@@ -152,7 +152,7 @@ func (d *demo) run(ctx context.Context) error {
 		if d.cfg.Scenario != 0 {
 			args = append(args, "--fault", strconv.Itoa(int(d.cfg.Scenario)))
 		}
-		return &child{
+		return &child{failed: make(chan struct{}),
 			Process: Process{Name: name, API: "http://" + api[name], Admin: "http://" + admin[name], Log: d.log(name)},
 			args:    args, stdin: true, env: append(env, "COLORGAME_DATABASE_URL="+d.cfg.Database),
 			health: "http://" + admin[name] + "/admin/state",
@@ -273,7 +273,7 @@ func (d *demo) center(ctx context.Context, robotAdmin string) (*child, error) {
 	if data == "" {
 		data = "ops-data"
 	}
-	return &child{
+	return &child{failed: make(chan struct{}),
 		Process: Process{Name: "ops", API: "http://" + listen, Log: d.log("ops")},
 		// The crowd is no service of ours and has no agent: it shows what a bare
 		// net/http/pprof address is good for.
@@ -354,7 +354,7 @@ func (d *demo) greet() {
 		if sc == d.cfg.Scenario {
 			mark = "*"
 		}
-		fmt.Fprintf(&b, "   %s%d  %-56s ops capture %s -d 10s%s\n", mark, int(sc), sc.Symptom(), sc.Service(), server)
+		fmt.Fprintf(&b, "   %s%d  %-56s go run ./cmd/ops capture %s -d 10s%s\n", mark, int(sc), sc.Symptom(), sc.Service(), server)
 	}
 	if d.cfg.Scenario != 0 {
 		fmt.Fprintf(&b, "\n  * is on now.\n")

@@ -33,7 +33,7 @@ type Config struct {
 
 // maxHeld bounds the sessions that wait to be resumed; beyond it a session ends
 // with its socket.
-const maxHeld = 2000
+const maxHeld = 1000
 
 // Service is the gateway.
 type Service struct {

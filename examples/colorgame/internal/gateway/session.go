@@ -18,7 +18,7 @@ type Session struct {
 
 	mu      sync.Mutex // guards end and backlog
 	end     int
-	backlog [64 << 10]byte // ring of the last pushes
+	backlog [256 << 10]byte // ring of the last pushes
 }
 
 // newSession makes the session of a socket.

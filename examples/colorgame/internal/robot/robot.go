@@ -52,7 +52,7 @@ const (
 	lookInterval  = 80 * time.Millisecond // between a player's looks at their profile
 	betInterval   = time.Second           // one burst a round
 	waveInterval  = 2 * time.Second       // between losses of connection
-	waveSize      = 16
+	waveSize      = 24
 	newcomerEvery = 15 * time.Second
 	farPace       = 40 * time.Millisecond // a message on a bad network
 	farReadBuffer = 16 << 10
