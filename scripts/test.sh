@@ -8,7 +8,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
-export CI=true
+export CI=true NO_COLOR=1
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -54,6 +54,10 @@ formatted() {
   [ -z "$files" ] || { echo "not formatted, run gofmt -w on:"; echo "$files"; return 1; }
 }
 
+tidy() {
+  go mod tidy -diff >"$tmp/tidy" || { head -n 40 "$tmp/tidy"; echo "go.mod or go.sum is not tidy: run go mod tidy"; return 1; }
+}
+
 vitest() {
   (cd web && npx --no-install vitest run --reporter=dot --reporter=junit --outputFile.junit="$tmp/vitest.xml") >"$tmp/log" 2>&1
   local status=$?
@@ -75,7 +79,7 @@ for stage in $stages; do
   case $stage in
     format)
       check "gofmt" formatted
-      check "go.mod is tidy" go mod tidy -diff
+      check "go.mod is tidy" tidy
       ;;
     gen) check "generated code is fresh" scripts/fresh.sh gen web/src/gen -- scripts/gen.sh ;;
     vet) check "go vet" go vet ./... ;;

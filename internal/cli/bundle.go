@@ -28,6 +28,9 @@ type view struct {
 	// Tool is "pprof" or "trace".
 	Tool string `json:"tool"`
 	URL  string `json:"url"`
+	// raw marks the ends of a window, which few want to look at: people see only
+	// what was made of them.
+	raw bool
 }
 
 func (p *program) openCmd() *cobra.Command {
@@ -47,8 +50,13 @@ func (p *program) openCmd() *cobra.Command {
 				err = p.printJSON(map[string]any{"capture_id": id, "url": page, "views": views})
 			} else {
 				_, err = fmt.Fprintln(p.Stdout, page)
-				for i, v := range views {
-					if i == 0 || v.Instance != views[i-1].Instance {
+				instance := ""
+				for _, v := range views {
+					if v.raw {
+						continue
+					}
+					if v.Instance != instance {
+						instance = v.Instance
 						fmt.Fprintf(p.Stdout, "%s\n", clean(addressOf(capture, v.Instance)))
 					}
 					fmt.Fprintf(p.Stdout, "  %-22s %s\n", clean(v.Artifact), v.URL)
@@ -94,12 +102,12 @@ func (c *client) views(ctx context.Context, capture *apiv1.Capture) ([]view, err
 					return nil, err
 				}
 				for _, w := range res.Msg.GetWindows() {
-					views = append(views, view{instance, a.GetName(), "trace", c.url(w.GetPath())})
+					views = append(views, view{Instance: instance, Artifact: a.GetName(), Tool: "trace", URL: c.url(w.GetPath())})
 				}
 			case ops.KindRuntime, ops.KindGoroutineDump, ops.KindHeapTypes:
 			default:
 				path := "pprof/" + url.PathEscape(capture.GetId()) + "/" + url.PathEscape(instance) + "/" + url.PathEscape(a.GetName()) + "/"
-				views = append(views, view{instance, a.GetName(), "pprof", c.url(path)})
+				views = append(views, view{Instance: instance, Artifact: a.GetName(), Tool: "pprof", URL: c.url(path), raw: a.GetName() != ops.Kind(a.GetKind()).FileName()})
 			}
 		}
 	}

@@ -214,6 +214,7 @@ func (c *centre) end(k *apiv1.Capture) {
 		t.State, t.Progress = apiv1.CaptureState_CAPTURE_STATE_DONE, nil
 		t.Artifacts = []*apiv1.Artifact{
 			{Name: "cpu.pprof", Kind: "cpu", Phase: "window", SizeBytes: 300 << 10, Sha256: "ab12"},
+			{Name: "heap.before.pprof", Kind: "heap", Phase: "before", SizeBytes: 1 << 10, Sha256: "aa11"},
 			{Name: "runtime.json", Kind: "runtime", Phase: "window", SizeBytes: 20 << 10, Sha256: "cd34"},
 			{Name: "trace.out", Kind: "trace", Phase: "window", SizeBytes: 3 << 20, Sha256: "ef56"},
 		}
@@ -221,7 +222,7 @@ func (c *centre) end(k *apiv1.Capture) {
 		case k.GetNote() == "target dies" && n == len(k.GetTargets())-1:
 			k.State, k.Reason = apiv1.CaptureState_CAPTURE_STATE_PARTIAL, "1 of 2 instances gave less than was asked"
 			t.State, t.Reason = apiv1.CaptureState_CAPTURE_STATE_PARTIAL, "connection lost"
-			t.Artifacts = t.Artifacts[:2]
+			t.Artifacts = t.Artifacts[:3]
 			t.Losses = []*apiv1.Loss{{Kind: "trace", Reason: "disconnected", Message: "the process ended before the trace window"}}
 			t.Artifacts[0].Losses = []*apiv1.Loss{{Kind: "cpu", Reason: "truncated", Message: "20 s of 30 s"}, {Kind: "cpu", Reason: "truncated", Message: "20 s of 30 s"}}
 		case k.GetNote() == "all die":

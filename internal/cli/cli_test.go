@@ -72,8 +72,8 @@ func TestFirstInterruptStopsAndKeeps(t *testing.T) {
 	}
 	want := `ops: capture 01jz0000000000000000000001: 30s of color-game/game-service on 2 instances
 ops: stopping capture 01jz0000000000000000000001 and keeping what was collected: Ctrl-C again cancels it and drops everything
-ops: host-a/101: done, 3 files, 3.3 MiB, stopped early
-ops: host-b/102: done, 3 files, 3.3 MiB, stopped early
+ops: host-a/101: done, 4 files, 3.3 MiB, stopped early
+ops: host-b/102: done, 4 files, 3.3 MiB, stopped early
 `
 	if stderr != want {
 		t.Errorf("standard error:\n%s\nwant:\n%s", stderr, want)
