@@ -168,21 +168,12 @@ func (a *Archive) OpenArtifact(ctx context.Context, ref ops.ArtifactRef) (ops.Bl
 	}
 	b, err := a.blobs.Open(ctx, ref)
 	if ops.KindOf(err) == ops.NotFound {
-		err = ops.Errorf(ops.Corrupt, "the file of %s is missing from the archive: %s", ref, lossText(row.Artifact, "look for it in the blobs' directory and in its quarantine, then restart the centre"))
+		err = ops.Errorf(ops.Corrupt, "the file of %s is missing from the archive: look for it in the blobs' directory and in its quarantine, then restart the centre", ref)
 	}
 	if err != nil {
 		return nil, ops.Artifact{}, err
 	}
 	return b, row.Artifact, nil
-}
-
-func lossText(a ops.Artifact, otherwise string) string {
-	for _, l := range a.Losses {
-		if l.Message == missingMessage {
-			return l.Message
-		}
-	}
-	return otherwise
 }
 
 // row returns an artifact's row, or NotFound.

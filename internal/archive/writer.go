@@ -178,6 +178,12 @@ func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.part.Write(p)
 	w.sum.Write(p[:n])
 	w.off += int64(n)
+	if ops.KindOf(err) == ops.Exhausted {
+		// The disk filled up faster than it was looked at.
+		if reserve := w.a.space.check(w.ctx); reserve != nil {
+			return n, reserve
+		}
+	}
 	if err != nil {
 		return n, fmt.Errorf("write %s: %w", w.ref, err)
 	}

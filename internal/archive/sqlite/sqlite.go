@@ -66,10 +66,29 @@ func Open(ctx context.Context, path string) (*Catalogue, error) {
 	}
 	c.readers.SetMaxOpenConns(4)
 	c.readers.SetMaxIdleConns(4)
-	if err := c.migrate(ctx); err != nil {
+	err = c.keepJournal(ctx)
+	if err == nil {
+		err = c.migrate(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(c.failure(ctx, "open", err), c.Close())
 	}
 	return c, nil
+}
+
+// keepJournal leaves the files beside the database where they are when it is
+// closed. They would have to be made anew by the next start, which could not do
+// so on a disk that somebody filled meanwhile.
+func (c *Catalogue) keepJournal(ctx context.Context) error {
+	conn, err := c.writer.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // hands the connection back
+	return conn.Raw(func(raw any) error {
+		_, err := raw.(driver.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	})
 }
 
 func (c *Catalogue) migrate(ctx context.Context) error {
