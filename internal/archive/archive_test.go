@@ -39,6 +39,10 @@ type centre struct {
 func start(t testing.TB, dir string, edit ...func(*archive.Config)) *centre {
 	t.Helper()
 	c := &centre{dir: dir}
+	if name := filepath.Join(dir, "ops.db"); !exists(name) {
+		must(t, os.MkdirAll(dir, 0o700))
+		must(t, os.WriteFile(name, emptyDatabase(), 0o600))
+	}
 	must(t, archive.WithBallast(dir, func() (err error) {
 		c.rows, err = sqlite.Open(t.Context(), filepath.Join(dir, "ops.db"))
 		return err
@@ -65,6 +69,33 @@ func start(t testing.TB, dir string, edit ...func(*archive.Config)) *centre {
 	})
 	t.Cleanup(c.stop)
 	return c
+}
+
+// emptyDatabase is a database with all its tables: making them takes longer than
+// most tests here.
+var emptyDatabase = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "archive")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	rows, err := sqlite.Open(context.Background(), filepath.Join(dir, "ops.db"))
+	if err != nil {
+		panic(err)
+	}
+	if err := rows.Close(); err != nil {
+		panic(err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "ops.db"))
+	if err != nil {
+		panic(err)
+	}
+	return content
+})
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // restart is start after the program died.
@@ -473,10 +504,12 @@ func wantNothingAside(t testing.TB, c *centre) {
 		t.Errorf("quarantined: %s", f.Name())
 	}
 	must(t, c.blobs.List(t.Context(), func(r ops.ArtifactRef, _ bool, _ int64) error {
-		if _, _, err := c.OpenArtifact(t.Context(), r); err != nil {
+		b, _, err := c.OpenArtifact(t.Context(), r)
+		if err != nil {
 			t.Errorf("lies around: %s: %v", r, err)
+			return nil
 		}
-		return nil
+		return b.Close()
 	}))
 }
 

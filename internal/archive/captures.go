@@ -267,9 +267,10 @@ func (a *Archive) Delete(ctx context.Context, id ops.CaptureID) error {
 func (a *Archive) erase(ctx context.Context, c ops.Capture) error {
 	c.Reason = deletingReason
 	err := a.change(ctx, "mark deletion", func() error { return a.rows.UpdateCapture(ctx, c) })
-	if err != nil {
+	if err != nil && ops.KindOf(err) != ops.Exhausted {
 		return err
 	}
+	// On a full disk it goes on without the mark: the files make room.
 	if err := a.blobs.DeleteCapture(ctx, c.ID); err != nil {
 		return err
 	}

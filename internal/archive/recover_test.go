@@ -209,7 +209,7 @@ func TestSecondCentreIsRefused(t *testing.T) {
 
 func TestManyCapturesRecoverPageByPage(t *testing.T) {
 	c := start(t, t.TempDir())
-	for i := range 450 {
+	for i := range 230 {
 		x := opstest.SampleCapture(ops.CaptureID(fmt.Sprintf("%04d-capture", i)), 1)
 		must(t, c.rows.InsertCapture(t.Context(), x))
 	}
@@ -219,7 +219,7 @@ func TestManyCapturesRecoverPageByPage(t *testing.T) {
 		t.Errorf("%d captures are left in between, %v", len(left), err)
 	}
 	all, err := c.Captures(t.Context(), ops.CaptureFilter{Limit: 1000})
-	if err != nil || len(all) != 450 || slices.ContainsFunc(all, func(x ops.Capture) bool { return x.State != ops.CaptureFailed }) {
+	if err != nil || len(all) != 230 || slices.ContainsFunc(all, func(x ops.Capture) bool { return x.State != ops.CaptureFailed }) {
 		t.Errorf("%d captures, %v", len(all), err)
 	}
 }
