@@ -25,7 +25,7 @@ var (
 
 // storageShim gives the timeline the storage that a sandbox denies it, for as long
 // as the page lives.
-const storageShim = `<script>try{window.localStorage}catch(e){const m=new Map();Object.defineProperty(window,'localStorage',{value:{getItem:k=>m.has(k)?m.get(k):null,setItem:(k,v)=>{m.set(k,String(v))},removeItem:k=>{m.delete(k)},clear:()=>m.clear(),key:i=>[...m.keys()][i]??null,get length(){return m.size}}})}</script>`
+const storageShim = `<script>for(const name of ['localStorage','sessionStorage']){try{window[name]}catch(e){const m=new Map();Object.defineProperty(window,name,{value:{getItem:k=>m.has(k)?m.get(k):null,setItem:(k,v)=>{m.set(k,String(v))},removeItem:k=>{m.delete(k)},clear:()=>m.clear(),key:i=>[...m.keys()][i]??null,get length(){return m.size}}})}}</script>`
 
 // rewriteTracePage makes a page of the stock viewer work below any path.
 func rewriteTracePage(b []byte, token string) []byte {
