@@ -87,13 +87,13 @@ func (l *rateLease) release() {
 	if l == nil {
 		return
 	}
-	l.watchdog.Stop()
 	r := l.of
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, held := r.leases[l]; !held {
 		return
 	}
+	l.watchdog.Stop()
 	delete(r.leases, l)
 	r.apply()
 }

@@ -90,12 +90,17 @@ func backoff(attempt int, base, most time.Duration, random float64) time.Duratio
 // tunnelOnce dials, upgrades and serves until the connection ends. joined says
 // that the centre took the upgrade.
 func (a *Agent) tunnelOnce() (joined bool, err error) {
-	conn, err := a.dialCenter()
+	defer func() {
+		if r := recover(); r != nil { // dial again rather than never
+			err = fmt.Errorf("the tunnel failed: %v", r)
+		}
+	}()
+	dialled, err := a.dialCenter()
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = conn.Close() }()
-	conn, err = a.upgrade(conn)
+	defer func() { _ = dialled.Close() }()
+	conn, err := a.upgrade(dialled)
 	if err != nil {
 		return false, err
 	}
@@ -123,7 +128,7 @@ func (a *Agent) dialCenter() (net.Conn, error) {
 }
 
 // upgrade asks for the tunnel and returns the connection to serve on.
-func (a *Agent) upgrade(conn net.Conn) (net.Conn, error) {
+func (a *Agent) upgrade(conn net.Conn) (*upgradedConn, error) {
 	token, err := readToken(a.cfg.tokenFile)
 	if err != nil {
 		return nil, err
@@ -208,8 +213,7 @@ func readToken(file string) (string, error) {
 }
 
 // serveTunnel serves the protocol on one connection until it ends.
-func (a *Agent) serveTunnel(conn net.Conn) error {
-	c := conn.(*upgradedConn)
+func (a *Agent) serveTunnel(c *upgradedConn) error {
 	activity := &tunnelActivity{last: time.Now()}
 	server := grpc.NewServer(
 		grpc.ForceServerCodecV2(newFrameCodec()),
