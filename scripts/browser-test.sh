@@ -10,6 +10,8 @@ mkdir -p "$dir"
 go build -o "$dir/ops" ./cmd/ops
 go build -o "$dir/colorgame" ./examples/colorgame
 port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)}
+export CHROMIUM
 export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port
 
 "$dir/colorgame" demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
@@ -31,5 +33,9 @@ for _ in $(seq 90); do
 done
 [ "$(up)" -ge 4 ] || { echo "browser-test: the game did not come up within 90 s:"; cat "$dir/demo.log"; exit 1; }
 
-node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
-  --test-reporter=junit --test-reporter-destination="$report" 'web/e2e/'
+if ! node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
+  --test-reporter=junit --test-reporter-destination="$report" web/e2e/*.test.mjs; then
+  echo "browser-test: what the demo said:"
+  tail -n 40 "$dir/demo.log"
+  exit 1
+fi
