@@ -129,7 +129,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- ui.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() { cancel(); _ = <-ended }()
 	srv := httptest.NewServer(ui)
 	defer srv.Close()
 
@@ -290,12 +290,16 @@ func measure(pid int, fn func() (int64, error)) (result, error) {
 func fetch(url string) (int64, error) {
 	client := &http.Client{Timeout: 5 * time.Minute}
 	for {
-		resp, err := client.Get(url)
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+		if err != nil {
+			return 0, err
+		}
+		resp, err := client.Do(req)
 		if err != nil {
 			return 0, err
 		}
 		var body bytes.Buffer
-		into := io.Writer(io.Discard)
+		into := io.Discard
 		if resp.StatusCode != http.StatusOK {
 			into = &body
 		}
@@ -337,7 +341,7 @@ func stockFlameGraph(dir, profile string) (result, error) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	r, err := measure(cmd.Process.Pid, func() (int64, error) {
 		for time.Since(start) < time.Minute {
-			if conn, err := net.Dial("tcp", addr); err == nil {
+			if conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", addr); err == nil {
 				conn.Close()
 				return fetch("http://" + addr + "/ui/flamegraph")
 			}

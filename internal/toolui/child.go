@@ -105,7 +105,7 @@ func prepareFrom(r io.Reader, main, base *bytes.Buffer) (profile.Shown, error) {
 	}
 	var wBase io.Writer
 	var rBase io.Reader
-	in := io.Reader(io.LimitReader(r, int64(s.Main)))
+	in := io.LimitReader(r, int64(s.Main))
 	if s.Base != noProfile {
 		// The profile is read to its end before the base.
 		wBase, rBase = base, io.LimitReader(r, int64(s.Base))

@@ -254,13 +254,19 @@ const maxPrepared = 128 << 20
 // prepare runs a child that reads the sources and writes their copies into file.
 func (u *UI) prepare(ctx context.Context, file string, sources []source) error {
 	lengths := sizes{Main: noProfile, Base: noProfile}
+	var opened []io.Closer
+	defer func() {
+		for _, c := range opened {
+			_ = c.Close()
+		}
+	}()
 	in := []io.Reader{nil}
 	for i, s := range sources {
 		r, size, err := s.open(ctx)
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		opened = append(opened, r)
 		in = append(in, io.LimitReader(r, size))
 		*[]*uint64{&lengths.Main, &lengths.Base}[i] = uint64(size)
 	}

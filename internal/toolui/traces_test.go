@@ -152,7 +152,7 @@ func TestTheTimelineLoadsFromItsSandbox(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
+		t.Cleanup(func() { resp.Body.Close() })
 		if resp.StatusCode != http.StatusOK || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Content-Encoding") != "gzip" {
 			t.Errorf("%s: %d %v", path, resp.StatusCode, resp.Header)
 			continue

@@ -47,7 +47,7 @@ func Synthetic(s Shape) *pprof.Profile {
 	for i := range s.Samples {
 		depth := 2 + r.IntN(max(1, s.MaxDepth-2))
 		stack := make([]*pprof.Location, depth)
-		at := uint64(s.Seed)
+		at := s.Seed
 		for d := range depth {
 			// The child taken, skewed towards the first ones.
 			child := uint64(math.Pow(r.Float64(), 6) * 12)
