@@ -14,7 +14,7 @@ CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || com
 export CHROMIUM
 export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port
 
-"$dir/colorgame" demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
+"$dir/colorgame" demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --players 20 --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
 demo=$!
 end() {
   kill -INT $demo 2>/dev/null || true
