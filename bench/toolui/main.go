@@ -173,7 +173,12 @@ func run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- ui.Run(ctx) }()
-	defer func() { cancel(); _ = <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	srv := httptest.NewServer(ui)
 	defer srv.Close()
 

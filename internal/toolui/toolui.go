@@ -51,7 +51,8 @@ type Config struct {
 	// 1 GiB.
 	ProfileMemory int64
 	// TraceMemory caps each trace viewer, which takes about a hundred times the
-	// size of its window; 0 = 4 GiB, or half of the host's memory if that is less.
+	// size of its window; 0 = 4 GiB, or so much that MaxTraces of them fit into the
+	// host's memory if that is less.
 	TraceMemory int64
 	// Timeout is how long a child may take for one thing that it was asked; 0 =
 	// a minute.
@@ -128,7 +129,7 @@ func New(cfg Config) (*UI, error) {
 	if cfg.TraceMemory <= 0 {
 		cfg.TraceMemory = 4 << 30
 		if total := hostMemory(); total > 0 {
-			cfg.TraceMemory = min(cfg.TraceMemory, total/2)
+			cfg.TraceMemory = min(cfg.TraceMemory, total/int64(cfg.MaxTraces))
 		}
 	}
 	if cfg.Timeout <= 0 {
