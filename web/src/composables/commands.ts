@@ -33,8 +33,8 @@ export function useCommands(...list: Command[]): void {
 /** A letter by the place of its key, so that other layouts and input methods do not matter; no modifiers. */
 export const letter = (l: string) => (e: KeyboardEvent) => e.code === "Key" + l.toUpperCase() && !e.shiftKey;
 
-export const slash = (e: KeyboardEvent): boolean => e.key === "/" || (e.code === "Slash" && !e.shiftKey);
 export const question = (e: KeyboardEvent): boolean => e.key === "?" || e.key === "？" || (e.code === "Slash" && e.shiftKey);
+export const slash = (e: KeyboardEvent): boolean => e.key === "/" || (e.code === "Slash" && !e.shiftKey && !question(e));
 export const escape = (e: KeyboardEvent): boolean => e.key === "Escape";
 
 /** Whether the keys belong to a field that is being written in. */

@@ -45,7 +45,7 @@ export const en = {
   "common.loading": "Loading",
   "common.unknown": "unknown",
   "common.none": "none",
-  "common.of": "of {total}",
+  "common.said": "{what}: {text}",
   "common.notAllowed": "You are not allowed to do this.",
   "common.newTab": "opens in a new tab",
 
@@ -125,6 +125,7 @@ export const en = {
   "fleet.selectAll": "Select all of {group}",
   "fleet.empty": "No instance has joined yet",
   "fleet.empty.text": "Import the agent in a service and start it: it reaches this centre by itself. A service that only serves net/http/pprof can be listed as a static target.",
+  "fleet.onlySelf": "Only this centre itself is here yet.",
   "fleet.nothing": "No instance matches",
   "fleet.nothing.text": "{n} instance is hidden by the filters.|{n} instances are hidden by the filters.",
   "fleet.clearFilters": "Clear filters",

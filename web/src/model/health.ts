@@ -21,25 +21,17 @@ export function level(vital: Vital, value: number | null): Level {
   return value >= bad ? "bad" : value >= warn ? "warn" : "";
 }
 
-/** The numbers of a heartbeat that thresholds apply to; null = unknown. */
+// Below this share of its CPU a process does so little that the collector's part of it says nothing.
+const idleCpu = 0.05;
+
+/** The numbers of a heartbeat that thresholds apply to; null = unknown, or meaningless. */
 export function vitals(h: Heartbeat | null): Record<Vital, number | null> {
   return {
     cpu: cpuShare(h),
     memory: memoryShare(h),
-    gc: h ? h.gcCpuFraction : null,
+    gc: h && (cpuShare(h) ?? 1) >= idleCpu ? h.gcCpuFraction : null,
     sched: h ? h.schedLatencyP99Seconds : null,
     throttled: h ? h.throttledFraction : null,
     waiters: h ? h.poolWaiters : null,
   };
-}
-
-/** The worst level of a heartbeat. */
-export function worst(h: Heartbeat | null): Level {
-  let w: Level = "";
-  for (const [k, v] of Object.entries(vitals(h)) as [Vital, number | null][]) {
-    const l = level(k, v);
-    if (l === "bad") return "bad";
-    if (l === "warn") w = "warn";
-  }
-  return w;
 }

@@ -28,7 +28,8 @@ export function parseFleet(q: Query): FleetState {
     state: oneOf(["up", "suspect", "gone", ""] as const, one(q, "state"), ""),
     group: oneOf(groupings, one(q, "group"), defaultView.group),
     sort: oneOf(sortKeys, one(q, "sort").replace(/^-/, ""), defaultView.sort),
-    desc: one(q, "sort").startsWith("-"),
+    // A direction without a column that we know is nobody's wish.
+    desc: (sortKeys as readonly string[]).includes(one(q, "sort").replace(/^-/, "")) && one(q, "sort").startsWith("-"),
     closed: one(q, "closed").split(",").filter(Boolean).map(decodeURIComponentSafely),
   };
 }

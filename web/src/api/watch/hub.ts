@@ -9,6 +9,8 @@ import type { HubMessage, OpenStream, WatchEvent, WatchStatus } from "./protocol
 
 /** The centre says something at least every 15 s; a stream silent for longer than this is dead. */
 export const silenceMs = 40_000;
+/** The centre refuses to watch every metric of more instances than this. */
+const maxMetrics = 16;
 const firstPauseMs = 500;
 const longestPauseMs = 15_000;
 
@@ -95,7 +97,7 @@ export class Hub {
       this.#status = { state: "connecting", attempt: 0, retryAt: 0 };
       return;
     }
-    const ids = [...new Set([...this.#entries].filter((e) => e.visible).flatMap((e) => e.metrics))].sort();
+    const ids = [...new Set([...this.#entries].filter((e) => e.visible).flatMap((e) => e.metrics))].sort().slice(0, maxMetrics);
     if (this.#run && ids.join() === this.#openIds) return;
     this.#run?.abort();
     const run = new AbortController();

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { accessible, call, captured, centre, fits, launch, open, self, visit } from "./harness.mjs";
+
+let browser;
+let own;
+let dir;
+before(async () => {
+  browser = await launch();
+  own = await self();
+  dir = mkdtempSync(join(tmpdir(), "ops-e2e-"));
+});
+after(async () => {
+  await browser.close();
+  rmSync(dir, { recursive: true });
+});
+
+/** Fills the dialog for the centre itself and starts. */
+async function start(page, seconds, note) {
+  await visit(page, `/?q=${own.id}`);
+  await page.click("[data-t=capture]");
+  await page.waitForSelector("[role=dialog]");
+  await page.selectOption("[data-t=service]", `${own.project}/${own.service}`);
+  await page.fill("[data-t=duration]", String(seconds));
+  await page.fill("[data-t=note]", note);
+  await page.click("[data-t=start]");
+  await page.waitForURL(/\/captures\/[0-9a-z-]+/);
+  return new URL(page.url()).pathname.split("/").pop();
+}
+
+test("a capture from the dialog to its files and both tools", async () => {
+  const page = await open(browser);
+  await start(page, 2, "from the page");
+  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.waitForSelector('tr[data-artifact="cpu.pprof"]');
+  assert.match(await page.innerText(".summary"), /from the page/);
+  for (const name of ["heap.pprof", "allocs.pprof", "goroutine.pprof", "block.pprof", "mutex.pprof", "trace.out", "runtime.json"]) assert.equal(await page.locator(`tr[data-artifact="${name}"]`).count(), 1, name);
+
+  const cpu = page.locator('tr[data-artifact="cpu.pprof"]');
+  const [download] = await Promise.all([page.waitForEvent("download"), cpu.locator("a[download]").click()]);
+  assert.equal(download.suggestedFilename(), "cpu.pprof");
+  const sum = createHash("sha256").update(readFileSync(await download.path())).digest("hex");
+  assert.equal(await cpu.locator(".sha [title]").first().getAttribute("title"), sum);
+
+  for (const [what, selector] of [["pprof", 'tr[data-artifact="cpu.pprof"] [data-t=pprof]'], ["before → after", 'tr[data-artifact="heap.pprof"] [data-t=diff-ends]']]) {
+    const [tool] = await Promise.all([page.context().waitForEvent("page"), page.click(selector)]);
+    await tool.waitForLoadState();
+    assert.match(await tool.title(), /\S/, what);
+    assert.ok(!/404|not found/i.test(await tool.title()), what);
+    await tool.close();
+  }
+  await page.waitForSelector("[data-t=trace-window], .windows .lost");
+
+  await accessible(page, "a capture");
+  await fits(page, "a capture");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a running capture can be stopped and kept, or cancelled and dropped", async () => {
+  const page = await open(browser);
+  await start(page, 60, "to be stopped");
+  await page.waitForSelector("[role=progressbar]");
+  await page.waitForTimeout(1500);
+  await page.click("[data-t=stop]");
+  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.waitForSelector('tr[data-artifact="goroutine.pprof"]');
+  assert.match(await page.innerText(".target header"), /stopped early/);
+
+  await start(page, 60, "to be cancelled");
+  await page.waitForSelector("[role=progressbar]");
+  await page.click("[data-t=cancel]");
+  await page.waitForSelector("[role=alertdialog]");
+  await page.click("text=Keep running");
+  await page.waitForSelector("[role=alertdialog]", { state: "detached" });
+  await page.click("[data-t=cancel]");
+  await page.click("text=Cancel and drop");
+  await page.waitForSelector('h1 ~ [data-state="cancelled"]', { timeout: 30_000 });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("the dialog says what is wrong before the centre has to", async () => {
+  const page = await open(browser);
+  await visit(page, "/captures");
+  await page.keyboard.press("c");
+  await page.waitForSelector("[role=dialog]");
+  await page.selectOption("[data-t=service]", `${own.project}/${own.service}`);
+  await page.fill("[data-t=duration]", "0");
+  await page.waitForSelector("text=Use 1 to 600 seconds.");
+  assert.ok(await page.isDisabled("[data-t=start]"));
+  await page.fill("[data-t=duration]", "5");
+  await page.waitForSelector("text=Use 1 to 600 seconds.", { state: "detached" });
+  await page.click("text=Chosen ones");
+  await page.waitForSelector("text=Choose at least one instance.");
+  assert.ok(await page.isDisabled("[data-t=start]"));
+  await page.context().close();
+});
+
+test("pin, find, compare and delete", async () => {
+  const one = await captured(1, "the older one");
+  const two = await captured(1, "the newer one");
+  const page = await open(browser);
+  await visit(page, "/captures");
+  const line = page.locator(`tr[data-id="${one.id}"]`);
+  await line.locator("button[aria-pressed=false]").click();
+  await line.locator("button[aria-pressed=true]").waitFor();
+  assert.equal((await call("CaptureService/GetCapture", { captureId: one.id })).capture.pinned, true);
+  await line.locator("button[aria-pressed=true]").click();
+  await line.locator("button[aria-pressed=false]").waitFor();
+
+  await page.selectOption("[data-t=service-filter]", own.service);
+  await page.waitForURL(/service=/);
+  await accessible(page, "the list");
+
+  await line.locator("a").click();
+  await page.waitForURL(new RegExp(one.id));
+  await page.click("[data-t=compare]");
+  await page.click(`[role=dialog] input[value="${two.id}"]`);
+  await accessible(page, "the comparison dialog");
+  await page.click("[data-t=compare-choose]");
+  await page.waitForURL((u) => u.searchParams.get("vs") === `${two.id}/${own.id}`);
+  const href = await page.locator('tr[data-artifact="heap.pprof"] [data-t=diff]').getAttribute("href");
+  assert.equal(href, new URL(`${centre}/pprof/${one.id}/${own.id}/heap.pprof/vs/${two.id}/${own.id}/heap.pprof/`).pathname);
+  assert.equal((await fetch(new URL(href, centre))).status, 200);
+  await page.click("[data-t=compare-end]");
+  await page.waitForSelector("[data-t=diff]", { state: "detached" });
+
+  await page.click("[data-t=delete]");
+  await page.waitForSelector("[role=alertdialog]");
+  await accessible(page, "the question before deleting");
+  await page.click("[role=alertdialog] .danger");
+  await page.waitForURL(/\/captures$/);
+  await page.waitForSelector(`tr[data-id="${two.id}"]`);
+  assert.equal(await page.locator(`tr[data-id="${one.id}"]`).count(), 0);
+  await assert.rejects(call("CaptureService/GetCapture", { captureId: one.id }));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a bundle comes back in by button and by drop, and junk does not", async () => {
+  const c = await captured(1, "to be exported");
+  const bundle = join(dir, "bundle.zip");
+  writeFileSync(bundle, Buffer.from(await (await fetch(`${centre}/api/captures/${c.id}/bundle.zip`)).arrayBuffer()));
+  await call("CaptureService/DeleteCapture", { captureId: c.id });
+  const page = await open(browser);
+  await visit(page, "/captures");
+  await page.setInputFiles("input[type=file]", bundle);
+  await page.click(".toast >> text=Open", { timeout: 15_000 });
+  await page.waitForURL(/\/captures\/./);
+  await page.waitForSelector("text=to be exported");
+  assert.match(await page.innerText("header"), /imported/);
+  const id = new URL(page.url()).pathname.split("/").pop();
+  await call("CaptureService/DeleteCapture", { captureId: id });
+
+  await visit(page, "/captures");
+  const drop = (name, bytes) =>
+    page.evaluate(
+      ([n, b]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(b)], n));
+        document.querySelector(".content").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+      },
+      [name, [...bytes]],
+    );
+  await drop("bundle.zip", readFileSync(bundle));
+  await page.waitForSelector("text=bundle.zip is imported", { timeout: 15_000 });
+  await drop("notes.txt", Buffer.from("hello"));
+  await page.waitForSelector("text=notes.txt is not a bundle");
+  await drop("junk.zip", Buffer.from("PK junk"));
+  await page.waitForSelector(".toast.bad >> nth=1");
+  await page.context().close();
+});
+
+test("a deep link to nothing is told in words", async () => {
+  const page = await open(browser, { locale: "zh-TW" });
+  await visit(page, "/captures/0000nosuchcapture");
+  await page.waitForSelector("[role=alert]");
+  assert.match(await page.innerText("[role=alert]"), /找不到這個項目/);
+  await page.context().close();
+});

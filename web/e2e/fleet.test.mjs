@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessible, fits, launch, open, self, visit } from "./harness.mjs";
+
+let browser;
+let own;
+before(async () => {
+  browser = await launch();
+  own = await self();
+});
+after(() => browser.close());
+
+const row = (id) => `[role=row][data-id="${id}"]`;
+
+test("the centre's own process is listed, live, with its numbers", async () => {
+  const page = await open(browser);
+  await visit(page, "/");
+  await page.waitForSelector(row(own.id));
+  const text = await page.locator(row(own.id)).innerText();
+  assert.match(text, /this centre/);
+  assert.match(text, /Up/);
+  await page.waitForFunction((s) => /\d %/.test(document.querySelector(s).textContent) && /[KMG]iB/.test(document.querySelector(s).textContent), row(own.id), { timeout: 15_000 });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("what is shown is in the address, and the address shows it again", async () => {
+  const page = await open(browser);
+  await visit(page, "/");
+  await page.fill("[data-t=filter]", own.id);
+  await page.selectOption("[data-t=group]", "project");
+  await page.waitForURL((u) => u.searchParams.get("q") === own.id && u.searchParams.get("group") === "project");
+  await page.click("[role=columnheader] >> text=Goroutines");
+  await page.waitForURL((u) => u.searchParams.get("sort") === "-goroutines");
+  await page.reload();
+  await page.waitForSelector(row(own.id));
+  assert.equal(await page.inputValue("[data-t=filter]"), own.id);
+  assert.equal(await page.getAttribute("[role=columnheader]:has-text('Goroutines')", "aria-sort"), "descending");
+  await page.fill("[data-t=filter]", "no such instance");
+  await page.waitForSelector("text=No instance matches");
+  await page.click(".empty >> text=Clear filters");
+  await page.waitForSelector(row(own.id));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("the table works by keys alone", async () => {
+  const page = await open(browser);
+  await visit(page, `/?q=${own.id}`);
+  await page.waitForSelector(row(own.id));
+  await page.focus("[role=treegrid]");
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowLeft");
+  await page.waitForSelector(row(own.id), { state: "detached" });
+  await page.waitForURL((u) => u.searchParams.has("closed"));
+  await page.keyboard.press("ArrowRight");
+  await page.waitForSelector(row(own.id));
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press(" ");
+  await page.waitForSelector(`${row(own.id)}[aria-selected=true]`);
+  assert.match(await page.getAttribute("[role=treegrid]", "aria-activedescendant"), new RegExp(own.id));
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(`${row(own.id)}[aria-selected=false]`);
+  await page.keyboard.press("/");
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.t), "filter");
+  await page.keyboard.press("Escape");
+  await page.focus("[role=treegrid]");
+  await page.keyboard.press("c");
+  await page.waitForSelector("[role=dialog]");
+  assert.match(await page.locator("[role=dialog]").innerText(), /Affects 1 instance\b/);
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("[role=dialog]", { state: "detached" });
+  await page.keyboard.press("?");
+  await page.waitForSelector("[role=dialog] >> text=Keyboard shortcuts");
+  assert.match(await page.locator("[role=dialog]").innerText(), /Go to the filter/);
+  await page.keyboard.press("Escape");
+  await page.focus("[role=treegrid]");
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(new RegExp(`/instances/${own.id}`));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("theme and language follow the browser until someone chooses", async () => {
+  const page = await open(browser, { theme: "dark", locale: "zh-TW" });
+  await visit(page, "/");
+  const root = () => page.evaluate(() => [document.documentElement.lang, document.documentElement.dataset.theme]);
+  assert.deepEqual(await root(), ["zh-Hant-TW", "dark"]);
+  assert.equal(await page.innerText("h1"), "總覽");
+  await page.click("[data-t=lang]");
+  await page.click("[data-t=theme]");
+  assert.deepEqual(await root(), ["en", "light"]);
+  await page.reload();
+  await page.waitForSelector("h1");
+  assert.deepEqual(await root(), ["en", "light"]);
+  assert.equal(await page.innerText("h1"), "Fleet");
+  await page.context().close();
+});
+
+for (const theme of ["light", "dark"])
+  for (const [locale, width, height] of [["en-US", 1280, 800], ["zh-TW", 1920, 1080]])
+    test(`every page is accessible and fits: ${theme}, ${locale}, ${width}`, async () => {
+      const page = await open(browser, { theme, locale, width, height });
+      for (const path of ["/", `/instances/${own.id}`, "/captures", "/nothing-here"]) {
+        await visit(page, path);
+        await page.waitForTimeout(600);
+        await accessible(page, path);
+        await fits(page, path);
+      }
+      await visit(page, "/");
+      await page.click("[data-t=capture]");
+      await page.waitForSelector("[role=dialog]");
+      await accessible(page, "the capture dialog");
+      assert.deepEqual(page.errors, []);
+      await page.context().close();
+    });
+
+test("an instance shows who it is and how it has been", async () => {
+  const page = await open(browser);
+  await visit(page, `/instances/${own.id}`);
+  await page.waitForSelector("figure canvas", { timeout: 20_000 });
+  const side = await page.innerText("aside");
+  assert.ok(side.includes(own.id));
+  assert.ok(side.includes(String(own.process.pid)));
+  assert.ok(side.includes(own.build.goVersion.replace(/^go/, "")));
+  assert.match(await page.getAttribute("figure [role=img]", "aria-label"), /^CPU: now [\d.]+, highest [\d.]+$/);
+  await page.click("[data-range='6h']");
+  await page.waitForURL(/range=6h/);
+  await page.waitForSelector("figure canvas");
+  const box = await page.locator("figure .u-over").first().boundingBox();
+  await page.mouse.move(box.x + 20, box.y + 40);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width - 20, box.y + 40, { steps: 5 });
+  await page.mouse.up();
+  await page.waitForURL((u) => u.searchParams.has("from") && u.searchParams.has("to"));
+  await page.keyboard.press("Escape");
+  await page.waitForURL((u) => !u.searchParams.has("from"));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("an unknown instance is told in words", async () => {
+  const page = await open(browser);
+  await visit(page, "/instances/0000nosuchinstance");
+  await page.waitForSelector("[role=alert]");
+  assert.match(await page.innerText("[role=alert]"), /There is no such thing/);
+  await page.context().close();
+});

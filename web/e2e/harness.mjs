@@ -1,0 +1,74 @@
+// What every browser test needs: the system's chromium, a page whose errors
+// fail the test, axe, and the centre's address.
+import assert from "node:assert/strict";
+import { AxeBuilder } from "@axe-core/playwright";
+import { chromium } from "playwright-core";
+
+/** The centre under test, without a slash at the end; its own process is the instance that is captured. */
+export const centre = (process.env.OPS_URL ?? "http://127.0.0.1:8080").replace(/\/$/, "");
+
+const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: flags });
+
+/** A fresh browser profile with one page; what the console says in red is kept in page.errors. */
+export async function open(browser, { theme = "light", locale = "en-US", width = 1280, height = 800 } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, locale, reducedMotion: "reduce", acceptDownloads: true });
+  const page = await context.newPage();
+  watchErrors(page);
+  return page;
+}
+
+export function watchErrors(page) {
+  page.errors = [];
+  page.on("console", (m) => m.type() === "error" && page.errors.push(m.text()));
+  page.on("pageerror", (e) => page.errors.push(String(e)));
+}
+
+/** Goes to a path of the page and waits until it shows how things are. */
+export async function visit(page, path) {
+  await page.goto(centre + path);
+  await page.waitForSelector('[data-live="live"]', { timeout: 15_000 });
+}
+
+/** Fails for anything that axe finds serious or critical. */
+export async function accessible(page, what) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const bad = violations.filter((v) => v.impact === "serious" || v.impact === "critical");
+  assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.target.join(" ")).join(" | ")}`), [], `axe on ${what}`);
+}
+
+/** Fails if the page needs to scroll sideways. */
+export async function fits(page, what) {
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(over, 0, `${what} is ${over}px too wide`);
+}
+
+/** Calls the centre's API as JSON. */
+export async function call(method, request = {}) {
+  const r = await fetch(`${centre}/opscenter.api.v1.${method}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) });
+  const body = await r.json();
+  if (!r.ok) throw new Error(`${method}: ${body.message}`);
+  return body;
+}
+
+/** The centre's own process. */
+export async function self() {
+  const { instances = [] } = await call("FleetService/ListInstances");
+  const own = instances.find((i) => i.self);
+  assert.ok(own, "the centre's own process is an instance");
+  return own;
+}
+
+/** Captures the centre itself and waits for the end. */
+export async function captured(seconds = 1, note = "browser test") {
+  const own = await self();
+  const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s` }, note });
+  for (let n = 0; n < 120; n++) {
+    const { capture: c } = await call("CaptureService/GetCapture", { captureId: capture.id });
+    if (["CAPTURE_STATE_DONE", "CAPTURE_STATE_PARTIAL"].includes(c.state)) return c;
+    assert.ok(!["CAPTURE_STATE_FAILED", "CAPTURE_STATE_CANCELLED"].includes(c.state), `${c.state}: ${c.reason}`);
+    await new Promise((r) => setTimeout(r, 250));
+  }
+  throw new Error("the capture did not end within 30 s");
+}

@@ -1,0 +1,74 @@
+import { expect, test } from "vitest";
+import { applyCaptures, artifactRows, lossesOf, mergeCapture, mergeList, progressOf, type Artifact } from "./capture";
+import { captureOf, targetOf } from "./testdata";
+
+const artifact = (name: string, kind: string, a: Partial<Artifact> = {}): Artifact => ({ name, kind, phase: "window", takenAt: 0, windowStart: 0, windowEnd: 0, sizeBytes: 1, sha256: "", losses: [], partial: false, derived: false, ...a });
+const states = (list: { id: string; state: string }[]) => list.map((c) => `${c.id} ${c.state}`).join("\n");
+
+test("the stream moves a capture, the read keeps its files", () => {
+  const read = captureOf("c1", "collecting", { targets: [targetOf("i1", { state: "collecting", artifacts: [artifact("heap.before.pprof", "heap")] })], sizeBytes: 9 });
+  const live = captureOf("c1", "done", { targets: [targetOf("i1", { state: "done" })], pinned: true });
+  const got = mergeCapture(read, live);
+  expect([got.state, got.pinned, got.sizeBytes, got.targets[0]!.state, got.targets[0]!.artifacts.length]).toEqual(["done", true, 9, "done", 1]);
+  expect(mergeCapture(read, undefined)).toBe(read);
+});
+
+test("a late message cannot bring an ended capture back to life", () => {
+  const read = captureOf("c1", "done");
+  expect(mergeCapture(read, captureOf("c1", "collecting")).state).toBe("done");
+});
+
+test("the first page takes new captures in front, others only news of their own", () => {
+  const page = [captureOf("c5", "done"), captureOf("c3", "collecting")];
+  const live = [captureOf("c7", "collecting"), captureOf("c6", "done", { service: "wallet" }), captureOf("c3", "partial"), captureOf("c2", "done")];
+  const user = (c: { service: string }) => c.service === "user";
+  expect(states(mergeList(page, live, new Set(), true, user))).toBe("c7 collecting\nc5 done\nc3 partial");
+  expect(states(mergeList(page, live, new Set(), false, user))).toBe("c5 done\nc3 partial");
+  expect(states(mergeList(page, live, new Set(["c5", "c7"]), true, user))).toBe("c3 partial");
+  expect(states(mergeList([], live, new Set(), true, () => true))).toBe("c7 collecting\nc6 done\nc3 partial\nc2 done");
+});
+
+test("a change replaces, adds and removes, and a reset forgets the rest", () => {
+  const known = new Map([["c1", captureOf("c1", "done")]]);
+  applyCaptures(known, { reset: false, captures: [captureOf("c2", "done")], removedIds: ["c1"] });
+  expect([...known.keys()]).toEqual(["c2"]);
+  applyCaptures(known, { reset: true, captures: [], removedIds: [] });
+  expect(known.size).toBe(0);
+});
+
+test("progress is the mean of the targets, and only an end is an end", () => {
+  const at = (elapsedSeconds: number) => targetOf("i", { state: "collecting", progress: { elapsedSeconds, durationSeconds: 30, activity: "" } });
+  expect(progressOf(captureOf("c", "collecting", { targets: [at(0), at(30)] }))).toBeCloseTo(0.475);
+  expect(progressOf(captureOf("c", "collecting", { targets: [at(60)] }))).toBe(0.95);
+  expect(progressOf(captureOf("c", "committing", { targets: [targetOf("i", { state: "committing" })] }))).toBe(0.97);
+  expect(progressOf(captureOf("c", "requested"))).toBe(0);
+  expect(progressOf(captureOf("c", "failed"))).toBe(1);
+});
+
+test("every loss is told once", () => {
+  const cut = { kind: "trace", reason: "truncated", message: "at its cap" };
+  const t = targetOf("i", { losses: [cut, { kind: "", reason: "disconnected", message: "cut" }], artifacts: [artifact("trace.out", "trace", { losses: [cut] })] });
+  expect(lossesOf(t).map((l) => `${l.artifact}|${l.loss.reason}`)).toEqual(["trace.out|truncated", "|disconnected"]);
+});
+
+test("files come in the order of kinds, raw ends below, pairs where both ends are", () => {
+  const names: [string, string][] = [
+    ["trace.out", "trace"], ["mutex.pprof", "mutex"], ["heap.pprof", "heap"], ["heap.before.pprof", "heap"], ["cpu.pprof", "cpu"], ["block.after.pprof", "block"],
+    ["block.before.pprof", "block"], ["block.pprof", "block"], ["goroutine.txt", "goroutine-dump"], ["what.bin", "unheard-of"],
+  ];
+  const rows = artifactRows(names.map(([n, k]) => artifact(n, k)));
+  expect(rows.map((r) => `${r.raw ? "  " : ""}${r.artifact.name}${r.pair ? ` ${r.pair.before.name}→${r.pair.after.name}` : ""}`).join("\n")).toBe(
+    [
+      "cpu.pprof",
+      "heap.pprof heap.before.pprof→heap.pprof",
+      "  heap.before.pprof",
+      "block.pprof block.before.pprof→block.after.pprof",
+      "  block.before.pprof",
+      "  block.after.pprof",
+      "mutex.pprof",
+      "trace.out",
+      "goroutine.txt",
+      "what.bin",
+    ].join("\n"),
+  );
+});

@@ -1,0 +1,89 @@
+import { expect, test } from "vitest";
+import { applyFleet, countStates, defaultView, facets, filterFleet, rowsOf, scopesOf, sortInstances, totals, type FleetView, type Row } from "./fleet";
+import { beat, fleetOf } from "./testdata";
+
+const now = Date.UTC(2026, 10, 22, 12);
+const view = (v: Partial<FleetView> = {}): FleetView => ({ ...defaultView, ...v });
+
+// One line for each instance: id project/service state, then what matters.
+const fleet = fleetOf(`
+  a1 color/user   up      version=v1 cpu=1   goroutines=10  zone=a
+  a2 color/user   up      version=v2 cpu=3   goroutines=900 zone=b
+  a3 color/user   gone    version=v1 gone=5m
+  a4 color/user   gone    version=v1 gone=3h
+  b1 color/wallet suspect version=v1 cpu=0.5 goroutines=7   zone=a
+  c1 slot/user    up      version=v9 silent
+`, now);
+
+/** Rows as text: groups flush left, instances indented. */
+const text = (rows: Row[]) => rows.map((r) => (r.type === "group" ? `${r.title}${r.open ? "" : " (closed)"}` : `  ${r.id}`)).join("\n");
+const ids = (list: { id: string }[]) => list.map((i) => i.id).join(" ");
+
+test("a change replaces, adds and removes, and a reset forgets the rest", () => {
+  const known = new Map(fleet.map((i) => [i.id, i]));
+  applyFleet(known, { reset: false, instances: [{ ...fleet[0]!, state: "suspect" }], removedIds: ["b1", "never seen"] });
+  expect(known.get("a1")!.state).toBe("suspect");
+  expect([...known.keys()].join(" ")).toBe("a1 a2 a3 a4 c1");
+  applyFleet(known, { reset: true, instances: [fleet[5]!], removedIds: [] });
+  expect([...known.keys()].join(" ")).toBe("c1");
+});
+
+test.each([
+  ["nothing asked: old tombstones are left out", {}, "a1 a2 a3 b1 c1", 1],
+  ["gone: all tombstones", { state: "gone" }, "a3 a4", 0],
+  ["project", { project: "slot" }, "c1", 0],
+  ["service of two projects", { service: "user" }, "a1 a2 a3 c1", 1],
+  ["version", { version: "v1" }, "a1 a3 b1", 1],
+  ["a word in any place", { text: "WALLET" }, "b1", 0],
+  ["a label", { text: "zone=a" }, "a1 b1", 0],
+  ["every word must occur", { text: "zone=a user" }, "a1", 0],
+  ["none", { text: "zone=q" }, "", 0],
+] as [string, Partial<FleetView>, string, number][])("filter: %s", (_, v, want, hidden) => {
+  const got = filterFleet(fleet, view(v), now);
+  expect(ids(got.shown)).toBe(want);
+  expect(got.hiddenGone).toBe(hidden);
+});
+
+test("states are counted under the other filters, all tombstones included", () => {
+  expect(countStates(fleet, view({ service: "user", state: "up" }), now)).toEqual({ up: 3, suspect: 0, gone: 2 });
+});
+
+test("groups by service, tombstones behind the living, closed groups hide theirs", () => {
+  const { shown } = filterFleet(fleet, view(), now);
+  expect(text(rowsOf(shown, view(), new Set(["color/wallet"])))).toBe("color/user\n  a1\n  a2\n  a3\ncolor/wallet (closed)\nslot/user\n  c1");
+  expect(text(rowsOf(shown, view({ group: "none" }), new Set()))).toBe("  a1\n  a2\n  b1\n  c1\n  a3");
+  expect(text(rowsOf(shown, view({ group: "version" }), new Set(["v1", "v9"])))).toBe("v1 (closed)\nv2\n  a2\nv9 (closed)");
+});
+
+test.each([
+  ["goroutines", true, "a2 a1 b1 c1 a3 a4"],
+  ["goroutines", false, "b1 a1 a2 c1 a3 a4"],
+  ["cpu", true, "a2 a1 b1 c1 a3 a4"],
+  ["state", false, "a1 a2 c1 b1 a3 a4"],
+  ["name", true, "c1 b1 a2 a1 a4 a3"],
+] as const)("sort by %s, descending %s: unknown last, either way", (key, desc, want) => {
+  expect(ids(sortInstances([...fleet], key, desc))).toBe(want);
+});
+
+test("a group's totals leave out the dead and the silent", () => {
+  const t = totals(fleet.filter((i) => i.service === "user"));
+  expect([t.up, t.suspect, t.gone, t.cpuCores, t.goroutines]).toEqual([3, 0, 2, 4, 910]);
+  expect(totals([]).gcMean).toBeNull();
+  expect(totals([{ ...fleet[0]!, heartbeat: beat({ poolWaiters: -1 }) }]).waiters).toBe(0);
+});
+
+test("a selection becomes one capture for each service, without the dead", () => {
+  expect(scopesOf(fleet).map((s) => `${s.project}/${s.service}: ${ids(s.instances)}`)).toEqual(["color/user: a1 a2", "color/wallet: b1", "slot/user: c1"]);
+});
+
+test("filters offer what there is, in order", () => {
+  expect(facets(fleet)).toEqual({ projects: ["color", "slot"], versions: ["v1", "v2", "v9"], services: [{ project: "color", service: "user" }, { project: "color", service: "wallet" }, { project: "slot", service: "user" }] });
+});
+
+test("5,000 instances are worked out within a frame or two", () => {
+  const many = Array.from({ length: 5000 }, (_, n) => ({ ...fleet[n % 2]!, id: `i${n}`, address: `host-${n * 7919}`, service: `s${n % 40}` }));
+  const begin = performance.now();
+  const rows = rowsOf(filterFleet(many, view({ text: "zone" }), now).shown, view({ sort: "cpu", desc: true }), new Set());
+  expect(rows).toHaveLength(5040);
+  expect(performance.now() - begin).toBeLessThan(1000);
+});
