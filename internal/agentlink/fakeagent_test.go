@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -31,6 +32,7 @@ type fakeAgent struct {
 	protocol                 uint32
 	clock                    time.Duration // ahead of ours
 	chunkBytes               int
+	tls                      *tls.Config // nil = plain
 
 	// Overrides, set before use.
 	onHello   func(*agentv1.HelloResponse)
@@ -389,6 +391,19 @@ type tunnel struct {
 	nc  net.Conn
 	srv *grpc.Server
 	end chan struct{}
+	// closed is closed with the connection, whoever closes it.
+	closed chan struct{}
+}
+
+type watchedConn struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *watchedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // dial opens a tunnel to the centre at address and serves the agent on it.
@@ -406,6 +421,9 @@ func (a *fakeAgent) tryDial(t testing.TB, address string, change func(*http.Requ
 	nc, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if a.tls != nil {
+		nc = tls.Client(nc, a.tls)
 	}
 	req, err := http.NewRequest(http.MethodPost, "http://"+address+Path, nil)
 	if err != nil {
@@ -437,7 +455,9 @@ func (a *fakeAgent) tryDial(t testing.TB, address string, change func(*http.Requ
 		buffered, _ := br.Peek(br.Buffered())
 		nc = &earlyConn{Conn: nc, early: append([]byte(nil), buffered...)}
 	}
-	tun := &tunnel{a: a, nc: nc, srv: grpc.NewServer(), end: make(chan struct{})}
+	watched := &watchedConn{Conn: nc, closed: make(chan struct{})}
+	nc = watched
+	tun := &tunnel{a: a, nc: nc, srv: grpc.NewServer(), end: make(chan struct{}), closed: watched.closed}
 	a.mu.Lock()
 	a.gone = false
 	a.mu.Unlock()

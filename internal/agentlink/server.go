@@ -228,7 +228,7 @@ func (s *Server) check(r *http.Request) (claim, *refusal) {
 // compatible lets peers talk that are at most one version apart.
 func compatible(ours, theirs uint32) error {
 	switch {
-	case theirs == 0 || theirs+1 < ours:
+	case theirs == 0 || theirs < ours-1: // ours is at least 1
 		return ops.Errorf(ops.Invalid, "the agent speaks version %d of the protocol and this centre %d: update the agent", theirs, ours)
 	case theirs > ours+1:
 		return ops.Errorf(ops.Invalid, "the agent speaks version %d of the protocol and this centre %d: update the centre", theirs, ours)
