@@ -27,12 +27,8 @@ type capture struct {
 
 type target struct {
 	Instance struct {
-		ID          string
-		Service     string
-		State       string
-		Predecessor *struct {
-			ID string
-		}
+		ID      string
+		Service string
 	}
 	State     string
 	Reason    string

@@ -214,6 +214,7 @@ func TestScenario4LockAcrossQuery(t *testing.T) {
 
 func TestScenario5SessionLeak(t *testing.T) {
 	h, s := healthyGame(t), game(t)
+	t.Parallel() // with the killed game-service, which the gateway does not need
 	gateway := s.member(t, "gateway-service")
 	before, err := gateway.state(t.Context())
 	if err != nil {

@@ -136,8 +136,9 @@ func (h *sharedStack) end() {
 	if h.s == nil {
 		return
 	}
-	if err := h.s.demo.end(); err != nil {
-		fmt.Fprintf(os.Stderr, "e2e: the demo ended with %v, and said:\n%s", err, h.s.demo.said())
+	err := h.s.demo.end()
+	if said := h.s.demo.said(); err != nil || strings.Contains(said, "ended by itself") {
+		fmt.Fprintf(os.Stderr, "e2e: the demo ended (%v), and said:\n%s", err, said)
 	}
 }
 
