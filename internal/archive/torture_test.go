@@ -68,6 +68,7 @@ func victim(dir string) {
 	}
 	note := func(words ...any) { fmt.Fprintln(ledger, words...) }
 	note("started")
+	fmt.Println("started") // kill waits for it
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
@@ -223,15 +224,21 @@ func readLedger(t *testing.T, name string) (k *acknowledged, starts int) {
 	return k, starts
 }
 
-// kill starts a victim and kills it a moment later. It returns what it said.
-func kill(t *testing.T, after time.Duration, env ...string) string {
+// kill starts a victim and kills it: mostly while it stores captures, sometimes
+// while it recovers. It returns what the victim said of itself.
+func kill(t *testing.T, env ...string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), env...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
+	started, err := cmd.StdoutPipe()
+	must(t, err)
 	must(t, cmd.Start())
-	time.Sleep(after)
+	if rand.IntN(4) > 0 {
+		_, _ = started.Read(make([]byte, 1)) // it has recovered, or died
+	}
+	time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
 	_ = cmd.Process.Kill() // unless it was faster
 	_ = cmd.Wait()
 	return said.String()
@@ -258,7 +265,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		ledger := filepath.Join(t.TempDir(), "ledger")
 		for i := 0; i < 15 && time.Now().Before(end); i++ {
-			said := kill(t, time.Duration(60+rand.IntN(200))*time.Millisecond, victimDir+"="+dir, victimLedger+"="+ledger)
+			said := kill(t, victimDir+"="+dir, victimLedger+"="+ledger)
 			if said != "" {
 				t.Fatalf("a victim died by itself: %s", said)
 			}
