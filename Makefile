@@ -45,9 +45,8 @@ ui: ## the web page into web/dist
 	npm --prefix web run build
 
 .PHONY: screenshots
-screenshots: ## pictures of the page, from a running demo
-	@scripts/setup.sh
-	node web/scripts/screenshots.mjs
+screenshots: ## pictures of every page into docs/screenshots, from a demo of their own
+	@scripts/screenshots.sh
 
 .PHONY: setup
 setup: ## what the tests need: Debian packages as root, npm packages

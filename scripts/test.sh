@@ -98,7 +98,9 @@ for stage in $stages; do
       ;;
     e2e) gotest "go test ./test/e2e" -timeout 12m -count 1 -p 1 ./test/e2e/... ;;
     browser)
-      scripts/browser-test.sh "$tmp/browser" "$tmp/browser.xml"
+      scripts/with-demo.sh "$tmp/browser" node --test --test-concurrency=1 \
+        --test-reporter=spec --test-reporter-destination=stdout \
+        --test-reporter=junit --test-reporter-destination="$tmp/browser.xml" web/e2e/*.test.mjs
       status=$?
       if ! [ -s "$tmp/browser.xml" ]; then
         note fail 0 "browser tests"
