@@ -361,7 +361,7 @@ func (c *center) system(ctx context.Context, o cli.ServeOptions, started time.Ti
 }
 
 // front puts everything on one port, under the base path, behind the guard.
-func front(o cli.ServeOptions, who access, calls http.Handler, tunnel http.Handler, tools http.Handler) http.Handler {
+func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *toolui.UI) http.Handler {
 	may := func(need auth.Permission, next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := who.auth.Authorize(auth.ActorOf(r.Context()), need); err != nil {
@@ -398,5 +398,14 @@ func front(o cli.ServeOptions, who access, calls http.Handler, tunnel http.Handl
 		})
 		inner = under
 	}
-	return api.Guard(api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.cert}, inner)
+	guarded := api.Guard(api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.cert}, inner)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A trace page is in a sandbox, from which the browser sends no
+		// credentials: the secret in the address stands for them.
+		if tools.Holds(r) {
+			tools.ServeHTTP(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
