@@ -60,6 +60,7 @@ type tuning struct {
 	idleTunnel  time.Duration // a tunnel on which the centre asks nothing
 	backoffBase time.Duration
 	backoffMax  time.Duration
+	cpuShareMax float64 // of its cores in use: no forced garbage collection
 	// onActivity is called with what a window does next; tests break things there.
 	onActivity func(captureID, activity string)
 }
@@ -73,6 +74,7 @@ func defaultTuning() tuning {
 		idleTunnel:  90 * time.Second,
 		backoffBase: 500 * time.Millisecond,
 		backoffMax:  30 * time.Second,
+		cpuShareMax: cpuShareMax,
 		onActivity:  func(string, string) {},
 	}
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -250,28 +249,33 @@ func TestHundredThousandGoroutines(t *testing.T) {
 }
 
 func TestNoCollectionForABusyProcess(t *testing.T) {
-	stop := make(chan struct{})
-	var all sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) * 2 {
-		all.Go(func() {
-			for x := uint64(1); ; x += rand.Uint64() {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-			}
-		})
+	for _, tc := range []struct {
+		recent       int
+		cores, quota float64
+		want         string
+	}{
+		{5, 1.7, 2, ""},
+		{6, 0, 2, "the collector already ran 6 times in the last 5s"},
+		{0, 1.8, 2, "the process uses 1.80 of its 2.00 cores"},
+		{0, 0.45, 0.5, "the process uses 0.45 of its 0.50 cores"},
+	} {
+		if err := collectionHurts(tc.recent, tc.cores, tc.quota, cpuShareMax); err == nil && tc.want != "" || err != nil && err.Error() != tc.want {
+			t.Errorf("%d collections, %v of %v cores: %v, want %q", tc.recent, tc.cores, tc.quota, err, tc.want)
+		}
 	}
-	defer all.Wait()
-	defer close(stop)
-	prev := runtime.GOMAXPROCS(1) // so that one core is all of them
-	defer runtime.GOMAXPROCS(prev)
-	_, client := joined(t, nil)
+	_, client := joined(t, func(_ *Config, tune *tuning) { tune.cpuShareMax = 0 }) // always too busy
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	r := mustCollect(t, client, request("capture-busy", time.Second, agentv1.Kind_KIND_HEAP))
-	l := r.wantLoss(agentv1.Kind_KIND_HEAP, lossSkipped)
-	if !strings.Contains(l.Message, " is as of the last garbage collection: none was run for it, because the process uses ") {
-		t.Errorf("loss %q", l.Message)
+	runtime.ReadMemStats(&after)
+	if after.NumForcedGC != before.NumForcedGC {
+		t.Errorf("%d collections were forced", after.NumForcedGC-before.NumForcedGC)
+	}
+	for _, name := range []string{"heap.before.pprof", "heap.pprof"} {
+		losses := r.named(name).end.Losses
+		if len(losses) != 1 || losses[0].Reason != lossSkipped || !strings.HasPrefix(losses[0].Message, name+" is as of the last garbage collection: none was run for it, because the process uses ") {
+			t.Errorf("%s: losses %v", name, losses)
+		}
 	}
 }
 

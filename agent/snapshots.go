@@ -97,12 +97,11 @@ func (w *window) heap(which string, phase agentv1.Phase, heapName, allocsName st
 const (
 	gcPerSecondMax = 1
 	gcLookBack     = 5 * time.Second
-	cpuShareMax    = 0.9
+	cpuShareMax    = 0.9 // of the cores that the process may use
 	cpuLookFor     = 100 * time.Millisecond
 )
 
-// mayCollect says why a forced garbage collection would hurt: one costs about
-// 0.4 CPU seconds per GB that is live.
+// mayCollect says why a forced garbage collection would hurt now.
 func (w *window) mayCollect() error {
 	var stats debug.GCStats
 	debug.ReadGCStats(&stats)
@@ -112,9 +111,6 @@ func (w *window) mayCollect() error {
 			break
 		}
 		recent++
-	}
-	if float64(recent) > gcPerSecondMax*gcLookBack.Seconds() {
-		return fmt.Errorf("the collector already ran %d times in the last %v", recent, gcLookBack)
 	}
 	cores, known := w.series.recentCPU()
 	if !known {
@@ -130,7 +126,16 @@ func (w *window) mayCollect() error {
 	if procs := float64(runtime.GOMAXPROCS(0)); quota == 0 || procs < quota {
 		quota = procs
 	}
-	if cores >= cpuShareMax*quota {
+	return collectionHurts(recent, cores, quota, w.agent.tune.cpuShareMax)
+}
+
+// collectionHurts judges by the collections within gcLookBack and the cores in
+// use: a forced one costs about 0.4 CPU seconds per GB that is live.
+func collectionHurts(recent int, cores, quota, shareMax float64) error {
+	switch {
+	case float64(recent) > gcPerSecondMax*gcLookBack.Seconds():
+		return fmt.Errorf("the collector already ran %d times in the last %v", recent, gcLookBack)
+	case cores >= shareMax*quota:
 		return fmt.Errorf("the process uses %.2f of its %.2f cores", cores, quota)
 	}
 	return nil
