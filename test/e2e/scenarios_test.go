@@ -52,6 +52,7 @@ func healthyGame(t *testing.T) baseline {
 	healthy.once.Do(func() {
 		s.until(t, "robot", "sockets_total", atLeast(60)) // everyone is in, and a wave is over
 		time.Sleep(5 * time.Second)                       // the logins of the start are out of the way
+		calm := s.figure(t, "game-service", "bet_p99_ms")
 		captured := map[string]evidence{}
 		var mu sync.Mutex
 		t.Run("capture", func(t *testing.T) {
@@ -69,7 +70,8 @@ func healthyGame(t *testing.T) baseline {
 			t.Fatal("the healthy game could not be captured")
 		}
 		b := &healthy.baseline
-		b.betP99 = s.figure(t, "game-service", "bet_p99_ms")
+		// Four captures at once are felt on a small machine; a scenario has one.
+		b.betP99 = min(calm, s.figure(t, "game-service", "bet_p99_ms"))
 		b.hashingShare = share(weigh(t, captured["user-service"].profile(t, "cpu.pprof"), "cpu", hashing))
 		w := waitsOf(t, captured["game-record-service"].files["trace.out"], recordWorker)
 		b.recorderIO = share(w.io.Seconds(), w.all.Seconds())

@@ -35,9 +35,14 @@ type Process struct {
 	Log   string `json:"log"`             // file
 }
 
-// DefaultStackFile is where a demo says what it runs: one for each user.
+// DefaultStackFile is where a demo says what it runs: one for each user, where
+// nobody else writes.
 func DefaultStackFile() string {
-	return filepath.Join(os.TempDir(), fmt.Sprintf("colorgame-%d", os.Getuid()), "stack.json")
+	dir, err := os.UserCacheDir()
+	if err != nil { // no home
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("colorgame-%d", os.Getuid()))
+	}
+	return filepath.Join(dir, "colorgame-demo.json")
 }
 
 // ReadStack reads what the running demo wrote.
