@@ -132,7 +132,7 @@ func TestFullSetArrives(t *testing.T) {
 		if err := json.Unmarshal(r.file(name), f); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if f.Schema != "opscenter.runtime/v1" || f.Capture != "capture-full" || f.Instance.BootID != a.BootID() || f.Process.PID != int32(os.Getpid()) {
+		if f.Schema != "opscenter.runtime/v1" || f.Capture != "capture-full" || f.Instance.ID != a.BootID() || f.Process.PID != int32(os.Getpid()) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -30,11 +30,12 @@ type runtimeFile struct {
 }
 
 type runtimeInstance struct {
-	BootID  string            `json:"boot_id"`
-	Project string            `json:"project"`
-	Service string            `json:"service"`
-	Labels  map[string]string `json:"labels"`
-	Agent   string            `json:"agent_version"`
+	ID        string            `json:"id"` // the boot id
+	Agentless bool              `json:"agentless"`
+	Project   string            `json:"project"`
+	Service   string            `json:"service"`
+	Labels    map[string]string `json:"labels"`
+	Agent     string            `json:"agent_version"`
 }
 
 // runtimeWindow is on the process's own clock.
@@ -221,7 +222,7 @@ func (s *series) file(w *window, phase string, start, end time.Time) *runtimeFil
 		Schema:  runtimeSchema,
 		Capture: w.plan.id,
 		Instance: runtimeInstance{
-			BootID: agent.self.bootID, Project: agent.cfg.project, Service: agent.cfg.service,
+			ID: agent.self.bootID, Project: agent.cfg.project, Service: agent.cfg.service,
 			Labels: agent.cfg.labels, Agent: agentVersion,
 		},
 		Window: runtimeWindow{Phase: phase, Start: start.UTC(), Seconds: round(end.Sub(start).Seconds(), 1e6)},
