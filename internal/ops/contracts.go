@@ -104,7 +104,9 @@ type Catalogue interface {
 	// DeleteInstances removes the rows last seen before.
 	DeleteInstances(ctx context.Context, before time.Time) error
 
-	// AppendHistory keeps a heartbeat at that resolution.
+	// AppendHistory keeps heartbeats at that resolution: times to the
+	// millisecond, fractions to six digits. Many points at once cost little more
+	// than one.
 	AppendHistory(ctx context.Context, points []HistoryPoint, step time.Duration) error
 	// History returns an instance's points in [from, to) at that resolution, in order.
 	History(ctx context.Context, id InstanceID, from, to time.Time, step time.Duration) ([]Heartbeat, error)

@@ -41,7 +41,11 @@ func (c *Catalogue) AppendHistory(ctx context.Context, in []ops.HistoryPoint, st
 	}
 	c.historyMu.Lock()
 	defer c.historyMu.Unlock()
-	err := c.change(ctx, "append history", func(ctx context.Context, tx *sql.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return c.failure(ctx, "append history", err)
+	}
+	// Not shared with others: numberOf remembers what it did.
+	err := c.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO history_step (step_ms, before_ms) VALUES ($1, 0) ON CONFLICT (step_ms) DO NOTHING`, step.Milliseconds()); err != nil {
 			return err
 		}
@@ -86,7 +90,7 @@ func (c *Catalogue) AppendHistory(ctx context.Context, in []ops.HistoryPoint, st
 	if err != nil {
 		clear(c.nums) // they may have been rolled back
 	}
-	return err
+	return c.failure(context.WithoutCancel(ctx), "append history", err)
 }
 
 // numberOf returns an instance's number, a new one if need be.
@@ -234,8 +238,9 @@ func (c *Catalogue) forgetNums(ctx context.Context, before time.Time) error {
 	for _, n := range c.nums {
 		recent[n.num] = !n.used.Before(before)
 	}
-	return c.change(ctx, "forget history instances", func(ctx context.Context, tx *sql.Tx) error {
-		var gone []int64
+	var gone []int64
+	err := c.change(ctx, "forget history instances", func(ctx context.Context, tx *sql.Tx) error {
+		gone = nil
 		err := each(ctx, tx, func(rows *sql.Rows) error {
 			var num int64
 			err := rows.Scan(&num)
@@ -255,11 +260,15 @@ func (c *Catalogue) forgetNums(ctx context.Context, before time.Time) error {
 				return err
 			}
 		}
-		for id, n := range c.nums {
-			if slices.Contains(gone, n.num) {
-				delete(c.nums, id)
-			}
-		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for id, n := range c.nums {
+		if slices.Contains(gone, n.num) {
+			delete(c.nums, id)
+		}
+	}
+	return nil
 }

@@ -38,6 +38,10 @@ type Catalogue struct {
 	// and wait for nobody.
 	writer, readers *sql.DB
 
+	queueMu sync.Mutex // guards queue and leading
+	queue   []*pendingChange
+	leading bool // somebody commits, and will see to the queue
+
 	historyMu sync.Mutex // guards nums, and is held while history is appended or deleted
 	nums      map[ops.InstanceID]*historyNum
 }

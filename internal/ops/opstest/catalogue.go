@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func TestCatalogue(t *testing.T, open func(t *testing.T) ops.Catalogue) {
 		{"history is deleted up to a time", catalogueHistoryDelete},
 		{"numbers that are none do not stop it", catalogueNaN},
 		{"many writers and readers at once", catalogueConcurrent},
+		{"one of many wins, and the others do not suffer", catalogueContested},
 		{"a caller that has left changes nothing", catalogueCancelled},
 	}
 	for _, c := range cases {
@@ -566,6 +568,39 @@ func catalogueConcurrent(t *testing.T, cat ops.Catalogue) {
 		if err != nil || len(points) != each {
 			t.Errorf("writer %d: %d points, %v", w, len(points), err)
 		}
+	}
+}
+
+func catalogueContested(t *testing.T, cat ops.Catalogue) {
+	const writers, captures = 8, 15
+	var wins [captures]atomic.Int32
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range captures {
+				err := cat.InsertCapture(t.Context(), SampleCapture(ops.CaptureID(fmt.Sprintf("%02d-capture", i)), 1))
+				if err == nil {
+					wins[i].Add(1)
+				} else if ops.KindOf(err) != ops.Conflict {
+					t.Errorf("contested: %v", err)
+				}
+				mine := SampleCapture(ops.CaptureID(fmt.Sprintf("mine-%d-%02d", w, i)), 1)
+				if err := cat.InsertCapture(t.Context(), mine); err != nil {
+					t.Errorf("uncontested: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range wins {
+		if n := wins[i].Load(); n != 1 {
+			t.Errorf("capture %d was inserted %d times", i, n)
+		}
+	}
+	all, err := cat.Captures(t.Context(), ops.CaptureFilter{Limit: 1000})
+	must(t, err)
+	if len(all) != captures*(writers+1) {
+		t.Errorf("%d captures, want %d", len(all), captures*(writers+1))
 	}
 }
 
