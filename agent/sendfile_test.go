@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/pprof"
 	"os"
 	"strconv"
 	"sync"
@@ -145,12 +144,4 @@ func (s *firstBytes) ReadAt(p []byte, off int64) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
-}
-
-func init() { // PROFHACK
-	if p := os.Getenv("PROFHACK"); p != "" && os.Getenv(sendFileEnv) != "" {
-		f, _ := os.Create(p + ".agent")
-		pprof.StartCPUProfile(f)
-		go func() { time.Sleep(4 * time.Second); pprof.StopCPUProfile(); f.Close() }()
-	}
 }

@@ -35,7 +35,11 @@ const (
 	steadyAfter = 20 * time.Second
 	// windowBytes bound what the centre may have on its way to the agent, and
 	// switch off the bandwidth probing pings.
-	windowBytes   = 512 << 10
+	windowBytes = 512 << 10
+	// writeBytes go to the kernel at once. What the runtime spends on waking the
+	// other side is per write; the buffer is only held while there is something
+	// in it.
+	writeBytes    = 128 << 10
 	maxRequest    = 1 << 20
 	maxStreams    = 64
 	maxRefusal    = 1 << 10
@@ -222,6 +226,7 @@ func (a *Agent) serveTunnel(c *upgradedConn) error {
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeWithin),
+		grpc.WriteBufferSize(writeBytes),
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 	)
