@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -176,6 +175,8 @@ test("a bundle comes back in by button and by drop, and junk does not", async ()
     );
   await drop("bundle.zip", readFileSync(bundle));
   await page.waitForSelector("text=bundle.zip is imported", { timeout: 15_000 });
+  const { captures } = await call("CaptureService/ListCaptures", { service: own.service });
+  for (const x of captures.filter((x) => x.imported && x.note === "to be exported")) await call("CaptureService/DeleteCapture", { captureId: x.id });
   await drop("notes.txt", Buffer.from("hello"));
   await page.waitForSelector("text=notes.txt is not a bundle");
   await drop("junk.zip", Buffer.from("PK junk"));
