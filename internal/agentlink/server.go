@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
@@ -84,11 +85,9 @@ const (
 	answerTimeout = 10 * time.Second
 
 	// Windows bound what one stream and one connection may have in flight. They
-	// cover 10 Gbit/s at half a millisecond; larger ones only cost memory.
-	streamWindow = 512 << 10
+	// cover 10 Gbit/s at nearly a millisecond; larger ones only cost memory.
+	streamWindow = 1 << 20
 	connWindow   = 1 << 20
-	// readBuffer is what every idle agent costs; payloads are read past it.
-	readBuffer = 4 << 10
 	// maxMessage bounds everything but events: all runtime metrics at once are
 	// some 50 KiB.
 	maxMessage = 1 << 20
@@ -100,6 +99,7 @@ type Server struct {
 	log      *slog.Logger
 	patience time.Duration
 	maxBytes int64 // of one capture
+	frames   framePool
 
 	closing context.Context // ends with Close
 	end     context.CancelCauseFunc
@@ -300,7 +300,7 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 func (s *Server) tunnel(ctx context.Context, nc net.Conn, who claim) error {
 	once := make(chan net.Conn, 1)
 	once <- nc
-	cc, err := s.client("tunnel", insecure.NewCredentials(), func(context.Context, string) (net.Conn, error) {
+	cc, err := s.client("tunnel", insecure.NewCredentials(), readBuffer(nc), func(context.Context, string) (net.Conn, error) {
 		select {
 		case c := <-once:
 			return c, nil
@@ -350,7 +350,7 @@ func (s *Server) Connect(ctx context.Context, t ops.Target) error {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: discovery.GuardDial}
 	var dialErr lastError
-	cc, err := s.client(u.Host, creds, func(ctx context.Context, address string) (net.Conn, error) {
+	cc, err := s.client(u.Host, creds, smallRead, func(ctx context.Context, address string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, "tcp", address)
 		dialErr.set(err)
 		return c, err
@@ -408,13 +408,14 @@ func (bearer) RequireTransportSecurity() bool { return false }
 // client makes a gRPC client whose connections come from dial. It sends no
 // keepalive pings: on a server that is not ours they may be against its policy,
 // and the heartbeat tells more.
-func (s *Server) client(target string, creds credentials.TransportCredentials, dial func(context.Context, string) (net.Conn, error), more ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (s *Server) client(target string, creds credentials.TransportCredentials, readBuffer int, dial func(context.Context, string) (net.Conn, error), more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(dial),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(readBuffer),
+		experimental.WithBufferPool(&s.frames),
 		grpc.WithSharedWriteBuffer(true),
 		grpc.WithIdleTimeout(0),
 		grpc.WithDisableServiceConfig(),
