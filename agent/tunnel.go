@@ -42,6 +42,7 @@ const (
 	writeBytes    = 128 << 10
 	maxRequest    = 1 << 20
 	maxStreams    = 64
+	maxAnswer     = 64 << 10 // the centre's answer to the upgrade, with its header
 	maxRefusal    = 1 << 10
 	tcpDeadAfter  = 30 * time.Second
 	maxTokenBytes = 16 << 10
@@ -163,7 +164,9 @@ func (a *Agent) upgrade(conn net.Conn) (*upgradedConn, error) {
 	if err := req.Write(conn); err != nil {
 		return nil, fmt.Errorf("asking the centre for a tunnel: %w", err)
 	}
-	r := bufio.NewReader(conn)
+	// Bounded, for the answer's header is read into memory; what follows it is
+	// read from the connection itself.
+	r := bufio.NewReader(io.LimitReader(conn, maxAnswer))
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
 		return nil, fmt.Errorf("the centre's answer: %w", err)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -120,6 +122,63 @@ func TestCentreThatRefuses(t *testing.T) {
 	eventually(t, "the refusal is logged", func() bool { return log.String() != "" })
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "the centre refused this agent (401 Unauthorized): no agent without a token; check OPS_TOKEN_FILE") {
 		t.Errorf("log:\n%s", got)
+	}
+}
+
+// Whatever answers at the centre's address is bounded and ends in an error.
+func TestAnswersThatAreNone(t *testing.T) {
+	a := startTest(t, listening)
+	a.cfg.center, _ = parseCenter("http://centre.example")
+	for name, answer := range map[string]string{
+		"nothing":      "",
+		"not HTTP":     "SSH-2.0-OpenSSH_9.2\r\n",
+		"half":         "HTTP/1.1 101 Switching Protocols\r\nUpgra",
+		"endless":      "HTTP/1.1 101 Switching Protocols\r\nX: " + strings.Repeat("x", 1<<20) + "\r\nUpgrade: opscenter-agent/1\r\n\r\n",
+		"many headers": "HTTP/1.1 101 Switching Protocols\r\n" + strings.Repeat("X: y\r\n", 1<<18) + "Upgrade: opscenter-agent/1\r\n\r\n",
+		"no upgrade":   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+	} {
+		t.Run(name, func(t *testing.T) {
+			mine, theirs := net.Pipe()
+			var other sync.WaitGroup
+			other.Go(func() {
+				if _, err := http.ReadRequest(bufio.NewReader(theirs)); err != nil {
+					t.Error(err)
+				}
+				_, _ = theirs.Write([]byte(answer)) // the agent may have had enough
+				_ = theirs.Close()
+			})
+			conn, err := a.upgrade(mine)
+			if err == nil {
+				t.Error("it was taken for a tunnel")
+				_ = conn.Close()
+			}
+			_ = mine.Close()
+			other.Wait()
+		})
+	}
+}
+
+// Bytes that the centre sends right behind its answer are not lost.
+func TestBytesBehindTheAnswer(t *testing.T) {
+	a := startTest(t, listening)
+	a.cfg.center, _ = parseCenter("http://centre.example")
+	mine, theirs := net.Pipe()
+	defer func() { _ = mine.Close() }()
+	long := strings.Repeat("0123456789", 20<<10)
+	var other sync.WaitGroup
+	defer other.Wait()
+	other.Go(func() {
+		_, _ = http.ReadRequest(bufio.NewReader(theirs))
+		_, _ = theirs.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: opscenter-agent/1\r\n\r\n" + long))
+		_ = theirs.Close()
+	})
+	conn, err := a.upgrade(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != long {
+		t.Errorf("%d bytes of %d, %v", len(got), len(long), err)
 	}
 }
 
