@@ -85,7 +85,7 @@ type Archive struct {
 	onFailure func(error)
 
 	stored  atomic.Int64 // bytes of all artifacts
-	failure atomic.Pointer[ops.Error]
+	failure atomic.Pointer[error]
 	failed  chan struct{} // closed once failure is set
 
 	mu     sync.Mutex // guards active, what is in it unless it says otherwise, and later
@@ -172,7 +172,7 @@ func (a *Archive) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.failed:
-			return a.failure.Load()
+			return a.stopped()
 		case <-tick.C:
 		}
 	}
@@ -218,21 +218,21 @@ func (e *FailStopError) Unwrap() error { return e.Err }
 
 // fail stops the archive for good and returns what callers get from now on.
 func (a *Archive) fail(op string, err error) error {
-	stop, _ := ops.Errorf(ops.Unavailable, "the archive stopped after a storage error (%w): restart the centre, it keeps everything it acknowledged", &FailStopError{Op: op, Err: err}).(*ops.Error)
-	if a.failure.CompareAndSwap(nil, stop) {
+	stop := ops.Errorf(ops.Unavailable, "the archive stopped after a storage error (%w): restart the centre, it keeps everything it acknowledged", &FailStopError{Op: op, Err: err})
+	if a.failure.CompareAndSwap(nil, &stop) {
 		close(a.failed)
 		a.log.Error("the archive stopped", "op", op, "error", err)
 		if a.onFailure != nil {
 			a.onFailure(stop)
 		}
 	}
-	return a.failure.Load()
+	return a.stopped()
 }
 
 // stopped returns the error that stopped the archive, if any.
 func (a *Archive) stopped() error {
 	if err := a.failure.Load(); err != nil {
-		return err
+		return *err
 	}
 	return nil
 }

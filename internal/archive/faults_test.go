@@ -49,33 +49,33 @@ var (
 	errDead = fmt.Errorf("injected: %w", syscall.EIO)
 )
 
-// next returns the error the next operation is to return, and whether it is to
-// take effect all the same.
-func (f *faults) next(op string) (err error, effect bool) {
+// next returns whether the next operation is to take effect, and the error it is
+// to return.
+func (f *faults) next(op string) (effect bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
 	if f.kind == none || f.seen < f.n || f.kind == fullOnce && f.seen > f.n {
-		return nil, true
+		return true, nil
 	}
 	if f.seen == f.n {
 		f.first = op
 	}
 	switch f.kind {
 	case fullOnce, fullAfter:
-		return errFull, false
+		return false, errFull
 	case liesDead:
-		return errDead, f.seen == f.n
+		return f.seen == f.n, errDead
 	default:
-		return errDead, false
+		return false, errDead
 	}
 }
 
 func (f *faults) do(op string, fn func() error) error {
-	err, effect := f.next(op)
+	effect, err := f.next(op)
 	if effect {
-		if real := fn(); real != nil || err == nil {
-			return real
+		if own := fn(); own != nil || err == nil {
+			return own
 		}
 	}
 	return err
@@ -146,7 +146,7 @@ type faultyPart struct {
 
 // Write tears: half of it arrives.
 func (p *faultyPart) Write(b []byte) (int, error) {
-	err, effect := p.f.next("write")
+	effect, err := p.f.next("write")
 	if err == nil {
 		return p.Part.Write(b)
 	}

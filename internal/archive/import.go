@@ -127,7 +127,7 @@ func (a *Archive) importFile(ctx context.Context, ref ops.ArtifactRef, entry man
 // takeBack leaves nothing of an import.
 func (a *Archive) takeBack(ctx context.Context, id ops.CaptureID) error {
 	if a.stopped() != nil {
-		return nil // recovery does it
+		return nil //nolint:nilerr // the caller has that error already; recovery takes it back
 	}
 	c, err := a.Capture(ctx, id)
 	if err != nil {
@@ -224,7 +224,7 @@ func (b *bundle) add(f *zip.File) error {
 		return nil // a directory, from a bundle that was unpacked and packed again
 	case !f.Mode().IsRegular():
 		return refused("%q is not a plain file", f.Name)
-	case nested && !(ops.InstanceID(dir).Valid() && ops.ValidName(name)), !nested && f.Name != manifestName && f.Name != findingsName:
+	case nested && (!ops.InstanceID(dir).Valid() || !ops.ValidName(name)), !nested && f.Name != manifestName && f.Name != findingsName:
 		return refused("%q has no place in it", f.Name)
 	case b.files[f.Name] != nil:
 		return refused("%q is there twice", f.Name)

@@ -258,7 +258,7 @@ func tortureFor(t *testing.T, otherwise time.Duration) time.Duration {
 // A centre is killed with SIGKILL again and again while it stores captures;
 // nothing that it acknowledged is ever lost or altered, nothing stays in
 // between.
-func TestKilledAgainAndAgain(t *testing.T) {
+func TestTortureKilledAgainAndAgain(t *testing.T) {
 	end := time.Now().Add(tortureFor(t, 6*time.Second))
 	kills, captures, artifacts, violations := 0, 0, 0, 0
 	for round := 0; time.Now().Before(end); round++ {
@@ -297,7 +297,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 // The power is cut (the file system is shut down without flushing its journal)
 // while the centre stores captures. The control, which does not sync, shows that
 // the judge would notice.
-func TestPowerCut(t *testing.T) {
+func TestTorturePowerCut(t *testing.T) {
 	if os.Getenv(tortureTime) == "" {
 		t.Skip("make torture runs this: it mounts file systems")
 	}
@@ -313,6 +313,12 @@ func TestPowerCut(t *testing.T) {
 		dir := filepath.Join(mount, "data")
 		for ; time.Now().Before(until) && len(violations) == 0; cuts++ {
 			command(t, "mount", "-o", "loop", image, mount)
+			if !exists(filepath.Join(dir, "ops.db")) {
+				// Made as the centre makes it: start would take a copy, and not sync it.
+				rows, err := sqlite.Open(t.Context(), filepath.Join(dir, "ops.db"))
+				must(t, err)
+				must(t, rows.Close())
+			}
 			c := start(t, dir) // recovers, and nothing may be lost
 			k, _ := readLedger(t, ledger)
 			captures = len(k.begun)
