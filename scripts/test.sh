@@ -75,7 +75,7 @@ scripts/setup.sh || exit 1
 go build -o "$tmp/testreport" ./scripts/testreport || exit 1
 for stage in $stages; do
   echo
-  echo "== $stage"
+  echo "== $stage (after $((SECONDS - began)) s)"
   case $stage in
     format)
       check "gofmt" formatted
