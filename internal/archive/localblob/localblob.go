@@ -94,10 +94,11 @@ func (s *Store) Part(_ context.Context, ref ops.ArtifactRef) (ops.Part, error) {
 	} else if final {
 		return nil, ops.Errorf(ops.Conflict, "blob %s is final", ref)
 	}
-	var f *os.File
-	err := s.makeDir(path.Dir(name(partDir, ref)))
-	if err == nil {
-		f, err = s.root.OpenFile(name(partDir, ref), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := s.openPart(ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody opened the store a second time, which removes empty directories.
+		s.forget(path.Dir(path.Dir(name(partDir, ref))))
+		f, err = s.openPart(ref)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open part %s: %w", ref, full(err))
@@ -110,6 +111,13 @@ func (s *Store) Part(_ context.Context, ref ops.ArtifactRef) (ops.Part, error) {
 		return nil, errors.Join(fmt.Errorf("open part %s: %w", ref, err), f.Close())
 	}
 	return &part{store: s, ref: ref, file: f, size: st.Size()}, nil
+}
+
+func (s *Store) openPart(ref ops.ArtifactRef) (*os.File, error) {
+	if err := s.makeDir(path.Dir(name(partDir, ref))); err != nil {
+		return nil, err
+	}
+	return s.root.OpenFile(name(partDir, ref), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
 // part is a file below part/.

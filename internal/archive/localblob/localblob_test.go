@@ -91,6 +91,20 @@ func TestStrayFilesAreMovedAsideAndNothingIsDeleted(t *testing.T) {
 	}
 }
 
+// A second centre that is started by mistake opens the store before it notices.
+func TestStoreOpenedTwiceGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir)
+	for _, file := range []string{"cpu.pprof", "heap.pprof"} {
+		p, err := first.Part(t.Context(), ops.ArtifactRef{Capture: "01capture", Instance: "boot-0", Name: file})
+		must(t, err)
+		must(t, p.Sync())
+		must(t, p.Finalize())
+		must(t, open(t, dir).Close())
+	}
+	wantTree(t, dir, "done/01capture/boot-0/cpu.pprof", "done/01capture/boot-0/heap.pprof")
+}
+
 func TestLinksLeadNowhere(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
