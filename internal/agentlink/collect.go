@@ -45,7 +45,8 @@ type collection struct {
 	sink ops.Sink
 	conn *conn // the current one
 
-	heard     bool // the agent has said anything of this window
+	heard     bool      // the agent has said anything of this window
+	last      time.Time // when it did so last
 	artifacts map[uint32]*incoming
 	next      uint32 // number of the artifact that is announced next
 	names     map[string]bool
@@ -163,10 +164,18 @@ func (c *collection) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Progress comes every second. If nothing comes for long, the network may be a
+	// black hole. To cancel the stream would tell the agent to drop the data, so
+	// the whole connection goes, as if it had been lost.
+	cc := c.conn.cc
+	watchdog := time.AfterFunc(c.link.s.silence, func() { cc.Close() })
+	defer watchdog.Stop()
 	var e event
 	defer e.free()
 	for {
+		watchdog.Reset(c.link.s.silence)
 		err := stream.RecvMsg(&e)
+		watchdog.Stop() // what we do with it may take its time
 		switch {
 		case c.lastWord && err != nil: // however it ends: all was said
 			return nil
@@ -177,7 +186,7 @@ func (c *collection) listen(ctx context.Context) error {
 		case c.lastWord:
 			return violation("the stream goes on after the summary")
 		}
-		c.heard = true
+		c.heard, c.last = true, time.Now()
 		if err := c.take(ctx, &e, 0); err != nil {
 			return err
 		}
@@ -406,9 +415,14 @@ func (c *collection) tellAlone(activity string) {
 	c.tell(p)
 }
 
-// await waits until the process is connected again.
+// await waits until the process is connected again. Silence before the loss
+// counts as waiting.
 func (c *collection) await(ctx context.Context) error {
-	patience := time.NewTimer(c.link.s.patience)
+	left := c.link.s.patience
+	if c.heard {
+		left = max(left-time.Since(c.last), left/2)
+	}
+	patience := time.NewTimer(left)
 	defer patience.Stop()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -478,7 +492,7 @@ func (c *collection) fetch(ctx context.Context) error {
 		}
 		known := c.artifacts[d.number] != nil
 		if d.event != nil {
-			c.heard = true
+			c.heard, c.last = true, time.Now()
 			err := c.take(ctx, d.event, d.number)
 			d.event.free()
 			d.taken <- struct{}{}

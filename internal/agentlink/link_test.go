@@ -240,6 +240,44 @@ func TestAProcessThatDoesNotComeBack(t *testing.T) {
 	a.dropAll()
 }
 
+func TestANetworkThatIsABlackHole(t *testing.T) {
+	c := newCentre(t, Config{Patience: time.Second})
+	c.silence = 500 * time.Millisecond
+	a := newFakeAgent("boot-1")
+	defer a.end()
+	cancelled := make(chan bool, 1)
+	var tun *tunnel
+	a.onCollect = func(_ *agentv1.CollectPerformanceDataRequest, s collectStream) error {
+		if err := s.Send(begin(1, "a")); err != nil {
+			return err
+		}
+		if err := s.Send(data(1, 0, "what arrived")); err != nil {
+			return err
+		}
+		<-s.Context().Done() // no progress, no end
+		select {
+		case <-tun.closed:
+			cancelled <- false
+		case <-time.After(5 * time.Second):
+			cancelled <- true
+		}
+		return nil
+	}
+	tun = a.dial(t, c.address)
+	r := opstest.NewRecorder()
+	began := time.Now()
+	got := <-collect(t.Context(), c.roster.next(t).link, spec(t, time.Minute), r)
+	if ops.KindOf(got.err) != ops.Unavailable || time.Since(began) > 5*time.Second {
+		t.Errorf("%v after %v, want Unavailable after about a second", got.err, time.Since(began))
+	}
+	if x := r.Artifacts()[0]; string(x.Data) != "what arrived" || x.Loss.Reason != ops.LossDisconnected {
+		t.Errorf("kept %q with %+v", x.Data, x.Loss)
+	}
+	if <-cancelled {
+		t.Error("the agent was told to drop the data")
+	}
+}
+
 func TestAProcessThatComesBackWithoutTheCapture(t *testing.T) {
 	c := newCentre(t, Config{})
 	a := newFakeAgent("boot-1")

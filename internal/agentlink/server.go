@@ -84,6 +84,8 @@ const (
 	helloTimeout  = 10 * time.Second
 	dialTimeout   = 10 * time.Second
 	answerTimeout = 10 * time.Second
+	// minSilence is long enough for a process that is throttled or stopped a while.
+	minSilence = 5 * time.Second
 
 	// Windows bound what one stream and one connection may have in flight. They
 	// cover 10 Gbit/s at nearly a millisecond; larger ones only cost memory.
@@ -99,7 +101,8 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	patience time.Duration
-	maxBytes int64 // of one capture
+	maxBytes int64         // of one capture
+	silence  time.Duration // of a capture's stream, after which its connection counts as lost
 	frames   framePool
 
 	closing context.Context // ends with Close
@@ -117,6 +120,7 @@ func New(cfg Config) *Server {
 		cfg: cfg, log: cfg.Logger, links: map[ops.InstanceID]*link{},
 		patience: cmp.Or(cfg.Patience, ops.GoneAfter), maxBytes: cmp.Or(cfg.MaxCaptureBytes, ops.MaxCaptureBytes),
 	}
+	s.silence = max(s.patience/2, minSilence)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
