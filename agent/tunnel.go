@@ -124,12 +124,13 @@ func (a *Agent) dialCenter() (net.Conn, error) {
 	if err != nil || a.cfg.center.Scheme != "https" {
 		return conn, err
 	}
-	secure := tls.Client(conn, tlsConfig(a.cfg.center.Hostname(), a.cfg.pin))
+	under := &gatherConn{Conn: conn}
+	secure := tls.Client(under, tlsConfig(a.cfg.center.Hostname(), a.cfg.pin))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("TLS with the centre: %w", err)
 	}
-	return secure, nil
+	return gatheredTLS{secure, under}, nil
 }
 
 // upgrade asks for the tunnel and returns the connection to serve on.
