@@ -103,7 +103,11 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return nil, ops.Errorf(ops.Exhausted, "--data %s: %w", o.DataDir, err)
 	}
-	if c.catalogue, err = sqlite.Open(ctx, filepath.Join(o.DataDir, "ops.db")); err != nil {
+	// On a full disk the database opens into the room that the ballast leaves.
+	if err := archive.WithBallast(o.DataDir, func() (err error) {
+		c.catalogue, err = sqlite.Open(ctx, filepath.Join(o.DataDir, "ops.db"))
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if c.blobs, err = localblob.Open(localblob.Config{Dir: filepath.Join(o.DataDir, "blobs"), Logger: o.Logger}); err != nil {
