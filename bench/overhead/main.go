@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	b := &bench{ctx: ctx, rounds: *rounds, cases: cases, idle: 10 * time.Second, window: time.Second}
 	if *short {
 		b.rounds, b.idle = 1, 4*time.Second
-		b.cases = pick(cases, "cpu", "trace", "**everything, full**", "**everything, balanced**")
+		b.cases = pick(cases, "nothing: the noise", "cpu", "trace", "**everything, full**", "**everything, balanced**")
 	}
 	if err := b.listen(); err != nil {
 		return err
@@ -73,7 +73,7 @@ func run(ctx context.Context) error {
 	for i, s := range services {
 		b.deadline = time.Now().Add((*budget - b.used()) / time.Duration(len(services)-i))
 		if b.cases = all; s.kind == "handoff" {
-			b.cases = pick(all, "trace", "block, full", "**everything, full**", "**everything, balanced**")
+			b.cases = pick(all, "nothing: the noise", "trace", "block, full", "**everything, full**", "**everything, balanced**")
 		}
 		if err := b.compare(s.kind, s.title); err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
@@ -85,23 +85,25 @@ func run(ctx context.Context) error {
 // capture is one kind of capture to compare.
 type capture struct {
 	name     string
-	kinds    []ops.Kind // empty = all
-	fidelity ops.Fidelity
+	kinds    []ops.Kind   // empty = all
+	fidelity ops.Fidelity // empty = full
+	none     bool         // no capture at all: shows what the machine makes up
 }
 
 var cases = []capture{
-	{"cpu", []ops.Kind{ops.KindCPU}, ops.FidelityFull},
-	{"trace", []ops.Kind{ops.KindTrace}, ops.FidelityFull},
-	{"block, full", []ops.Kind{ops.KindBlock}, ops.FidelityFull},
-	{"block, balanced", []ops.Kind{ops.KindBlock}, ops.FidelityBalanced},
-	{"mutex, full", []ops.Kind{ops.KindMutex}, ops.FidelityFull},
-	{"mutex, balanced", []ops.Kind{ops.KindMutex}, ops.FidelityBalanced},
-	{"heap, allocs", []ops.Kind{ops.KindHeap, ops.KindAllocs}, ops.FidelityFull},
-	{"goroutine", []ops.Kind{ops.KindGoroutine, ops.KindGoroutineDump}, ops.FidelityFull},
-	{"runtime", []ops.Kind{ops.KindRuntime}, ops.FidelityFull},
-	{"all but trace, full", []ops.Kind{ops.KindCPU, ops.KindHeap, ops.KindAllocs, ops.KindGoroutine, ops.KindBlock, ops.KindMutex, ops.KindRuntime, ops.KindGoroutineDump}, ops.FidelityFull},
-	{"**everything, full**", nil, ops.FidelityFull},
-	{"**everything, balanced**", nil, ops.FidelityBalanced},
+	{name: "nothing: the noise", none: true},
+	{name: "cpu", kinds: []ops.Kind{ops.KindCPU}},
+	{name: "trace", kinds: []ops.Kind{ops.KindTrace}},
+	{name: "block, full", kinds: []ops.Kind{ops.KindBlock}},
+	{name: "block, balanced", kinds: []ops.Kind{ops.KindBlock}, fidelity: ops.FidelityBalanced},
+	{name: "mutex, full", kinds: []ops.Kind{ops.KindMutex}},
+	{name: "mutex, balanced", kinds: []ops.Kind{ops.KindMutex}, fidelity: ops.FidelityBalanced},
+	{name: "heap, allocs", kinds: []ops.Kind{ops.KindHeap, ops.KindAllocs}},
+	{name: "goroutine", kinds: []ops.Kind{ops.KindGoroutine, ops.KindGoroutineDump}},
+	{name: "runtime", kinds: []ops.Kind{ops.KindRuntime}},
+	{name: "all but trace, full", kinds: []ops.Kind{ops.KindCPU, ops.KindHeap, ops.KindAllocs, ops.KindGoroutine, ops.KindBlock, ops.KindMutex, ops.KindRuntime, ops.KindGoroutineDump}},
+	{name: "**everything, full**"},
+	{name: "**everything, balanced**", fidelity: ops.FidelityBalanced},
 }
 
 func pick(from []capture, names ...string) []capture {
@@ -383,6 +385,11 @@ func (b *bench) compare(kind, title string) error {
 }
 
 func (b *bench) collect(l ops.Link, c capture) (ops.CollectSummary, error) {
+	if c.none {
+		began := time.Now()
+		sleep(b.ctx, b.window)
+		return ops.CollectSummary{WindowStart: began, WindowEnd: time.Now()}, nil
+	}
 	spec, err := ops.Spec{Duration: b.window, Kinds: c.kinds, Fidelity: c.fidelity}.Normalize()
 	if err != nil {
 		return ops.CollectSummary{}, err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -34,6 +35,7 @@ type options struct {
 	short  bool
 	rounds int
 	budget time.Duration
+	only   string
 	// Of a child.
 	role, peer, address, dir string
 	size                     int64
@@ -46,6 +48,7 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&o.short, "short", false, "256 MiB instead of 1 GiB, no 4 GiB, one round: half a minute")
 	flag.IntVar(&o.rounds, "rounds", 3, "most rounds of the 1 GiB table")
 	flag.DurationVar(&o.budget, "budget", 3*time.Minute, "begin nothing new after this time")
+	flag.StringVar(&o.only, "only", "", "only ways whose name matches this regular expression")
 	flag.StringVar(&o.role, "role", "", "what a child process is; not for people")
 	flag.StringVar(&o.peer, "peer", "", "a child's way to transfer")
 	flag.StringVar(&o.address, "address", "", "where a child connects to")
@@ -133,7 +136,11 @@ func (o options) parent(ctx context.Context) error {
 		size, rounds, instances, each = GiB/4, 1, 20, 10*MB
 	}
 
-	all := func(way) bool { return true }
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return err
+	}
+	all := func(w way) bool { return only.MatchString(w.name) }
 	if err := b.table(fmt.Sprintf("One instance, %d MiB", size/MB), size, 1, rounds, all); err != nil {
 		return err
 	}
@@ -141,7 +148,7 @@ func (o options) parent(ctx context.Context) error {
 		return err
 	}
 	if !o.short {
-		fourGiB := func(w way) bool { return w.peer != "grpc" && time.Now().Before(b.deadline) }
+		fourGiB := func(w way) bool { return all(w) && w.peer != "grpc" && time.Now().Before(b.deadline) }
 		if err := b.table("One instance, 4096 MiB", 4*GiB, 1, 1, fourGiB); err != nil {
 			return err
 		}
@@ -171,6 +178,9 @@ func (b *bench) table(title string, size int64, streams, rounds int, which func(
 			results[w] = append(results[w], r)
 		}
 	}
+	if len(results) == 0 {
+		return nil // there was no time, or nothing was asked for
+	}
 	fmt.Printf("\n%s, median of %d\n\n", title, done)
 	var t measure.Table
 	t.Row("way", "s", "MB/s", "× TCP", "CPU-s/GiB receiving", "CPU-s/GiB sending", "peak RSS MB receiving", "sending")
@@ -187,7 +197,7 @@ func (b *bench) table(title string, size int64, streams, rounds int, which func(
 			continue
 		}
 		s := median(r, func(o outcome) float64 { return o.Seconds })
-		t.Row(w.name, fmt.Sprintf("%.2f", s), fmt.Sprintf("%.0f", total/s/1e6), fmt.Sprintf("%.2f", base[w.tls]/s),
+		t.Row(w.name, fmt.Sprintf("%.2f", s), fmt.Sprintf("%.0f", total/s/1e6), ratio(base[w.tls], s),
 			fmt.Sprintf("%.2f", median(r, func(o outcome) float64 { return o.CPU })/total*(1<<30)),
 			fmt.Sprintf("%.2f", median(r, func(o outcome) float64 { return o.senderCPU })/total*(1<<30)),
 			fmt.Sprintf("%.0f", median(r, func(o outcome) float64 { return float64(o.Peak) })/(1<<20)),
@@ -195,6 +205,13 @@ func (b *bench) table(title string, size int64, streams, rounds int, which func(
 	}
 	t.Print(os.Stdout)
 	return nil
+}
+
+func ratio(a, b float64) string {
+	if a == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", a/b)
 }
 
 func median(r []outcome, of func(outcome) float64) float64 {
