@@ -18,7 +18,7 @@ func TestGuardDial(t *testing.T) {
 	refused := map[string]string{
 		"169.254.169.254:80":          linkLocal,
 		"[::ffff:169.254.169.254]:80": linkLocal,
-		"[fe80::1%eth0]:80":         linkLocal,
+		"[fe80::1%eth0]:80":           linkLocal,
 		"[fe80::1]:80":                linkLocal,
 		"[fd00:ec2::254]:80":          metadata,
 		"[fd20:ce::254]:80":           metadata,

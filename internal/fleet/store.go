@@ -169,15 +169,12 @@ func (f *Fleet) tidy(ctx context.Context) error {
 }
 
 // waitOut drops the errors that end by themselves: a full disk is tried again
-// at the next flush, and ctx that ended is told by the caller. All others mean
+// at the next flush, and that ctx ended is told by the caller. All others mean
 // that the store cannot be trusted any more.
 func (f *Fleet) waitOut(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case ops.KindOf(err) == ops.Exhausted:
-		f.log.Warn("fleet not written, will try again", "error", err)
-		return nil
+	if ctx.Err() == nil && ops.KindOf(err) != ops.Exhausted {
+		return err
 	}
-	return err
+	f.log.Warn("fleet not written, will try again", "error", err)
+	return nil
 }

@@ -154,8 +154,8 @@ func (s *Source) watch(w *fsnotify.Watcher) {
 	for _, p := range s.paths {
 		_ = w.Add(filepath.Dir(p)) // a directory that is missing is found at the next refresh
 		for _, name := range s.matches(p) {
-			if real, err := filepath.EvalSymlinks(name); err == nil && filepath.Dir(real) != filepath.Dir(p) {
-				_ = w.Add(filepath.Dir(real))
+			if end, err := filepath.EvalSymlinks(name); err == nil && filepath.Dir(end) != filepath.Dir(p) {
+				_ = w.Add(filepath.Dir(end))
 			}
 		}
 	}
