@@ -279,7 +279,7 @@ func rooms(ctx context.Context, o options) (service, error) {
 	if o.database == "" {
 		return service{part: game.New(cfg), agent: true}, nil
 	}
-	pool, err := openPool(ctx, o.database, 40)
+	pool, err := openPool(ctx, o.database, 48)
 	if err != nil {
 		return service{}, err
 	}
@@ -291,7 +291,7 @@ func records(ctx context.Context, o options) (service, error) {
 	if o.database == "" {
 		return service{}, fmt.Errorf("the game-record-service needs a database: set COLORGAME_DATABASE_URL")
 	}
-	pool, err := openPool(ctx, o.database, 4)
+	pool, err := openPool(ctx, o.database, 8)
 	if err != nil {
 		return service{}, err
 	}

@@ -237,8 +237,11 @@ func TestBehindReverseProxies(t *testing.T) {
 	}
 
 	e := captureOne(t, center, "proxied-game", "-d", "3s")
-	if samples, _ := weigh(t, e.profile(t, "cpu.pprof"), "cpu", function("game.(*Room).PlaceBet")); samples == 0 {
-		t.Error("the CPU profile of the service behind the proxy has no bets")
+	if _, total := weigh(t, e.profile(t, "cpu.pprof"), "cpu", hashing); total == 0 {
+		t.Error("the CPU profile of the service behind the proxy is empty")
+	}
+	if n, _ := weigh(t, e.profile(t, "goroutine.pprof"), "goroutine", function("game.(*Service).Run")); n == 0 {
+		t.Error("the goroutines of the service behind the proxy are not a game's")
 	}
 	if w := waitsOf(t, e.files["trace.out"], "game.(*Service).playRounds"); w.goroutines != 4 {
 		t.Errorf("the trace of the service behind the proxy has %d rooms, want 4", w.goroutines)

@@ -164,15 +164,20 @@ func (c *child) answers(ctx context.Context) error {
 
 // freeAddresses returns n addresses on loopback that nobody listens on.
 func freeAddresses(n int) ([]string, error) {
+	// All are held until the last is found, so that no two are the same.
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	var addrs []string
 	for range n {
-		// All are held until the last is found, so that no two are the same.
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+		held, addrs = append(held, l), append(addrs, l.Addr().String())
 	}
 	return addrs, nil
 }

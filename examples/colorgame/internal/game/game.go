@@ -194,7 +194,7 @@ type SQLLimits struct{ Pool *pgxpool.Pool }
 // database: a real game's is in another zone, the demo's is next door.
 const remaining = `
 	SELECT coalesce((SELECT daily_limit FROM colorgame.player_limits WHERE player = $1), 1000000)
-	FROM pg_sleep(0.008)`
+	FROM pg_sleep(0.01)`
 
 // Remaining implements Limits.
 func (l SQLLimits) Remaining(ctx context.Context, player string) (rest int64, err error) {

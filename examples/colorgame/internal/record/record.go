@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/opscenter/opscenter/examples/colorgame/internal/chassis"
@@ -103,21 +102,22 @@ func (r *Recorder) work(ctx context.Context) {
 	}
 }
 
-// write keeps one record and moves the house's balance with it: a transaction
-// for every record, on one row that they all share.
+// keep is a transaction of its own for every record, and all of them move the
+// one row of the house's account.
+const keep = `
+	WITH record AS (
+		INSERT INTO colorgame.bet_records (room, round, player, color, stake, payout)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		RETURNING stake - payout AS won
+	)
+	UPDATE colorgame.house SET balance = balance + record.won FROM record WHERE account = 'main'`
+
+// write keeps one record and moves the house's balance with it.
 func (r *Recorder) write(ctx context.Context, rec wire.Record) error {
-	return pgx.BeginFunc(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx,
-			`INSERT INTO colorgame.bet_records (room, round, player, color, stake, payout) VALUES ($1, $2, $3, $4, $5, $6)`,
-			rec.Room, rec.Round, rec.Player, rec.Color, rec.Stake, rec.Payout); err != nil {
-			return fmt.Errorf("keeping the record: %w", err)
-		}
-		if _, err := tx.Exec(ctx,
-			`UPDATE colorgame.house SET balance = balance + $1 WHERE account = 'main'`, rec.Stake-rec.Payout); err != nil {
-			return fmt.Errorf("moving the house's balance: %w", err)
-		}
-		return nil
-	})
+	if _, err := r.cfg.Pool.Exec(ctx, keep, rec.Room, rec.Round, rec.Player, rec.Color, rec.Stake, rec.Payout); err != nil {
+		return fmt.Errorf("keeping the record: %w", err)
+	}
+	return nil
 }
 
 // Handler implements chassis.Part.

@@ -49,7 +49,7 @@ const (
 
 const (
 	farShare      = 4                     // every fourth player is far away
-	lookInterval  = 80 * time.Millisecond // between a player's looks at their profile
+	lookInterval  = 50 * time.Millisecond // between a player's looks at their profile
 	betInterval   = time.Second           // one burst a round
 	waveInterval  = 2 * time.Second       // between losses of connection
 	waveSize      = 24
@@ -219,14 +219,13 @@ func spread(p *player, interval time.Duration) time.Duration {
 	return interval * time.Duration(p.index%16) / 16
 }
 
-// bet places a bet on several colours at once, at the start of each round of the
+// bet places a bet on every colour at once, at the start of each round of the
 // player's room: everybody in it does so at the same instant.
 func (r *Robot) bet(ctx context.Context, p *player) {
 	room := p.index % r.cfg.Rooms
-	colors := wire.Colors()[:3]
 	every(ctx, betInterval, betInterval*time.Duration(room)/time.Duration(r.cfg.Rooms), func() {
 		var bets sync.WaitGroup
-		for _, color := range colors {
+		for _, color := range wire.Colors() {
 			bets.Go(func() {
 				start := time.Now()
 				err := r.game.Post(ctx, "/bets", "", wire.Bet{Player: user.AccountName(p.index), Room: room, Color: color, Stake: 10}, new(wire.Receipt))
@@ -271,7 +270,7 @@ func (r *Robot) socket(ctx context.Context, p *player, token string) error {
 		return c, err
 	}}
 	defer transport.CloseIdleConnections()
-	conn, _, err := websocket.Dial(ctx, r.cfg.Gateway+"/ws?token="+url.QueryEscape(token), &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	conn, _, err := websocket.Dial(ctx, r.cfg.Gateway+"/ws?token="+url.QueryEscape(token), &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}}) //nolint:bodyclose // Dial says that it never needs to be
 	if err != nil {
 		return fmt.Errorf("opening the socket of %s: %w", user.AccountName(p.index), err)
 	}

@@ -67,7 +67,7 @@ func TestTheCrowdPlaysTheGame(t *testing.T) {
 	}
 	until("logins_total", players)
 	until("sockets_total", players)
-	until("bets_total", 3*players)
+	until("bets_total", 4*players)
 	until("look_count", 5*players)
 	until("push_count", 10)
 	until("drops_total", 6) // all who are near
