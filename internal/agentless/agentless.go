@@ -149,9 +149,8 @@ func kinds(index map[string]int64) (out []ops.Kind) {
 // unreachable is the error for a target that nothing could be learned from.
 func (l *Link) unreachable(err error) error {
 	var status *statusError
-	var refused *refusedError
 	switch {
-	case errors.As(err, &refused):
+	case ops.KindOf(err) == ops.Denied:
 		return ops.Errorf(ops.Denied, "%s: %w", l.host.address, err)
 	case errors.As(err, &status) && (status.code == 401 || status.code == 403):
 		return ops.Errorf(ops.Denied, "%s refuses access (%s): put credentials that may read it into the target's URL", l.host.address, status)

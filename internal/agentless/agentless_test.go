@@ -613,9 +613,10 @@ func TestTargetsThatCannotBe(t *testing.T) {
 	t.Cleanup(missing.Close)
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
-	metadata := func(a string) string {
-		return a + " is a link-local, metadata or multicast address, which the centre never dials: use the address of the process itself"
+	refused := func(a, why string) string {
+		return "address " + a + " is " + why + ": targets there are refused; list the address of the service itself"
 	}
+	const linkLocal, cloud, many, noHost = "link-local, where clouds keep metadata and credentials", "a cloud's metadata service", "multicast", "not the address of one host"
 	for _, c := range []struct {
 		url  string
 		kind ops.ErrorKind
@@ -625,12 +626,12 @@ func TestTargetsThatCannotBe(t *testing.T) {
 		{"grpc://host:1", ops.Invalid, `the target's URL must be of the form http://host:port/debug/pprof, got scheme "grpc" and host "host:1"`},
 		{"http://:6060", ops.Invalid, `the target's URL must be of the form http://host:port/debug/pprof, got scheme "http" and host ":6060"`},
 		{"file:///etc/passwd", ops.Invalid, `the target's URL must be of the form http://host:port/debug/pprof, got scheme "file" and host ""`},
-		{"http://169.254.169.254/latest/meta-data", ops.Denied, "http://169.254.169.254/latest/meta-data: dial tcp 169.254.169.254:80: " + metadata("169.254.169.254")},
-		{"http://[::ffff:169.254.169.254]", ops.Denied, "http://[::ffff:169.254.169.254]/debug/pprof: dial tcp 169.254.169.254:80: " + metadata("169.254.169.254")},
-		{"http://[fe80::1]:6060", ops.Denied, "http://[fe80::1]:6060/debug/pprof: dial tcp [fe80::1]:6060: " + metadata("fe80::1")},
-		{"http://[fd00:ec2::254]", ops.Denied, "http://[fd00:ec2::254]/debug/pprof: dial tcp [fd00:ec2::254]:80: " + metadata("fd00:ec2::254")},
-		{"http://224.0.0.1", ops.Denied, "http://224.0.0.1/debug/pprof: dial tcp 224.0.0.1:80: " + metadata("224.0.0.1")},
-		{"http://0.0.0.0:6060", ops.Denied, "http://0.0.0.0:6060/debug/pprof: dial tcp 0.0.0.0:6060: " + metadata("0.0.0.0")},
+		{"http://169.254.169.254/latest/meta-data", ops.Denied, "http://169.254.169.254/latest/meta-data: dial tcp 169.254.169.254:80: " + refused("169.254.169.254", linkLocal)},
+		{"http://[::ffff:169.254.169.254]", ops.Denied, "http://[::ffff:169.254.169.254]/debug/pprof: dial tcp 169.254.169.254:80: " + refused("169.254.169.254", linkLocal)},
+		{"http://[fe80::1]:6060", ops.Denied, "http://[fe80::1]:6060/debug/pprof: dial tcp [fe80::1]:6060: " + refused("fe80::1", linkLocal)},
+		{"http://[fd00:ec2::254]", ops.Denied, "http://[fd00:ec2::254]/debug/pprof: dial tcp [fd00:ec2::254]:80: " + refused("fd00:ec2::254", cloud)},
+		{"http://224.0.0.1", ops.Denied, "http://224.0.0.1/debug/pprof: dial tcp 224.0.0.1:80: " + refused("224.0.0.1", many)},
+		{"http://0.0.0.0:6060", ops.Denied, "http://0.0.0.0:6060/debug/pprof: dial tcp 0.0.0.0:6060: " + refused("0.0.0.0", noHost)},
 		{notPprof.URL, ops.Unavailable, notPprof.URL + "/debug/pprof answers, but not as net/http/pprof does: check the path of the target's URL, which must lead to the index page"},
 		{missing.URL + "/x/", ops.Unavailable, missing.URL + "/x answers 404: check the path of the target's URL, and that the process serves net/http/pprof"},
 		{closed.URL, ops.Unavailable, closed.URL + "/debug/pprof does not answer: dial tcp " + closed.Listener.Addr().String() + ": connect: connection refused"},

@@ -6,20 +6,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode"
 
+	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -35,49 +33,19 @@ type host struct {
 	sign atomic.Int64
 }
 
-// refusedError is an address that is never dialled.
-type refusedError struct{ addr string }
-
-func (e *refusedError) Error() string {
-	return fmt.Sprintf("%s is a link-local, metadata or multicast address, which the centre never dials: use the address of the process itself", e.addr)
-}
-
-// metadata services hand out credentials to whoever can make a machine ask.
-var metadata = []netip.Addr{
-	netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("fd00:ec2::254"),
-	netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("168.63.129.16"),
-}
-
-// refuse is a net.Dialer's Control: it sees the address that a name resolved to.
-func refuse(_, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	a := ap.Addr().Unmap().WithZone("")
-	bad := a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || (a.Is4() && (a.As4()[0] == 0 || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})))
-	for _, m := range metadata {
-		bad = bad || a == m
-	}
-	if bad {
-		return &refusedError{a.String()}
-	}
-	return nil
-}
-
 func newHost(raw string, patience time.Duration) (*host, error) {
 	base, user, err := parseBase(raw)
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: min(patience, 5*time.Second), Control: refuse}
+	dialer := &net.Dialer{Timeout: min(patience, 5*time.Second), Control: discovery.GuardDial}
 	h := &host{
 		base: base, user: user, patience: patience,
 		address: strings.TrimSuffix(base.String(), "/"),
 		vars:    &url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimSuffix(base.Path, "pprof/") + "vars"},
 		client: &http.Client{
 			Transport: &http.Transport{
-				// No proxy: targets are dialled, so that refuse sees where they are.
+				// No proxy: targets are dialled, so that the guard sees where they are.
 				DialContext:         dialer.DialContext,
 				TLSHandshakeTimeout: min(patience, 5*time.Second),
 				// A gzip bomb would be inflated behind our back.
