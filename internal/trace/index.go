@@ -1,8 +1,10 @@
 // Package trace reads execution traces of Go 1.22 and later. It finds the
 // generations that a trace is made of and cuts traces between them; a generation
-// is about a second of events that can be read without the others. It takes any
-// bytes, in bounded memory, and knows nothing of where traces come from or who
-// looks at them.
+// is about a second of events that can be read without the others. From their
+// events it tells what every goroutine did and waited for, who ended the wait,
+// which locks were held meanwhile, and what a timeline of it looks like. It takes
+// any bytes, in bounded memory, and knows nothing of where traces come from or
+// who looks at them.
 package trace
 
 import (
@@ -26,6 +28,9 @@ type Index struct {
 	SizeBytes int64
 	// Loss says what part of the file cannot be read, and why; nil = all of it can.
 	Loss *ops.Loss
+
+	zero   uint64  // ticks; the time of the first batch
+	nsTick float64 // nanoseconds per tick
 }
 
 // Generation is a part of a trace that can be read by itself.
@@ -48,17 +53,6 @@ const (
 	maxBatchSize = 64 << 10
 	// maxGenerations is eighteen hours of trace; more is not a trace.
 	maxGenerations = 1 << 16
-)
-
-// The event types that the frame of a trace is made of.
-const (
-	evEventBatch        = 1
-	evStrings           = 4
-	evFrequency         = 8
-	evExperimentalBatch = 49
-	evSync              = 50
-	evClockSnapshot     = 51
-	evEndOfGeneration   = 52
 )
 
 // ReadIndex finds the generations of a trace by the headers of its batches,
@@ -95,6 +89,7 @@ func ReadIndex(r io.ReaderAt, size int64) (Index, error) {
 			break
 		}
 	}
+	ix.zero, ix.nsTick = gens[0].minTime, 1e9/float64(freq)
 	since := func(ticks uint64) time.Duration {
 		if ticks < gens[0].minTime {
 			return 0
@@ -298,7 +293,7 @@ type batch struct {
 	endOfGeneration  bool
 	generation, time uint64
 	end              int64
-	first            byte // its first event; 0 = none, or experimental
+	first            EventKind // its first event; 0 = none, or experimental
 	sync             bool
 	freq             uint64 // ticks per second
 	wall             time.Time
@@ -312,7 +307,7 @@ func (s *scanner) batch() (b batch, err error) {
 		return b, err
 	}
 	c := cursor{b: buf}
-	typ := c.byte()
+	typ := EventKind(c.byte())
 	switch typ {
 	case evEndOfGeneration:
 		return batch{endOfGeneration: true, end: s.at + 1}, nil
@@ -342,14 +337,14 @@ func (s *scanner) batch() (b batch, err error) {
 		return b, nil
 	}
 	c.b = c.b[:min(uint64(len(c.b)), size)]
-	b.first = c.b[0]
+	b.first = EventKind(c.b[0])
 	if b.first == evSync {
 		c.byte()
 	} else if b.first != evFrequency {
 		return b, nil
 	}
 	for len(c.b) > 0 && !c.bad {
-		switch c.byte() {
+		switch EventKind(c.byte()) {
 		case evFrequency:
 			b.freq = c.uvarint()
 			b.sync = !c.bad && b.freq > 0

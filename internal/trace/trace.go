@@ -1,0 +1,237 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// Trace is an execution trace that can be asked. Its methods may be called at the
+// same time.
+type Trace struct {
+	ix      Index
+	r       io.ReaderAt
+	mapped  []byte // the whole file, where it can be mapped
+	unmap   func() error
+	zero    uint64  // ticks; the time of the first batch
+	nsTick  float64 // nanoseconds per tick
+	last    uint64  // ticks; the latest event
+	symbols symbols
+}
+
+// maxBuffered is the largest generation that is read into memory where the file
+// cannot be mapped.
+const maxBuffered = 256 << 20
+
+// Open reads the index of a trace. A file is mapped and must keep its size until
+// Close; everything else is read a generation at a time. Errors are those of
+// ReadIndex.
+func Open(r io.ReaderAt, size int64) (*Trace, error) {
+	ix, err := ReadIndex(r, size)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trace{ix: ix, r: r, zero: ix.zero, nsTick: ix.nsTick, unmap: func() error { return nil }}
+	t.symbols.init()
+	if f, ok := r.(*os.File); ok {
+		if b, unmap, err := mapFile(f, size); err == nil {
+			t.mapped, t.unmap = b, unmap
+		}
+	}
+	t.last = t.zero
+	_ = t.load(len(ix.Generations)-1, nil, func(g *loaded) error {
+		t.last = max(t.last, g.last())
+		return nil
+	}) // what is damaged ends where its batches begin, and the reader of its events says so
+	if n := len(ix.Generations); n > 0 {
+		t.last = max(t.last, t.ticks(ix.Generations[n-1].End))
+		t.ix.Generations[n-1].End = t.since(t.last)
+	}
+	return t, nil
+}
+
+// Close gives back what Open took. No other call may be under way.
+func (t *Trace) Close() error {
+	t.mapped = nil
+	return t.unmap()
+}
+
+// Index says where the generations are. The End of the last one is that of its
+// last event.
+func (t *Trace) Index() Index { return t.ix }
+
+// Duration is from the first batch to the last event.
+func (t *Trace) Duration() time.Duration { return t.since(t.last) }
+
+// since converts the trace's clock to the time since the trace began.
+func (t *Trace) since(ticks uint64) time.Duration {
+	if ticks <= t.zero {
+		return 0
+	}
+	return t.span(ticks - t.zero)
+}
+
+// span converts a number of ticks.
+func (t *Trace) span(ticks uint64) time.Duration {
+	ns := float64(ticks) * t.nsTick
+	if ns >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(ns)
+}
+
+// ticks is the inverse of since.
+func (t *Trace) ticks(d time.Duration) uint64 {
+	return t.zero + uint64(math.Ceil(float64(max(d, 0))/t.nsTick))
+}
+
+// buffer is memory for generations that cannot be mapped, kept between them.
+type buffer struct{ b []byte }
+
+// load reads the n-th generation and calls fn with it; what fn gets is valid
+// during the call. An error is damage or that of the file.
+func (t *Trace) load(n int, buf *buffer, fn func(*loaded) error) (err error) {
+	where := t.ix.Generations[n]
+	var b []byte
+	if t.mapped != nil {
+		// A file that shrinks under us is a fault at its address and no reason to
+		// end the process.
+		defer func(old bool) {
+			debug.SetPanicOnFault(old)
+			if r := recover(); r != nil {
+				fault, ok := r.(interface{ Addr() uintptr })
+				if !ok {
+					panic(r)
+				}
+				err = fmt.Errorf("read trace: the file shrank while it was read (fault at %#x)", fault.Addr())
+			}
+		}(debug.SetPanicOnFault(true))
+		b = t.mapped[where.Offset : where.Offset+where.SizeBytes]
+	} else {
+		if where.SizeBytes > maxBuffered {
+			return damaged("generation %d is too large for memory", where.Number)
+		}
+		if buf == nil {
+			buf = new(buffer)
+		}
+		if int64(cap(buf.b)) < where.SizeBytes {
+			buf.b = make([]byte, where.SizeBytes)
+		}
+		b = buf.b[:where.SizeBytes]
+		if _, err := t.r.ReadAt(b, where.Offset); err != nil {
+			return fmt.Errorf("read trace: %w", err)
+		}
+	}
+	g, err := load(b, t.ix.GoMinor)
+	if err != nil {
+		return err
+	}
+	if t.ix.GoMinor >= 25 && where.Number != g.number {
+		return damaged("generation %d is not where it was", where.Number)
+	}
+	return fn(g)
+}
+
+// Event is what happened at one moment.
+type Event struct {
+	// Time since the trace began. Never before the event before it in its
+	// generation, but threads enter a generation one after the other: it may be
+	// before the last ones of the generation before.
+	Time time.Duration
+	Kind EventKind
+	// Thread, Proc and Goroutine are those that it happened on, as they were
+	// before it.
+	Thread    ThreadID
+	Proc      ProcID
+	Goroutine GoID
+	// Subject is the goroutine that it happened to, where the kind has one: the
+	// started, unblocked, created or described one.
+	Subject GoID
+	// Stack is where it happened; Start where a created goroutine begins.
+	Stack, Start StackID
+	// Text is the reason, name, label or category; Text2 the message of a log.
+	Text, Text2 string
+	// Args are the numbers of the kind, without its time.
+	Args [4]uint64
+}
+
+// Events calls fn with every event of the n-th generation of the index, in the
+// order in which they happened, until fn returns false. CPU samples are among
+// them. An error of kind Corrupt says why the generation ends early; fn has had
+// everything before.
+func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
+	if n < 0 || n >= len(t.ix.Generations) {
+		return ops.Errorf(ops.NotFound, "the trace has no generation number %d of %d: choose one of its index", n, len(t.ix.Generations))
+	}
+	var d decoder
+	err := t.load(n, nil, func(g *loaded) error {
+		out := &eventSink{ctx: ctx, t: t, d: &d, g: g, stacks: t.symbols.intern(g), fn: fn}
+		return d.run(g, n == 0, out)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return readable(err)
+}
+
+// errEnough ends a walk that has seen what it wanted.
+var errEnough = errors.New("enough")
+
+// readable turns damage into an error that says what to do.
+func readable(err error) error {
+	var d *damage
+	if errors.As(err, &d) {
+		return ops.Errorf(ops.Corrupt, "the trace is damaged (%s): capture it again", d.what)
+	}
+	return err
+}
+
+// eventSink turns events into what callers see.
+type eventSink struct {
+	ctx    context.Context
+	t      *Trace
+	d      *decoder
+	g      *loaded
+	stacks []StackID
+	fn     func(*Event) bool
+	n      int
+}
+
+func (s *eventSink) event(e *event) {
+	if s.d.halt != nil {
+		return
+	}
+	if s.n++; s.n&0xfff == 0 && s.ctx.Err() != nil {
+		s.d.halt = s.ctx.Err()
+		return
+	}
+	out := Event{
+		Time: s.t.since(e.time), Kind: e.kind, Thread: NoThread, Proc: ProcID(e.p), Goroutine: NoGoroutine, Subject: NoGoroutine,
+		Stack: s.stacks[e.stack], Start: s.stacks[e.start], Args: e.args,
+	}
+	if e.m >= 0 {
+		out.Thread = s.d.ms[e.m].id
+	}
+	if e.g >= 0 {
+		out.Goroutine = s.d.gs[e.g].id
+	}
+	if e.s >= 0 {
+		out.Subject = s.d.gs[e.s].id
+	}
+	if e.str != 0 {
+		out.Text = string(s.g.strings.at(e.str))
+	}
+	if e.str2 != 0 {
+		out.Text2 = string(s.g.strings.at(e.str2))
+	}
+	if !s.fn(&out) {
+		s.d.halt = errEnough
+	}
+}
