@@ -70,7 +70,7 @@ func defaultTuning() tuning {
 		grace:       30 * time.Second,
 		keep:        10 * time.Minute,
 		transfer:    15 * time.Minute,
-		cpuSegment:  10 * time.Second,
+		cpuSegment:  8 * time.Second,
 		idleTunnel:  90 * time.Second,
 		backoffBase: 500 * time.Millisecond,
 		backoffMax:  30 * time.Second,

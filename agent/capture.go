@@ -40,11 +40,12 @@ type capture struct {
 
 // Why a capture is dropped.
 var (
-	errCancelled = errors.New("cancelled")
-	errAbandoned = errors.New("its stream broke and no one took it up again")
-	errShutdown  = errors.New("the process is shutting down")
-	errKept      = errors.New("it was not acknowledged in time")
-	errReleased  = errors.New("every artifact was acknowledged")
+	errCancelled  = errors.New("cancelled")
+	errAbandoned  = errors.New("its stream broke and no one took it up again")
+	errShutdown   = errors.New("the process is shutting down")
+	errKept       = errors.New("it was not acknowledged in time")
+	errReleased   = errors.New("every artifact was acknowledged")
+	errSuperseded = errors.New("the centre that asked for it is gone, and a new one asks for another")
 )
 
 // captureRegistry holds the captures that run or whose data is still kept.
@@ -124,8 +125,52 @@ func (r *captureRegistry) close() {
 	}
 }
 
+// orphansOf returns the running captures that no stream reads and that another
+// run of the centre than that one asked for.
+func (r *captureRegistry) orphansOf(center string) (out []*capture) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.order {
+		c.mu.Lock()
+		if c.readers == 0 && c.summary == nil && c.plan.center != center {
+			out = append(out, c)
+		}
+		c.mu.Unlock()
+	}
+	return out
+}
+
+// supersedeWithin bounds how long a new window waits for an old one to give the
+// profilers back.
+const supersedeWithin = 2 * time.Second
+
+// supersede ends the windows that a centre left behind when it died.
+func (a *Agent) supersede(center string) {
+	orphans := a.captures.orphansOf(center)
+	for _, c := range orphans {
+		a.log.Info("capture dropped", "capture", c.plan.id, "why", errSuperseded)
+		c.drop(errSuperseded)
+	}
+	timeout := time.NewTimer(supersedeWithin)
+	defer timeout.Stop()
+	for _, c := range orphans {
+		for {
+			changed := c.changed.wait()
+			if c.ended() {
+				break
+			}
+			select {
+			case <-changed:
+			case <-timeout.C:
+				return
+			}
+		}
+	}
+}
+
 // beginCapture starts a window that its caller reads until detach.
 func (a *Agent) beginCapture(p plan) (*capture, error) {
+	a.supersede(p.center)
 	ctx, cancel := context.WithCancelCause(a.ctx)
 	c := &capture{
 		plan: p, agent: a,

@@ -15,6 +15,7 @@ import (
 // plan is a capture request with defaults and limits applied.
 type plan struct {
 	id            string
+	center        string // the run of the centre that asked for it
 	duration      time.Duration
 	kinds         map[agentv1.Kind]bool
 	blockNanos    int
@@ -51,6 +52,7 @@ func newPlan(req *agentv1.CollectPerformanceDataRequest, own Limits) (plan, erro
 	l := tighten(own, req.GetLimits())
 	p := plan{
 		id:            req.GetCaptureId(),
+		center:        req.GetCenterId(),
 		duration:      orDefault(req.GetDuration(), min(defaultDuration, l.MaxDuration)),
 		kinds:         map[agentv1.Kind]bool{},
 		blockNanos:    1,

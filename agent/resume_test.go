@@ -257,3 +257,36 @@ func TestFetchOfWhatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A centre that died leaves its window behind. The one that follows gets the
+// profilers; the same one, back after a broken connection, keeps its window.
+func TestANewCentreEndsTheWindowOfADeadOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		next  string
+		inUse bool
+	}{
+		"another run of the centre": {"run-2", false},
+		"the same run":              {"run-1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dead := newCentre(t, "127.0.0.1:0", "")
+			a := startTest(t, func(cfg *Config, _ *tuning) { cfg.Center = dead.addr })
+			left := request("capture-left", time.Minute, agentv1.Kind_KIND_CPU)
+			left.CenterId = "run-1"
+			breakAfter(t, dead.accept(), left, recording)
+
+			next := request("capture-next", time.Second, agentv1.Kind_KIND_CPU)
+			next.CenterId = c.next
+			r := mustCollect(t, dead.accept(), next)
+			inUse := slices.ContainsFunc(r.summary.GetLosses(), func(l *agentv1.Loss) bool {
+				return l.GetReason() == agentv1.LossReason_LOSS_REASON_IN_USE
+			})
+			if inUse != c.inUse {
+				t.Errorf("the profiler is in use: %v, want %v; losses %v", inUse, c.inUse, r.summary.GetLosses())
+			}
+			if _, err := a.captures.get("capture-left"); (err == nil) != c.inUse {
+				t.Errorf("the window that was left: %v", err)
+			}
+		})
+	}
+}

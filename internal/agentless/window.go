@@ -16,7 +16,7 @@ import (
 
 // What is asked of a target at most.
 const (
-	segmentSeconds = 10
+	segmentSeconds = 8
 	// maxDumpGoroutines: goroutine debug=2 stops the world for 22 µs a goroutine,
 	// several times over.
 	maxDumpGoroutines = 1000

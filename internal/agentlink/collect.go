@@ -160,7 +160,7 @@ func (c *collection) pending() (out []*incoming) {
 func (c *collection) listen(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := open(ctx, c.conn, agentv1.AgentService_CollectPerformanceData_FullMethodName, request(c.id, c.spec))
+	stream, err := open(ctx, c.conn, agentv1.AgentService_CollectPerformanceData_FullMethodName, request(c.link.s.id, c.id, c.spec))
 	if err != nil {
 		return err
 	}

@@ -107,10 +107,10 @@ func lossesOf(ls []*agentv1.Loss) (out []ops.Loss) {
 	return out
 }
 
-// request is a normalized spec on the wire.
-func request(id ops.CaptureID, s ops.Spec) *agentv1.CollectPerformanceDataRequest {
+// request is a normalized spec on the wire, asked for by that run of the centre.
+func request(center string, id ops.CaptureID, s ops.Spec) *agentv1.CollectPerformanceDataRequest {
 	r := &agentv1.CollectPerformanceDataRequest{
-		CaptureId: string(id), Duration: durationpb.New(s.Duration), TraceWindow: durationpb.New(s.TraceWindow),
+		CaptureId: string(id), CenterId: center, Duration: durationpb.New(s.Duration), TraceWindow: durationpb.New(s.TraceWindow),
 		TraceMaxBytes: s.TraceMaxBytes, SkipGc: s.SkipGC, Fidelity: agentv1.Fidelity_FIDELITY_FULL,
 	}
 	if s.Fidelity == ops.FidelityBalanced {

@@ -11,6 +11,7 @@ package agentlink
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -99,6 +100,7 @@ const (
 // Server accepts and dials agents. All methods may be called concurrently.
 type Server struct {
 	cfg      Config
+	id       string // made anew with every Server
 	log      *slog.Logger
 	patience time.Duration
 	maxBytes int64         // of one capture
@@ -117,7 +119,7 @@ type Server struct {
 // New makes a server. It starts nothing.
 func New(cfg Config) *Server {
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, links: map[ops.InstanceID]*link{},
+		cfg: cfg, id: rand.Text(), log: cfg.Logger, links: map[ops.InstanceID]*link{},
 		patience: cmp.Or(cfg.Patience, ops.GoneAfter), maxBytes: cmp.Or(cfg.MaxCaptureBytes, ops.MaxCaptureBytes),
 	}
 	s.silence = max(s.patience/2, minSilence)

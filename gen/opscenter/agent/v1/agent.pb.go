@@ -804,7 +804,11 @@ type CollectPerformanceDataRequest struct {
 	// Skip the garbage collection that publishes heap data at each end.
 	SkipGc bool `protobuf:"varint,7,opt,name=skip_gc,json=skipGc,proto3" json:"skip_gc,omitempty"`
 	// Unset = the agent's own limits.
-	Limits        *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Made anew whenever the centre starts. A window that no stream reads any more
+	// and that another run of the centre asked for is dropped when a new one
+	// begins, so that a dead centre's window does not hold the profilers.
+	CenterId      string `protobuf:"bytes,9,opt,name=center_id,json=centerId,proto3" json:"center_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -893,6 +897,13 @@ func (x *CollectPerformanceDataRequest) GetLimits() *Limits {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *CollectPerformanceDataRequest) GetCenterId() string {
+	if x != nil {
+		return x.CenterId
+	}
+	return ""
 }
 
 // CollectPerformanceDataResponse is one message of the capture's stream. The
@@ -2508,7 +2519,7 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x10max_trace_window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0emaxTraceWindow\x12&\n" +
 	"\x0fmax_trace_bytes\x18\x03 \x01(\x03R\rmaxTraceBytes\x12*\n" +
 	"\x11max_capture_bytes\x18\x04 \x01(\x03R\x0fmaxCaptureBytes\x126\n" +
-	"\x17max_concurrent_captures\x18\x05 \x01(\x05R\x15maxConcurrentCaptures\"\x92\x03\n" +
+	"\x17max_concurrent_captures\x18\x05 \x01(\x05R\x15maxConcurrentCaptures\"\xaf\x03\n" +
 	"\x1dCollectPerformanceDataRequest\x12\x1d\n" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\x125\n" +
@@ -2518,7 +2529,8 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\ftrace_window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vtraceWindow\x12&\n" +
 	"\x0ftrace_max_bytes\x18\x06 \x01(\x03R\rtraceMaxBytes\x12\x17\n" +
 	"\askip_gc\x18\a \x01(\bR\x06skipGc\x122\n" +
-	"\x06limits\x18\b \x01(\v2\x1a.opscenter.agent.v1.LimitsR\x06limits\"\xe3\x02\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.opscenter.agent.v1.LimitsR\x06limits\x12\x1b\n" +
+	"\tcenter_id\x18\t \x01(\tR\bcenterId\"\xe3\x02\n" +
 	"\x1eCollectPerformanceDataResponse\x12:\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1c.opscenter.agent.v1.ProgressH\x00R\bprogress\x12J\n" +
 	"\x0eartifact_begin\x18\x02 \x01(\v2!.opscenter.agent.v1.ArtifactBeginH\x00R\rartifactBegin\x121\n" +
