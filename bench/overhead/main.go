@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -41,8 +42,9 @@ func run(ctx context.Context) error {
 	short := flag.Bool("short", false, "one round of fewer captures: half a minute")
 	rounds := flag.Int("rounds", 5, "most rounds")
 	budget := flag.Duration("budget", 200*time.Second, "begin no further round after this time")
+	only := flag.String("only", "", "only captures whose name matches this regular expression")
 	role := flag.String("role", "", "what a child process is; not for people")
-	service := flag.String("service", "", "what a child serves")
+	service := flag.String("service", "", "only this target: json, channels or handoff")
 	center := flag.String("center", "", "where a child's agent joins")
 	flag.Parse()
 	if *role == "target" {
@@ -51,11 +53,16 @@ func run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, *budget+time.Minute) // ends what hangs
 	defer cancel()
 	fmt.Println(measure.Machine())
-	b := &bench{ctx: ctx, rounds: *rounds, cases: cases, idle: 10 * time.Second, window: time.Second}
+	b := &bench{ctx: ctx, rounds: *rounds, cases: cases, idle: 6 * time.Second, window: time.Second}
 	if *short {
 		b.rounds, b.idle = 1, 4*time.Second
 		b.cases = pick(cases, "nothing: the noise", "cpu", "trace", "**everything, full**", "**everything, balanced**")
 	}
+	which, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	b.cases = slices.DeleteFunc(slices.Clone(b.cases), func(c capture) bool { return !which.MatchString(c.name) })
 	if err := b.listen(); err != nil {
 		return err
 	}
@@ -63,15 +70,20 @@ func run(ctx context.Context) error {
 	if err := b.idleCost(); err != nil {
 		return err
 	}
-	// The rest of the time goes to the first as to the other two.
-	services := []struct{ kind, title string }{
-		{"json", "An ordinary JSON service, 256 MB live heap"},
-		{"channels", "Worst case: 16 channel and mutex operations per request and little else"},
-		{"handoff", "Beyond it: nothing but channels and a mutex"},
+	services := []struct {
+		kind, title string
+		share       float64 // of the time that is left
+	}{
+		{"json", "An ordinary JSON service, 256 MB live heap", 0.5},
+		{"channels", "Worst case: 16 channel and mutex operations per request and little else", 0.7},
+		{"handoff", "Beyond it: nothing but channels and a mutex", 1},
 	}
 	all := b.cases
-	for i, s := range services {
-		b.deadline = time.Now().Add((*budget - b.used()) / time.Duration(len(services)-i))
+	for _, s := range services {
+		if *service != "" && s.kind != *service {
+			continue
+		}
+		b.deadline = time.Now().Add(time.Duration(s.share * float64(*budget-b.used())))
 		if b.cases = all; s.kind == "handoff" {
 			b.cases = pick(all, "nothing: the noise", "trace", "block, full", "**everything, full**", "**everything, balanced**")
 		}
@@ -94,14 +106,12 @@ var cases = []capture{
 	{name: "nothing: the noise", none: true},
 	{name: "cpu", kinds: []ops.Kind{ops.KindCPU}},
 	{name: "trace", kinds: []ops.Kind{ops.KindTrace}},
+	{name: "cpu and trace", kinds: []ops.Kind{ops.KindCPU, ops.KindTrace}},
 	{name: "block, full", kinds: []ops.Kind{ops.KindBlock}},
 	{name: "block, balanced", kinds: []ops.Kind{ops.KindBlock}, fidelity: ops.FidelityBalanced},
 	{name: "mutex, full", kinds: []ops.Kind{ops.KindMutex}},
-	{name: "mutex, balanced", kinds: []ops.Kind{ops.KindMutex}, fidelity: ops.FidelityBalanced},
 	{name: "heap, allocs", kinds: []ops.Kind{ops.KindHeap, ops.KindAllocs}},
 	{name: "goroutine", kinds: []ops.Kind{ops.KindGoroutine, ops.KindGoroutineDump}},
-	{name: "runtime", kinds: []ops.Kind{ops.KindRuntime}},
-	{name: "all but trace, full", kinds: []ops.Kind{ops.KindCPU, ops.KindHeap, ops.KindAllocs, ops.KindGoroutine, ops.KindBlock, ops.KindMutex, ops.KindRuntime, ops.KindGoroutineDump}},
 	{name: "**everything, full**"},
 	{name: "**everything, balanced**", fidelity: ops.FidelityBalanced},
 }

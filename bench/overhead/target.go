@@ -90,14 +90,16 @@ type good struct {
 	Notes []byte
 }
 
-const manyGoods = 300_000
+// Large goods keep collections short: a second with one more or less of them
+// would hide what a capture costs.
+const manyGoods = 60_000
 
 func newShop() *shop {
 	s := &shop{goods: make(map[int]*good, manyGoods), sold: map[int]int{}}
 	for i := range manyGoods {
 		s.goods[i] = &good{
 			ID: i, Name: "article " + strconv.Itoa(i), Price: i%997 + 1,
-			Tags: []string{"tag" + strconv.Itoa(i%100), "lot" + strconv.Itoa(i)}, Notes: make([]byte, 512),
+			Tags: []string{"tag" + strconv.Itoa(i%100), "lot" + strconv.Itoa(i)}, Notes: make([]byte, 4<<10),
 		}
 	}
 	return s
