@@ -76,7 +76,7 @@ func ForBrowser(w, wBase io.Writer, lim Limits, main, base io.Reader) (Shown, er
 		copies, err = parseBoth(rawMain, rawBase)
 	} else {
 		shown.Reduced = true
-		copies, shown.Share, err = reduceBoth(rawMain, mainShape, rawBase, baseShape, lim)
+		copies, shown.Share, err = reduceBoth(rawMain, rawBase, lim)
 	}
 	if err != nil {
 		return shown, err
@@ -114,7 +114,7 @@ func readRaw(r io.Reader, lim Limits) ([]byte, shape, error) {
 
 // columns estimates what readSource allocates.
 func (s shape) columns() int64 {
-	return int64(s.rawBytes) + int64(s.strings)*24 + int64(s.functions)*200 + int64(s.locations+s.lines)*64 + int64(s.frames)*4 + int64(s.samples)*(8+8*int64(s.sampleTypes))
+	return int64(s.rawBytes) + int64(s.strings)*24 + int64(s.functions)*200 + int64(s.locations+s.lines)*64 + int64(s.frames)*8 + int64(s.samples)*(16+16*int64(s.sampleTypes))
 }
 
 func (s shape) small() bool { return s.samples <= wholeSamples && s.memory() <= wholeMemory }
@@ -137,28 +137,28 @@ func parseBoth(raws ...[]byte) ([]*pprof.Profile, error) {
 	return out, nil
 }
 
-func reduceBoth(rawMain []byte, mainShape shape, rawBase []byte, baseShape shape, lim Limits) ([]*pprof.Profile, float64, error) {
+func reduceBoth(rawMain, rawBase []byte, lim Limits) ([]*pprof.Profile, float64, error) {
 	n := newNames()
-	main, err := readSource(rawMain, mainShape, lim, n)
+	main, err := readSource(rawMain, lim, n)
 	if err != nil {
 		return nil, 0, err
 	}
 	sides := []*source{main}
 	if rawBase != nil {
-		base, err := readSource(rawBase, baseShape, lim, n)
+		base, err := readSource(rawBase, lim, n)
 		if err != nil {
 			return nil, 0, fmt.Errorf("the profile to compare with: %w", err)
 		}
-		if a, b := main.typeNames(), base.typeNames(); a != b {
+		if a, b := main.kind(), base.kind(); a != b {
 			return nil, 0, differentKinds(a, b)
 		}
 		sides = append(sides, base)
 	}
 	share := keepShare
-	t := buildTree(sides, n, share)
+	t := reduce(sides, n, share)
 	for len(t.nodes) > maxNodes && share < 1 {
 		share *= 2
-		t = buildTree(sides, n, share)
+		t = reduce(sides, n, share)
 	}
 	var out []*pprof.Profile
 	for i, s := range sides {
@@ -167,17 +167,9 @@ func reduceBoth(rawMain []byte, mainShape shape, rawBase []byte, baseShape shape
 	return out, share, nil
 }
 
-func (s *source) typeNames() string {
-	var names []string
-	for _, t := range s.types {
-		names = append(names, t.name+"/"+t.unit)
-	}
-	return strings.Join(names, " ") + " per " + s.periodType.name + "/" + s.periodType.unit
-}
-
-// tree is the pruned call tree of all sides. Node 0 is the root; a parent comes
+// reduction is the pruned call tree of all sides. Node 0 is the root; a parent comes
 // before its children.
-type tree struct {
+type reduction struct {
 	names *names
 	types int
 	nodes []node
@@ -261,13 +253,13 @@ type walker struct {
 	line, fn     uint32 // its candidates at this depth
 }
 
-// buildTree walks all stacks in step, one frame at a time from the root, and
+// reduce walks all stacks in step, one frame at a time from the root, and
 // lets a sample end where the function it would go on to, on this path, is worth
 // less than share of the total. Samples thus leave early and nothing is
 // allocated for what is cut off.
-func buildTree(sides []*source, n *names, share float64) *tree {
-	types := len(sides[0].types)
-	t := &tree{names: n, types: types, nodes: []node{{}}, self: map[nodeSide][]int64{}, pruned: map[nodeSide][]int64{}}
+func reduce(sides []*source, n *names, share float64) *reduction {
+	types := len(sides[0].Types)
+	t := &reduction{names: n, types: types, nodes: []node{{}}, self: map[nodeSide][]int64{}, pruned: map[nodeSide][]int64{}}
 	limits := make([]float64, types*len(sides))
 	var walking []walker
 	for side, s := range sides {
@@ -360,7 +352,7 @@ func add(to map[nodeSide][]int64, at nodeSide, values []int64) {
 	}
 }
 
-func (t *tree) prune(at nodeSide, values []int64) {
+func (t *reduction) prune(at nodeSide, values []int64) {
 	row := t.pruned[at]
 	if row == nil {
 		row = make([]int64, 2*t.types)
@@ -375,19 +367,19 @@ func (t *tree) prune(at nodeSide, values []int64) {
 }
 
 // profile makes one side's share of the tree a profile.
-func (t *tree) profile(s *source, side int) *pprof.Profile {
+func (t *reduction) profile(s *source, side int) *pprof.Profile {
 	p := &pprof.Profile{
-		TimeNanos: s.timeNanos, DurationNanos: s.durationNanos,
-		Period: s.period, PeriodType: &pprof.ValueType{Type: s.periodType.name, Unit: s.periodType.unit},
-		DropFrames: s.dropFrames, KeepFrames: s.keepFrames,
-		DefaultSampleType: s.defaultType, Comments: s.comments,
+		TimeNanos: s.TimeNanos, DurationNanos: s.DurationNanos,
+		Period: s.Period, PeriodType: &pprof.ValueType{Type: s.PeriodType.Type, Unit: s.PeriodType.Unit},
+		DropFrames: s.DropFrames, KeepFrames: s.KeepFrames,
+		DefaultSampleType: s.DefaultType, Comments: s.Comments,
 		Mapping: []*pprof.Mapping{{
-			ID: 1, Start: s.mapping.start, Limit: s.mapping.limit, Offset: s.mapping.offset, File: s.mapping.file, BuildID: s.mapping.buildID,
+			ID: 1, Start: s.mapping.Start, Limit: s.mapping.Limit, Offset: s.mapping.Offset, File: s.Strings[s.mapping.File], BuildID: s.Strings[s.mapping.BuildID],
 			HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true,
 		}},
 	}
-	for _, v := range s.types {
-		p.SampleType = append(p.SampleType, &pprof.ValueType{Type: v.name, Unit: v.unit})
+	for _, v := range s.Types {
+		p.SampleType = append(p.SampleType, &pprof.ValueType{Type: v.Type, Unit: v.Unit})
 	}
 	functions := map[uint32]*pprof.Function{}
 	locations := map[uint32]*pprof.Location{}

@@ -1,0 +1,489 @@
+package profile
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// maxSampleTypes is more than any profiler writes.
+const maxSampleTypes = 32
+
+// scratch is what decoding needs besides the columns; kept, it makes reading
+// the next profile cost no memory.
+type scratch struct {
+	samples, functions, locations, mappings []span
+	functionIDs, locationIDs, mappingIDs    index
+}
+
+// span is a message within the profile's bytes.
+type span struct{ from, to uint32 }
+
+// index finds entries by the ids that a profile gave them, which usually count
+// from one.
+type index struct {
+	dense  []uint32
+	sparse map[uint64]uint32
+}
+
+// none stands for an index that is not there.
+const none = ^uint32(0)
+
+func (x *index) reset(n int) {
+	x.dense = resize(x.dense, n+2)
+	for i := range x.dense {
+		x.dense[i] = none
+	}
+	clear(x.sparse)
+}
+
+func (x *index) get(id uint64) uint32 {
+	if id < uint64(len(x.dense)) {
+		return x.dense[id]
+	}
+	if v, ok := x.sparse[id]; ok {
+		return v
+	}
+	return none
+}
+
+// put adds an entry, unless the id is zero or taken.
+func (x *index) put(id uint64, v uint32) bool {
+	if id == 0 || x.get(id) != none {
+		return false
+	}
+	if id < uint64(len(x.dense)) {
+		x.dense[id] = v
+		return true
+	}
+	if x.sparse == nil {
+		x.sparse = map[uint64]uint32{}
+	}
+	x.sparse[id] = v
+	return true
+}
+
+// resize returns s with n elements of any content.
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/4)
+	}
+	return s[:n]
+}
+
+// decode makes p the profile that raw holds, reusing p's memory. The strings
+// are views of raw, which must not change while p is in use. What it allocates
+// is in proportion to raw and refused beyond lim.MemoryBytes.
+func (p *Profile) decode(raw []byte, lim Limits, s *scratch) error {
+	if len(raw) > math.MaxUint32/2 {
+		return tooLarge(math.MaxUint32 / 2)
+	}
+	p.Header = Header{Types: p.Types[:0], Comments: p.Comments[:0]}
+	p.Strings = p.Strings[:0]
+	h, err := p.split(raw, s)
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.types > maxSampleTypes:
+		return ops.Errorf(ops.Exhausted, "the profile has %d sample types and the limit is %d: download it and open it with go tool pprof", h.types, maxSampleTypes)
+	case len(s.samples) > lim.Samples:
+		return ops.Errorf(ops.Exhausted, "the profile has %d samples and the limit is %d: download it and open it with go tool pprof", len(s.samples), lim.Samples)
+	}
+	// The ids of functions and locations are an index each, besides their rows.
+	fixed := int64(len(raw)) + int64(len(p.Strings))*16 + int64(len(s.functions))*40 + int64(len(s.locations))*40 +
+		int64(len(s.mappings))*48 + int64(len(s.samples))*int64(12+8*h.types)
+	if fixed > lim.MemoryBytes {
+		return ops.Errorf(ops.Exhausted, "the profile would take about %d MiB of memory and the limit is %d MiB: download it and open it with go tool pprof", fixed>>20, lim.MemoryBytes>>20)
+	}
+	if err := p.decodeHeader(raw, h); err != nil {
+		return err
+	}
+	if err := p.decodeMappings(raw, s); err != nil {
+		return err
+	}
+	if err := p.decodeFunctions(raw, s); err != nil {
+		return err
+	}
+	if err := p.decodeLocations(raw, s, lim.MemoryBytes-fixed); err != nil {
+		return err
+	}
+	return p.decodeSamples(raw, s, lim, lim.MemoryBytes-fixed-int64(len(p.Lines))*24)
+}
+
+// headerFields are what the header says in numbers of strings, which may stand
+// behind it.
+type headerFields struct {
+	types                  int
+	drop, keep, defaultTyp uint64
+}
+
+// split finds the messages and the strings.
+func (p *Profile) split(raw []byte, s *scratch) (h headerFields, err error) {
+	s.samples, s.functions, s.locations, s.mappings = s.samples[:0], s.functions[:0], s.locations[:0], s.mappings[:0]
+	times := 0
+	d := decoder{b: raw}
+	for d.next() {
+		if d.field <= fieldString && d.wire != wireBytes {
+			return h, damaged("a message has the wrong type")
+		}
+		to := uint32(len(raw) - len(d.b))
+		at := span{to - uint32(len(d.data)), to}
+		switch d.field {
+		case fieldSampleType:
+			h.types++
+		case fieldSample:
+			s.samples = append(s.samples, at)
+		case fieldMapping:
+			s.mappings = append(s.mappings, at)
+		case fieldLocation:
+			s.locations = append(s.locations, at)
+		case fieldFunction:
+			s.functions = append(s.functions, at)
+		case fieldString:
+			p.Strings = append(p.Strings, unsafe.String(unsafe.SliceData(d.data), len(d.data)))
+		case fieldDropFrames:
+			h.drop = d.num
+		case fieldKeepFrames:
+			h.keep = d.num
+		case fieldTimeNanos:
+			if times++; times > 1 && p.TimeNanos != 0 {
+				return h, damaged("it is several profiles, one after the other")
+			}
+			p.TimeNanos = int64(d.num)
+		case fieldDurationNanos:
+			p.DurationNanos = int64(d.num)
+		case fieldPeriod:
+			p.Period = int64(d.num)
+		case fieldDefaultSampleType:
+			h.defaultTyp = d.num
+		}
+	}
+	switch {
+	case d.bad:
+		return h, damaged("it is not a protocol buffer, or it is cut off")
+	case h.types == 0 || len(p.Strings) == 0:
+		return h, ops.Errorf(ops.Corrupt, "this is not a pprof profile: it names no sample type")
+	case p.Strings[0] != "":
+		return h, damaged("its first string is not empty")
+	}
+	return h, nil
+}
+
+// text checks the number of a string; bad is set if there is none.
+func (p *Profile) text(i uint64, bad *bool) StringID {
+	if i >= uint64(len(p.Strings)) {
+		*bad = true
+		return 0
+	}
+	return StringID(i)
+}
+
+func (p *Profile) decodeHeader(raw []byte, h headerFields) error {
+	bad := false
+	text := func(i uint64) string { return p.Strings[p.text(i, &bad)] }
+	valueType := func(b []byte) (v ValueType) {
+		m := decoder{b: b}
+		for m.next() {
+			switch m.field {
+			case 1:
+				v.Type = text(m.num)
+			case 2:
+				v.Unit = text(m.num)
+			}
+		}
+		bad = bad || m.bad
+		return v
+	}
+	for d := (decoder{b: raw}); d.next(); {
+		switch d.field {
+		case fieldSampleType:
+			p.Types = append(p.Types, valueType(d.data))
+		case fieldPeriodType:
+			p.PeriodType = valueType(d.data)
+		case fieldComment:
+			d.numbers(func(i uint64) {
+				if len(p.Comments) < 100 {
+					p.Comments = append(p.Comments, text(i))
+				}
+			})
+			bad = bad || d.bad
+		}
+	}
+	p.DropFrames, p.KeepFrames, p.DefaultType = text(h.drop), text(h.keep), text(h.defaultTyp)
+	if bad {
+		return damaged("its header cannot be read")
+	}
+	return nil
+}
+
+func (p *Profile) decodeMappings(raw []byte, s *scratch) error {
+	p.Mappings = p.Mappings[:0]
+	s.mappingIDs.reset(len(s.mappings))
+	for _, at := range s.mappings {
+		var id uint64
+		var m Mapping
+		bad := false
+		d := decoder{b: raw[at.from:at.to]}
+		for d.next() {
+			switch d.field {
+			case 1:
+				id = d.num
+			case 2:
+				m.Start = d.num
+			case 3:
+				m.Limit = d.num
+			case 4:
+				m.Offset = d.num
+			case 5:
+				m.File = p.text(d.num, &bad)
+			case 6:
+				m.BuildID = p.text(d.num, &bad)
+			}
+		}
+		switch {
+		case d.bad:
+			return damaged("a mapping cannot be read")
+		case bad:
+			return damaged("a string is missing")
+		case !s.mappingIDs.put(id, uint32(len(p.Mappings))):
+			return damaged("two mappings have the same id, or one has none")
+		}
+		p.Mappings = append(p.Mappings, m)
+	}
+	return nil
+}
+
+func (p *Profile) decodeFunctions(raw []byte, s *scratch) error {
+	p.Functions = p.Functions[:0]
+	s.functionIDs.reset(len(s.functions))
+	for _, at := range s.functions {
+		var id uint64
+		var f Function
+		bad := false
+		d := decoder{b: raw[at.from:at.to]}
+		for d.next() {
+			switch d.field {
+			case 1:
+				id = d.num
+			case 2:
+				f.Name = p.text(d.num, &bad)
+			case 3:
+				f.SystemName = p.text(d.num, &bad)
+			case 4:
+				f.File = p.text(d.num, &bad)
+			case 5:
+				f.StartLine = int64(d.num)
+			}
+		}
+		switch {
+		case d.bad:
+			return damaged("a function cannot be read")
+		case bad:
+			return damaged("a string is missing")
+		case !s.functionIDs.put(id, uint32(len(p.Functions))):
+			return damaged("two functions have the same id, or one has none")
+		}
+		p.Functions = append(p.Functions, f)
+	}
+	return nil
+}
+
+func (p *Profile) decodeLocations(raw []byte, s *scratch, room int64) error {
+	p.Locations, p.Lines = p.Locations[:0], p.Lines[:0]
+	s.locationIDs.reset(len(s.locations))
+	for _, at := range s.locations {
+		var id uint64
+		l := Location{Mapping: NoMapping, From: uint32(len(p.Lines))}
+		d := decoder{b: raw[at.from:at.to]}
+		for d.next() {
+			switch d.field {
+			case 1:
+				id = d.num
+			case 2:
+				l.Mapping = MappingID(s.mappingIDs.get(d.num))
+			case 3:
+				l.Address = d.num
+			case 4:
+				if d.wire != wireBytes {
+					return damaged("a location cannot be read")
+				}
+				line := Line{Function: FuncID(none)}
+				ld := decoder{b: d.data}
+				for ld.next() {
+					switch ld.field {
+					case 1:
+						line.Function = FuncID(s.functionIDs.get(ld.num))
+					case 2:
+						line.Line = int64(ld.num)
+					case 3:
+						line.Column = int64(ld.num)
+					}
+				}
+				if ld.bad || uint32(line.Function) == none {
+					return damaged("a location has a line without a function")
+				}
+				p.Lines = append(p.Lines, line)
+				if int64(len(p.Lines))*24 > room {
+					return ops.Errorf(ops.Exhausted, "the profile has more than %d lines, which is the limit: download it and open it with go tool pprof", room/24)
+				}
+			}
+		}
+		l.To = uint32(len(p.Lines))
+		if d.bad {
+			return damaged("a location cannot be read")
+		}
+		if !s.locationIDs.put(id, uint32(len(p.Locations))) {
+			return damaged("two locations have the same id, or one has none")
+		}
+		p.Locations = append(p.Locations, l)
+	}
+	return nil
+}
+
+// decodeSamples is where the time goes: samples are nearly all of a profile.
+func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) error {
+	n := len(s.samples)
+	p.samples = n
+	p.Values = resize(p.Values, len(p.Types))
+	for t := range p.Values {
+		p.Values[t] = resize(p.Values[t], n)
+	}
+	p.stackEnds, p.stacks = resize(p.stackEnds, n), p.stacks[:0]
+	p.labels, p.labelEnds = p.labels[:0], p.labelEnds[:0]
+	deepest := uint32(1) // the most lines of a location
+	for _, l := range p.Locations {
+		deepest = max(deepest, l.To-l.From)
+	}
+	frames := int64(0) // when every location were the deepest
+	for i, at := range s.samples {
+		before, values, labels := len(p.stacks), 0, 0
+		missing := false
+		m := decoder{b: raw[at.from:at.to]}
+		for m.next() {
+			switch {
+			case m.field == 1 && m.wire == wireBytes:
+				b := m.data
+				for k := 0; k < len(b); {
+					id := uint64(b[k])
+					k++
+					if id >= 0x80 {
+						var size int
+						if id, size = uvarint(b[k-1:]); size <= 0 {
+							return damaged("a sample cannot be read")
+						}
+						k += size - 1
+					}
+					l := s.locationIDs.get(id)
+					missing = missing || l == none
+					p.stacks = append(p.stacks, LocID(l))
+				}
+			case m.field == 1:
+				m.numbers(func(id uint64) {
+					l := s.locationIDs.get(id)
+					missing = missing || l == none
+					p.stacks = append(p.stacks, LocID(l))
+				})
+			case m.field == 2 && m.wire == wireBytes:
+				for b := m.data; len(b) > 0; values++ {
+					v, size := uvarint(b)
+					if size <= 0 {
+						return damaged("a sample cannot be read")
+					}
+					b = b[size:]
+					if values < len(p.Values) {
+						p.Values[values][i] = int64(v)
+					}
+				}
+			case m.field == 2:
+				m.numbers(func(v uint64) {
+					if values < len(p.Values) {
+						p.Values[values][i] = int64(v)
+					}
+					values++
+				})
+			case m.field == 3:
+				if labels++; labels > lim.Labels {
+					return ops.Errorf(ops.Exhausted, "the profile has a sample with more than %d labels, which is the limit: download it and open it with go tool pprof", lim.Labels)
+				}
+				if err := p.decodeLabel(m.data, m.wire); err != nil {
+					return err
+				}
+			}
+		}
+		depth := len(p.stacks) - before
+		frames += int64(depth) * int64(deepest)
+		switch {
+		case m.bad:
+			return damaged("a sample cannot be read")
+		case missing:
+			return damaged("a sample names a location that is not there")
+		case values != len(p.Values):
+			return damaged("a sample has not one value for each sample type")
+		case depth > lim.Depth:
+			return ops.Errorf(ops.Exhausted, "the profile has a stack of %d frames and the limit is %d: download it and open it with go tool pprof", depth, lim.Depth)
+		case int64(len(p.stacks))*4+int64(len(p.labels))*32 > room:
+			return ops.Errorf(ops.Exhausted, "the profile would take more than %d MiB of memory, which is the limit: download it and open it with go tool pprof", lim.MemoryBytes>>20)
+		}
+		p.stackEnds[i] = uint32(len(p.stacks))
+		if len(p.labels) > 0 || len(p.labelEnds) > 0 {
+			for len(p.labelEnds) < i { // no label until now
+				p.labelEnds = append(p.labelEnds, 0)
+			}
+			p.labelEnds = append(p.labelEnds, uint32(len(p.labels)))
+		}
+	}
+	return p.checkFrames(frames, min(lim.MemoryBytes/4, 1<<31))
+}
+
+// checkFrames refuses stacks that are longer than any reader should walk:
+// inlined functions make a stack longer than its locations, and a few bytes can
+// ask for billions of frames. The quick bound spares most profiles the count.
+func (p *Profile) checkFrames(bound, room int64) error {
+	if bound <= room {
+		return nil
+	}
+	total := int64(0)
+	for _, l := range p.stacks {
+		at := &p.Locations[l]
+		if total += int64(max(1, at.To-at.From)); total > room {
+			return ops.Errorf(ops.Exhausted, "the profile's stacks have more than %d frames in all, which is the limit: download it and open it with go tool pprof", room)
+		}
+	}
+	return nil
+}
+
+func (p *Profile) decodeLabel(b []byte, wire int) error {
+	if wire != wireBytes {
+		return damaged("a label cannot be read")
+	}
+	var l Label
+	bad := false
+	d := decoder{b: b}
+	for d.next() {
+		switch d.field {
+		case 1:
+			l.Key = p.text(d.num, &bad)
+		case 2:
+			l.Text = p.text(d.num, &bad)
+		case 3:
+			l.Number = int64(d.num)
+		case 4:
+			l.Unit = p.text(d.num, &bad)
+		}
+	}
+	if d.bad || bad {
+		return damaged("a label cannot be read")
+	}
+	switch {
+	case l.Text != 0:
+		l.Number, l.Unit = 0, 0
+	case l.Number != 0 || l.Unit != 0:
+		l.Numeric = true
+	default:
+		return nil // says nothing
+	}
+	p.labels = append(p.labels, l)
+	return nil
+}
