@@ -34,6 +34,7 @@ type capture struct {
 	activity  string
 	begun     time.Time // the window's start; zero before it
 	summary   *agentv1.Summary
+	told      bool        // a stream has carried the summary
 	readers   int         // streams that take its data now
 	timer     *time.Timer // drops it when no one does
 }
@@ -311,11 +312,19 @@ func (c *capture) ack(numbers []uint32) {
 	c.forgetIfAcknowledged()
 }
 
+// tell notes that a stream has carried the summary.
+func (c *capture) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = true
+}
+
 // forgetIfAcknowledged drops a finished capture that no one reads and of which
-// nothing is left. While a stream still sends the summary, its end does it.
+// nothing is left. A centre that resumes asks for the summary last, when it has
+// acknowledged every artifact: until then there is something left.
 func (c *capture) forgetIfAcknowledged() {
 	c.mu.Lock()
-	done := c.summary != nil && c.readers == 0
+	done := c.told && c.readers == 0
 	for _, a := range c.artifacts {
 		done = done && a.released()
 	}

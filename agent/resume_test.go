@@ -290,3 +290,33 @@ func TestANewCentreEndsTheWindowOfADeadOne(t *testing.T) {
 		})
 	}
 }
+
+// A centre that comes back acknowledges every artifact before it asks whether
+// there is another: what is left for it then is the summary.
+func TestTheSummaryOutlivesTheLastArtifact(t *testing.T) {
+	c := newCentre(t, "127.0.0.1:0", "")
+	a := startTest(t, func(cfg *Config, _ *tuning) { cfg.Center = c.addr })
+	const id = "capture-summary"
+	breakAfter(t, c.accept(), request(id, 2*time.Second, agentv1.Kind_KIND_GOROUTINE), recording)
+	again, r := c.accept(), newReceived(t)
+	for n := uint32(1); ; n++ {
+		over, err := fetch(t, again, id, n, r)
+		if err != nil {
+			t.Fatalf("artifact %d: %v", n, err)
+		}
+		if over {
+			break
+		}
+		if _, err := again.AckArtifact(t.Context(), &agentv1.AckArtifactRequest{CaptureId: id, Artifacts: []uint32{n}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the window has ended, or goes on", func() bool {
+			kept, err := a.captures.get(id)
+			return err != nil || n < 2 || kept.ended()
+		})
+	}
+	if r.summary == nil {
+		t.Error("no summary")
+	}
+	eventually(t, "nothing is kept once it was told", func() bool { return a.captures.count() == 0 })
+}

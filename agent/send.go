@@ -95,6 +95,14 @@ func storeStatus(a *artifact, err error) error {
 	return status.Errorf(codes.Internal, "reading the spool of artifact %d: %v", a.begin.Artifact, err)
 }
 
+func (o outlet) lastWord(c *capture, s *agentv1.Summary) error {
+	err := o.event(s)
+	if err == nil {
+		c.tell()
+	}
+	return err
+}
+
 // progressOf is how far a stream is with an artifact.
 type progressOf struct {
 	begun, ended bool
@@ -126,7 +134,7 @@ func (o outlet) sendCapture(ctx context.Context, c *capture) error {
 			done = done && sent[i].ended
 		}
 		if done {
-			return o.event(summary)
+			return o.lastWord(c, summary)
 		}
 		if busy {
 			changed = closedChannel // look again at once, but see to the rest first
@@ -211,7 +219,7 @@ func (o outlet) sendArtifact(ctx context.Context, c *capture, number uint32, off
 				return err
 			}
 		} else if summary != nil {
-			return o.event(summary)
+			return o.lastWord(c, summary)
 		}
 		if more {
 			changed = closedChannel

@@ -133,10 +133,10 @@ func (w *window) mayCollect() error {
 // use: a forced one costs about 0.4 CPU seconds per GB that is live.
 func collectionHurts(recent int, cores, quota, shareMax float64) error {
 	switch {
-	case float64(recent) > gcPerSecondMax*gcLookBack.Seconds():
-		return fmt.Errorf("the collector already ran %d times in the last %v", recent, gcLookBack)
 	case cores >= shareMax*quota:
 		return fmt.Errorf("the process uses %.2f of its %.2f cores", cores, quota)
+	case float64(recent) > gcPerSecondMax*gcLookBack.Seconds():
+		return fmt.Errorf("the collector already ran %d times in the last %v", recent, gcLookBack)
 	}
 	return nil
 }
