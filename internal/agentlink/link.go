@@ -25,8 +25,9 @@ type conn struct {
 // link is the way to one process: the same for as long as anybody uses it, over
 // however many connections. It implements ops.Link.
 type link struct {
-	s  *Server
-	id ops.InstanceID
+	s   *Server
+	id  ops.InstanceID
+	key ops.ServiceKey // of the process; only it may take the link over
 
 	// Guarded by Server.mu.
 	conn    *conn         // nil = none now
@@ -35,22 +36,26 @@ type link struct {
 	users   int           // connections and collections; a link without any is forgotten
 }
 
-// attach makes c the connection of an instance. If yield is set and the instance
-// has one already, it stays and ok is false.
-func (s *Server) attach(id ops.InstanceID, c *conn, yield bool) (l *link, ok bool) {
+// attach makes c the connection of an instance. What the instance has stays, and
+// c is refused with a Conflict, if yield is set or c is of another service: who
+// is not the same process must not come between it and a running capture.
+func (s *Server) attach(id ops.InstanceID, key ops.ServiceKey, c *conn, yield bool) (*link, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l = s.links[id]
-	if l == nil {
-		l = &link{s: s, id: id, changed: make(chan struct{})}
+	l := s.links[id]
+	switch {
+	case l == nil:
+		l = &link{s: s, id: id, key: key, changed: make(chan struct{})}
 		s.links[id] = l
-	} else if yield && l.conn != nil {
-		return nil, false
+	case yield && l.conn != nil:
+		return nil, ops.Errorf(ops.Conflict, "instance %s is connected already", id)
+	case l.key != key:
+		return nil, ops.Errorf(ops.Conflict, "instance %s is connected as %s and cannot connect as %s", id, l.key, key)
 	}
 	l.users++
 	l.bye = false
 	l.set(c)
-	return l, true
+	return l, nil
 }
 
 // detach ends the use of c, which may not be the link's connection any more.

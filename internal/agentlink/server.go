@@ -449,9 +449,9 @@ func (s *Server) serve(ctx context.Context, cc *grpc.ClientConn, yield bool, set
 	if err != nil {
 		return err
 	}
-	l, ok := s.attach(inst.ID, c, yield)
-	if !ok {
-		return ops.Errorf(ops.Conflict, "instance %s is connected already", inst.ID)
+	l, err := s.attach(inst.ID, inst.Key(), c, yield)
+	if err != nil {
+		return err
 	}
 	err = s.cfg.Fleet.Join(ctx, inst, l)
 	s.detach(l, c, err == nil)

@@ -199,6 +199,30 @@ func TestAHelloThatIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnotherServiceCannotTakeAProcessOver is a peer that claims the boot id of a
+// process of another service: the process keeps its link.
+func TestAnotherServiceCannotTakeAProcessOver(t *testing.T) {
+	c := newCentre(t, Config{})
+	a := newFakeAgent("boot-1")
+	t.Cleanup(a.wg.Wait)
+	a.dial(t, c.address)
+	process := c.roster.next(t)
+
+	liar := newFakeAgent("boot-1")
+	liar.service = "wallet-service"
+	tun := liar.dial(t, c.address)
+	select {
+	case <-tun.closed:
+	case j := <-c.roster.joined:
+		t.Fatalf("%s joined with the boot id of %s", j.Key(), process.Key())
+	case <-time.After(10 * time.Second):
+		t.Fatal("the liar's tunnel was kept")
+	}
+	if err := process.link.Stop(t.Context(), "capture-1"); ops.KindOf(err) == ops.Unavailable {
+		t.Errorf("the process lost its link: %v", err)
+	}
+}
+
 func TestASecondTunnelOfTheSameProcessTakesOver(t *testing.T) {
 	c := newCentre(t, Config{})
 	a := newFakeAgent("boot-1")
