@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -352,6 +353,10 @@ func TestHostileBundles(t *testing.T) {
 			b.raw = []byte(`{"targets":[` + strings.Repeat("{},", 100_000) + `{}]}`)
 		}, refused + "manifest.json has more than 100000 objects"},
 		{"too long JSON", func(b *unzipped) { b.raw = noise(17 << 20) }, refused + "manifest.json has 17825792 bytes, at most 16777216 are taken"},
+		{"more words than work", func(b *unzipped) {
+			loss := map[string]any{"kind": "cpu", "reason": "failed", "message": strings.Repeat("x", 1000)}
+			b.target(0)["losses"] = slices.Repeat([]any{loss}, 2000)
+		}, refused + "manifest.json has %MANIFEST% bytes, at most %WORDS% are taken for its instances and artifacts"},
 		{"capture id", func(b *unzipped) { b.capture()["id"] = "../../x" }, refused + `"../../x" is no capture id`},
 		{"project", func(b *unzipped) { b.capture()["project"] = "a/b" }, refused + `"a/b" is no name of a project`},
 		{"service", func(b *unzipped) { b.capture()["service"] = "" }, refused + `"" is no name of a service`},
@@ -399,14 +404,19 @@ func sizes(t *testing.T, bundle []byte) *strings.Replacer {
 	t.Helper()
 	z, err := zip.NewReader(bytes.NewReader(bundle), int64(len(bundle)))
 	must(t, err)
-	var total, packed uint64
+	var total, packed, manifest uint64
+	words := 1<<20 + 2*8<<10 + (len(z.File)-1)*2<<10 // two instances, and artifacts
 	for _, f := range z.File {
 		total += f.UncompressedSize64
+		if f.Name == "manifest.json" {
+			manifest = f.UncompressedSize64
+		}
 		if f.Name == "boot-0/cpu.pprof" {
 			packed = f.CompressedSize64
 		}
 	}
-	return strings.NewReplacer("%SIZE%", fmt.Sprint(len(bundle)), "%TOTAL%", fmt.Sprint(total), "%PACKED%", fmt.Sprint(packed))
+	return strings.NewReplacer("%SIZE%", fmt.Sprint(len(bundle)), "%TOTAL%", fmt.Sprint(total), "%PACKED%", fmt.Sprint(packed),
+		"%MANIFEST%", fmt.Sprint(manifest), "%WORDS%", fmt.Sprint(words))
 }
 
 // noise is text that does not pack well.

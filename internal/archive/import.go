@@ -32,6 +32,12 @@ const (
 	maxTargets         = 1_000
 	maxArtifacts       = 500 // of one instance
 	maxSpecSeconds     = 24 * 60 * 60
+	// What a manifest says lies in the catalogue and in every list of captures
+	// from then on, so it may say only so much beyond what its instances and
+	// artifacts need.
+	maxManifestWords = 1 << 20
+	wordsPerTarget   = 8 << 10
+	wordsPerArtifact = 2 << 10
 	// A file may unpack to this many times its size, and beyond that only to
 	// maxUnsuspicious.
 	maxRatio        = 200
@@ -285,6 +291,13 @@ func (b *bundle) readManifest() error {
 	}
 	if err := json.Unmarshal(text, &b.manifest); err != nil {
 		return refused("%s is not what it should be: %w", manifestName, err)
+	}
+	words, most := int64(len(text)), int64(maxManifestWords)
+	for _, t := range b.manifest.Targets {
+		most += wordsPerTarget + int64(len(t.Artifacts))*wordsPerArtifact
+	}
+	if words > most {
+		return refused("%s has %d bytes, at most %d are taken for its instances and artifacts", manifestName, words, most)
 	}
 	return nil
 }
