@@ -389,7 +389,7 @@ func TestQueueHoldsNoMoreThanItsSpace(t *testing.T) {
 
 func TestCaptureLimitCutsArtifacts(t *testing.T) {
 	work(t)
-	const limit = 32 << 10
+	const limit = 16 << 10 // less than any trace
 	_, client := joined(t, func(c *Config, _ *tuning) { c.Limits.MaxCaptureBytes = limit })
 	r := mustCollect(t, client, request("capture-small", time.Second, agentv1.Kind_KIND_TRACE, agentv1.Kind_KIND_GOROUTINE))
 	total := 0

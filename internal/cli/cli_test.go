@@ -448,7 +448,14 @@ func TestServersThatAreNoCentre(t *testing.T) {
 	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
 	tls.StartTLS()
 	defer tls.Close()
-	_, stderr, code = run{}.ops(t, c, "services", "--server", "http://"+tls.Listener.Addr().String())
+	// The server closes with part of the request unread: its reset may overtake
+	// its answer, and then there is nothing to tell it by.
+	for range 50 {
+		_, stderr, code = run{}.ops(t, c, "services", "--server", "http://"+tls.Listener.Addr().String())
+		if !strings.Contains(stderr, "connection reset") && !strings.Contains(stderr, "broken pipe") {
+			break
+		}
+	}
 	if want := "ops: the centre speaks TLS: use https:// in --server\n"; code != ExitUsage || stderr != want {
 		t.Errorf("TLS: exit %d, %q", code, stderr)
 	}
