@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/opscenter/opscenter/bench/internal/measure"
@@ -206,15 +207,14 @@ func (b *bench) idleCost() error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(b.ctx)
+	var watched sync.WaitGroup
+	defer watched.Wait()
 	defer cancel()
-	watched := make(chan error, 1)
-	go func() { watched <- link.Watch(ctx, time.Second, true, func(ops.Sample) {}) }()
+	watched.Go(func() { _ = link.Watch(ctx, time.Second, true, func(ops.Sample) {}) }) // ends with ctx
 	busy, err := b.usage(b.idle, with, without)
 	if err != nil {
 		return err
 	}
-	cancel()
-	<-watched
 	fmt.Printf("\nA process that does nothing else, %v each\n\n", b.idle)
 	var t measure.Table
 	t.Row("", "CPU, % of a core", "RSS MB")
@@ -284,13 +284,14 @@ func (b *bench) compare(kind, title string) error {
 		var rec recorder
 		ctx, cancel := context.WithCancel(b.ctx)
 		failed := make(chan error, 1)
-		go func() { failed <- shoppers(ctx, address, &rec) }()
-		defer func() { cancel(); <-failed }()
+		var load sync.WaitGroup
+		defer load.Wait()
+		defer cancel()
+		load.Go(func() { failed <- shoppers(ctx, address, &rec) })
 		fromChild, resetChild := between, reset
 		between = func(from, to time.Time) (served, error) {
 			select {
 			case err := <-failed:
-				failed <- err
 				return served{}, fmt.Errorf("the load ended: %w", err)
 			default:
 			}
