@@ -68,21 +68,29 @@ func Decompress(r io.Reader, lim Limits) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bound := lim.DecompressedBytes
-	if byRatio := int64(len(in)) * lim.Ratio; byRatio < bound {
+	return decompress(in, lim)
+}
+
+// bound is how large what was compressed to so many bytes may become.
+func (l Limits) bound(compressed int) int64 {
+	bound := l.DecompressedBytes
+	if byRatio := int64(compressed) * l.Ratio; byRatio < bound {
 		bound = max(byRatio, min(ratioFrom, bound))
 	}
+	return bound
+}
+
+func decompress(in []byte, lim Limits) ([]byte, error) {
+	bound := lim.bound(len(in))
 	switch {
 	case len(in) == 0:
 		return nil, ops.Errorf(ops.Corrupt, "the profile is empty: capture it again")
 	case bytes.HasPrefix(in, []byte{0x1f, 0x8b}):
 		zr, err := gzip.NewReader(bytes.NewReader(in))
 		if err != nil {
-			return nil, ops.Errorf(ops.Corrupt, "the profile's gzip data is damaged (%w): capture it again", err)
+			return nil, damagedGzip(err)
 		}
-		// The last four bytes are the plain size, or a lie: only a hint.
-		hint := int64(binary.LittleEndian.Uint32(in[len(in)-4:]))
-		return decompressed(zr, bound, hint, len(in))
+		return decompressed(zr, bound, gzipHint(in, lim))
 	case bytes.HasPrefix(in, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		var h zstd.Header
 		if err := h.Decode(in); err != nil {
@@ -93,7 +101,7 @@ func Decompress(r io.Reader, lim Limits) ([]byte, error) {
 			return nil, ops.Errorf(ops.Corrupt, "the profile's zstd data is damaged (%w): capture it again", err)
 		}
 		defer zr.Close()
-		return decompressed(zr, bound, int64(min(h.FrameContentSize, 1<<40)), len(in))
+		return decompressed(zr, bound, believed(int64(min(h.FrameContentSize, 1<<40)), len(in), lim))
 	}
 	if int64(len(in)) > lim.DecompressedBytes {
 		return nil, tooLarge(lim.DecompressedBytes)
@@ -101,9 +109,22 @@ func Decompress(r io.Reader, lim Limits) ([]byte, error) {
 	return in, nil
 }
 
-func decompressed(zr io.Reader, bound, hint int64, compressed int) ([]byte, error) {
-	// A hint is believed only as far as ordinary data compresses.
-	hint = min(hint, bound, int64(compressed)*16)
+// gzipHint is how large the plain data probably are. The last four bytes say it,
+// or lie.
+func gzipHint(in []byte, lim Limits) int64 {
+	return believed(int64(binary.LittleEndian.Uint32(in[len(in)-4:])), len(in), lim)
+}
+
+// believed is a hint as far as ordinary data compresses.
+func believed(hint int64, compressed int, lim Limits) int64 {
+	return min(hint, lim.bound(compressed), int64(compressed)*16)
+}
+
+func damagedGzip(err error) error {
+	return ops.Errorf(ops.Corrupt, "the profile's gzip data is damaged (%w): capture it again", err)
+}
+
+func decompressed(zr io.Reader, bound, hint int64) ([]byte, error) {
 	out, err := readUpTo(zr, bound, hint)
 	if err != nil && ops.KindOf(err) != ops.Exhausted {
 		return nil, ops.Errorf(ops.Corrupt, "the profile's compressed data is damaged (%w): capture it again", err)
@@ -113,23 +134,32 @@ func decompressed(zr io.Reader, bound, hint int64, compressed int) ([]byte, erro
 
 // readUpTo reads all of r, or Exhausted if there is more than bound.
 func readUpTo(r io.Reader, bound, hint int64) ([]byte, error) {
-	buf := make([]byte, 0, max(hint+1, 64<<10))
+	buf, err := readInto(make([]byte, 0, max(hint+1, 64<<10)), r, bound)
+	if err != nil {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// readInto is readUpTo with memory to begin with; what it returns with an error
+// can be used again.
+func readInto(buf []byte, r io.Reader, bound int64) ([]byte, error) {
 	for {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), min(int64(cap(buf))*3/2, bound+1))
+			grown := make([]byte, len(buf), min(max(int64(cap(buf))*3/2, 64<<10), bound+1))
 			copy(grown, buf)
 			buf = grown
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > bound {
-			return nil, tooLarge(bound)
+			return buf, tooLarge(bound)
 		}
 		if errors.Is(err, io.EOF) {
 			return buf, nil
 		}
 		if err != nil {
-			return nil, err
+			return buf, err
 		}
 	}
 }

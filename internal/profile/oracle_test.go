@@ -210,7 +210,7 @@ func foreign() map[string]*pprof.Profile {
 	sample([]int64{6, 60}, nowhere)
 	sample([]int64{7, 70}) // no stack at all
 
-	p, fn, loc, sample = build("java", "cpu", "nanoseconds")
+	_, fn, loc, sample = build("java", "cpu", "nanoseconds")
 	run, get := fn("java.lang.Thread.run", "Thread.java"), fn("com.example.Käse.get(int, java.lang.String)", "Käse.java")
 	lambda := fn("com.example.Käse$$Lambda$14.apply", "")
 	for i := range 5 {

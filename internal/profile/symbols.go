@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// SymbolID and FrameID are places in a Symbols' tables.
 type (
+	// SymbolID is a place in Symbols.Symbols.
 	SymbolID uint32
-	FrameID  uint32
+	// FrameID is a place in Symbols.Frames.
+	FrameID uint32
 )
 
 // Symbol is what a frame is counted as, as in pprof: a function by its name,

@@ -40,15 +40,15 @@ func (v *View) sums(values []int64) *sums {
 		if value == 0 {
 			continue
 		}
-		leaf, any := SymbolID(0), false
+		leaf, found := SymbolID(0), false
 		for _, l := range v.Profile.stacks[r.from:r.to] {
 			from := uint32(0)
 			if l > 0 {
 				from = v.ends[l-1]
 			}
 			for _, id := range symbols[from:v.ends[l]] {
-				if !any {
-					leaf, any = id, true
+				if !found {
+					leaf, found = id, true
 				}
 				if s.seen[id] != uint32(i)+1 {
 					s.seen[id] = uint32(i) + 1
@@ -56,7 +56,7 @@ func (v *View) sums(values []int64) *sums {
 				}
 			}
 		}
-		if any {
+		if found {
 			s.flat[leaf] += value
 		}
 	}

@@ -29,6 +29,7 @@ type Tree struct {
 	// nodes all collide.
 	children []uint32
 	seed     uint64
+	rows     []uint32 // memory for Add
 }
 
 func newTree(s *Symbols, columns int) *Tree {
@@ -77,6 +78,11 @@ func (t *Tree) grow() {
 		}
 		t.children[i] = uint32(n) + 1
 	}
+}
+
+func (t *Tree) scratch(n int) []uint32 {
+	t.rows = resize(t.rows, n)
+	return t.rows
 }
 
 // memory estimates what the tree takes.
