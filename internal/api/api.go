@@ -60,7 +60,7 @@ type TraceWindow struct {
 	SizeBytes                    int64
 }
 
-// Config is what the API serves. All fields but Logger are needed.
+// Config is what the API serves. All fields are needed but Logger, SpoolDir and Room.
 type Config struct {
 	Fleet    Fleet
 	Captures Captures
@@ -75,6 +75,9 @@ type Config struct {
 	Retention time.Duration
 	// SpoolDir takes uploads while they arrive; empty = the system's.
 	SpoolDir string
+	// Room says whether there is room for so many bytes of an upload, as an
+	// Exhausted error if not; nil = always.
+	Room func(ctx context.Context, bytes int64) error
 	Logger   *slog.Logger // nil = silent
 }
 

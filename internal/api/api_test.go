@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -338,6 +341,47 @@ func TestImport(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 }
+
+// TestAnUploadDoesNotFillTheDisk sends bundles that say how long they are, and
+// one that does not.
+func TestAnUploadDoesNotFillTheDisk(t *testing.T) {
+	spool := t.TempDir()
+	full := ops.Errorf(ops.Exhausted, "the disk has only 1 GiB free")
+	var took int64
+	s := &server{Config{SpoolDir: spool, Logger: slog.New(slog.DiscardHandler), Room: func(_ context.Context, n int64) error {
+		left, err := filepath.Glob(filepath.Join(spool, UploadPattern))
+		if err != nil {
+			return err
+		}
+		took = 0
+		for _, name := range left {
+			if i, err := os.Stat(name); err == nil {
+				took += i.Size()
+			}
+		}
+		if took+n > 2*uploadStep {
+			return full
+		}
+		return nil
+	}}}
+	for name, says := range map[string]int64{"says its length": 1 << 40, "does not": -1} {
+		r := httptest.NewRequest(http.MethodPost, "/api/import", io.LimitReader(zeros{}, 1<<40))
+		r.ContentLength = says
+		if err := s.importBundle(httptest.NewRecorder(), r); !errors.Is(err, full) {
+			t.Errorf("an upload that %s: %v", name, err)
+		}
+		if took > 3*uploadStep {
+			t.Errorf("an upload that %s: %d bytes were taken", name, took)
+		}
+	}
+	if left, _ := os.ReadDir(spool); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestQuantileOfHostileHistograms(t *testing.T) {
 	inf := math.Inf(1)

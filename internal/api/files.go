@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,13 @@ import (
 
 // maxBundleBytes bounds an upload: twenty instances at their limit.
 const maxBundleBytes = 20 * ops.MaxCaptureBytes
+
+// UploadPattern matches the names of uploads in Config.SpoolDir. They are deleted
+// when their request ends, unless the process is killed.
+const UploadPattern = "import-*.zip"
+
+// uploadStep is how much of an upload is taken between two looks at the disk.
+const uploadStep = 16 << 20
 
 func (s *server) routeFiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", s.allow(auth.Download, s.bundle))
@@ -105,14 +113,35 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
-	f, err := os.CreateTemp(s.SpoolDir, "import-*.zip")
+	// Asked before and while it arrives: an upload must not fill the disk that
+	// running captures write to.
+	room := func(n int64) error {
+		if s.Room == nil {
+			return nil
+		}
+		return s.Room(r.Context(), n)
+	}
+	if err := room(max(r.ContentLength, 0)); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.SpoolDir, UploadPattern)
 	if err != nil {
 		return ops.Errorf(ops.Exhausted, "no room to receive the bundle: %w", err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	n, err := io.Copy(f, http.MaxBytesReader(w, r.Body, maxBundleBytes))
-	if err != nil {
+	var n int64
+	for body := http.MaxBytesReader(w, r.Body, maxBundleBytes); err == nil; {
+		var more int64
+		more, err = io.CopyN(f, body, uploadStep)
+		n += more
+		if err == nil {
+			if err := room(0); err != nil {
+				return err
+			}
+		}
+	}
+	if !errors.Is(err, io.EOF) {
 		return ops.Errorf(ops.Invalid, "the bundle did not arrive whole (%d bytes did): %w", n, err)
 	}
 	actor := auth.ActorOf(r.Context()).Name

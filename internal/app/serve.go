@@ -158,10 +158,11 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		return nil, err
 	}
 
+	forgetUploads(filepath.Join(o.DataDir, "cache"), o.Logger)
 	started := time.Now()
 	calls := api.New(api.Config{
 		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
-		SpoolDir: filepath.Join(o.DataDir, "cache"), Logger: o.Logger,
+		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -344,6 +345,18 @@ func orForever[T time.Duration | int64](v T) T {
 		return -1
 	}
 	return v
+}
+
+// forgetUploads deletes what was on its way when a centre was killed: it is of
+// use to nobody.
+func forgetUploads(dir string, log *slog.Logger) {
+	left, err := filepath.Glob(filepath.Join(dir, api.UploadPattern))
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil {
+		log.Warn("unfinished uploads were not deleted", "dir", dir, "err", err)
+	}
 }
 
 // captureFleet shows the fleet as the capture engine sees it.

@@ -9,7 +9,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
@@ -220,6 +222,27 @@ func TestASecondCentreOnTheSameDataIsRefused(t *testing.T) {
 	err := Serve(t.Context(), cli.ServeOptions{Listen: "127.0.0.1:0", DataDir: dir})
 	if err == nil || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestWhatAKilledCentreReceivedIsDeleted(t *testing.T) {
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "cache")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	half, other := filepath.Join(cache, "import-123.zip"), filepath.Join(cache, "trace-viewer")
+	for _, name := range []string{half, other} {
+		if err := os.WriteFile(name, []byte("PK"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, cli.ServeOptions{DataDir: dir})
+	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half of an upload is kept: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("what was built is not kept: %v", err)
 	}
 }
 

@@ -63,7 +63,7 @@ func (a *Archive) Import(ctx context.Context, r io.ReaderAt, size int64, actor s
 	}
 	final := c
 	c.State, c.Finished = ops.CaptureCommitting, time.Time{}
-	if err := a.roomFor(ctx, b.bytes); err != nil {
+	if err := a.RoomFor(ctx, b.bytes); err != nil {
 		return ops.Capture{}, err
 	}
 	if err := a.begin(ctx, c); ops.KindOf(err) == ops.Conflict {
@@ -82,8 +82,8 @@ func (a *Archive) Import(ctx context.Context, r io.ReaderAt, size int64, actor s
 	return a.Capture(ctx, c.ID)
 }
 
-// roomFor is Exhausted if so many bytes would eat into the reserve.
-func (a *Archive) roomFor(ctx context.Context, bytes int64) error {
+// RoomFor is Exhausted if the bytes of a bundle would eat into the reserve.
+func (a *Archive) RoomFor(ctx context.Context, bytes int64) error {
 	if err := a.space.check(ctx); err != nil {
 		return ops.Errorf(ops.Exhausted, "no new captures: %w", err)
 	}
@@ -92,7 +92,7 @@ func (a *Archive) roomFor(ctx context.Context, bytes int64) error {
 		return ops.Errorf(ops.Exhausted, "the free space cannot be determined: %w", err)
 	}
 	if free >= 0 && free-bytes < a.space.reserve {
-		return ops.Errorf(ops.Exhausted, "the bundle unpacks to %s, but the disk has only %s free and %s are kept in reserve: delete captures or free some space",
+		return ops.Errorf(ops.Exhausted, "the bundle needs %s, but the disk has only %s free and %s are kept in reserve: delete captures or free some space",
 			humanize.IBytes(uint64(bytes)), humanize.IBytes(uint64(free)), humanize.IBytes(uint64(a.space.reserve)))
 	}
 	return nil
