@@ -641,6 +641,29 @@ func TestTombstonesOfACrashLoopAreBounded(t *testing.T) {
 	})
 }
 
+// TestTombstonesOfManyServicesAreBounded is a peer that joins and leaves under
+// ever new names.
+func TestTombstonesOfManyServicesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = tombstonesPerService + 100
+		w := start(t, Config{MaxInstances: most})
+		for n := range most + 50 {
+			p := newProcess()
+			i := instance(ops.InstanceID(fmt.Sprintf("boot-%04d", n)))
+			i.Service = ops.ServiceName(fmt.Sprintf("service-%04d", n))
+			done := w.join(i, p)
+			p.end <- nil
+			<-done
+			time.Sleep(time.Second)
+		}
+		got := w.f.Instances(Filter{IncludeGone: true})
+		if last := ops.InstanceID(fmt.Sprintf("boot-%04d", most+49)); len(got) > most+1 || got[len(got)-1].ID != last {
+			t.Errorf("%d tombstones, the last %s; want %d with the newest", len(got), got[len(got)-1].ID, most)
+		}
+		w.end()
+	})
+}
+
 func BenchmarkJudge10000(b *testing.B) {
 	f := New(Config{})
 	for n := range 10_000 {

@@ -57,7 +57,9 @@ func (f *Fleet) judgeOnce(now time.Time) {
 	}
 }
 
-// thinTombstones forgets the oldest of services that have too many. The caller holds f.mu.
+// thinTombstones forgets the oldest of services that have too many, and of all
+// if the services are too many: as many dead are remembered as may live. The
+// caller holds f.mu.
 func (f *Fleet) thinTombstones() {
 	perService := map[ops.ServiceKey][]*member{}
 	for _, m := range f.members {
@@ -65,15 +67,23 @@ func (f *Fleet) thinTombstones() {
 			perService[m.inst.Key()] = append(perService[m.inst.Key()], m)
 		}
 	}
+	var kept []*member
 	for _, ms := range perService {
-		if len(ms) <= tombstonesPerService {
-			continue
-		}
-		slices.SortFunc(ms, func(a, b *member) int { return cmp.Compare(b.inst.StateSince.UnixNano(), a.inst.StateSince.UnixNano()) })
-		for _, m := range ms[tombstonesPerService:] {
-			f.forget(m)
-		}
+		kept = append(kept, f.keepNewest(ms, tombstonesPerService)...)
 	}
+	f.keepNewest(kept, f.maxInstances)
+}
+
+// keepNewest forgets all but the n tombstones that died last. The caller holds f.mu.
+func (f *Fleet) keepNewest(ms []*member, n int) []*member {
+	if len(ms) <= n {
+		return ms
+	}
+	slices.SortFunc(ms, func(a, b *member) int { return cmp.Compare(b.inst.StateSince.UnixNano(), a.inst.StateSince.UnixNano()) })
+	for _, m := range ms[n:] {
+		f.forget(m)
+	}
+	return ms[:n]
 }
 
 // forget drops a tombstone; its row goes with DeleteInstances. The caller holds f.mu.
