@@ -12,6 +12,10 @@ import (
 // another goroutine after this one has ended.
 type event struct {
 	time uint64 // ticks; never before the previous event's
+	// own is what the thread's clock said. A thread that is stopped while it writes
+	// an event makes all that follow from it wait for its turn: their times are
+	// true, but earlier than that of the event before.
+	own  uint64
 	kind EventKind
 	p    int32 // P of the thread before the event; -1 = none
 	m    int32 // thread, in decoder.ms; -1 = none
@@ -221,7 +225,7 @@ func (d *decoder) emit(src *source, e *event) {
 		*e = keep
 	}
 	d.time = max(d.time, src.time)
-	e.time = d.time
+	e.time, e.own = d.time, src.time
 	d.events++
 	d.sink.event(e)
 }
@@ -232,7 +236,7 @@ func (d *decoder) sampleUntil(time uint64) {
 		s := d.samples[0]
 		d.samples = d.samples[1:]
 		d.time = max(d.time, s.time)
-		e := event{time: d.time, kind: EvCPUSample, p: -1, m: -1, g: -1, s: -1, stack: s.stack, args: [4]uint64{s.thread, s.proc, s.g, 0}}
+		e := event{time: d.time, own: s.time, kind: EvCPUSample, p: -1, m: -1, g: -1, s: -1, stack: s.stack, args: [4]uint64{s.thread, s.proc, s.g, 0}}
 		if s.proc < maxProcs {
 			e.p = int32(s.proc)
 		}

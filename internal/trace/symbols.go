@@ -51,6 +51,7 @@ type symbols struct {
 type stackEntry struct {
 	first, end uint32
 	group      GroupID
+	weak       bool // the group is that of a helper which starts other functions
 	traits     traits
 }
 
@@ -131,6 +132,12 @@ func (s *symbols) add(hash uint64, g *loaded, raw rawStack, names map[uint64]uin
 	}
 	e.end = uint32(len(s.frames))
 	root := s.frames[e.end-1].fn
+	if startsOthers(s.names[root]) {
+		// The function that was handed to it says more, once it is seen.
+		if e.weak = e.end-e.first < 2; !e.weak {
+			root = s.frames[e.end-2].fn
+		}
+	}
 	group, ok := s.byFunc[root]
 	if !ok && len(s.groups) < maxGroups {
 		group = GroupID(len(s.groups))
@@ -154,25 +161,42 @@ func (s *symbols) add(hash uint64, g *loaded, raw rawStack, names map[uint64]uin
 	return id
 }
 
+// startsOthers knows the helpers that many kinds of goroutines begin with.
+func startsOthers(fn string) bool {
+	switch fn {
+	case "sync.(*WaitGroup).Go.func1", "golang.org/x/sync/errgroup.(*Group).Go.func1", "golang.org/x/sync/errgroup.(*Group).TryGo.func1":
+		return true
+	}
+	return false
+}
+
 func (s *symbols) name(b []byte) uint32 {
 	if n, ok := s.byName[string(b)]; ok {
 		return n
+	}
+	if s.bytes >= maxStringBytes {
+		s.overflow = true
+		return 0
 	}
 	n := uint32(len(s.names))
 	name := string(b)
 	s.names = append(s.names, name)
 	s.byName[name] = n
-	s.bytes += len(b)
+	s.bytes += len(b) + 64
 	return n
 }
 
-func (s *symbols) entry(id StackID) stackEntry {
+// lockedName is name for callers that do not hold mu.
+func (s *symbols) lockedName(b []byte) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name(b)
+}
+
+func (s *symbols) text(n uint32) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if int(id) >= len(s.stacks) {
-		return stackEntry{}
-	}
-	return s.stacks[id]
+	return s.names[n]
 }
 
 // entries are those of ids, in their order.

@@ -45,15 +45,16 @@ func Open(r io.ReaderAt, size int64) (*Trace, error) {
 			t.mapped, t.unmap = b, unmap
 		}
 	}
-	t.last = t.zero
-	_ = t.load(len(ix.Generations)-1, nil, func(g *loaded) error {
+	n := len(ix.Generations) - 1
+	t.last = t.ticks(ix.Generations[n].Start)
+	if err := t.load(n, nil, func(g *loaded) error {
 		t.last = max(t.last, g.last())
 		return nil
-	}) // what is damaged ends where its batches begin, and the reader of its events says so
-	if n := len(ix.Generations); n > 0 {
-		t.last = max(t.last, t.ticks(ix.Generations[n-1].End))
-		t.ix.Generations[n-1].End = t.since(t.last)
+	}); err != nil {
+		// Whoever reads its events will be told; it ends where its batches begin.
+		t.last = max(t.last, t.ticks(ix.Generations[n].End))
 	}
+	t.ix.Generations[n].End = t.since(t.last)
 	return t, nil
 }
 
@@ -145,7 +146,10 @@ type Event struct {
 	// generation, but threads enter a generation one after the other: it may be
 	// before the last ones of the generation before.
 	Time time.Duration
-	Kind EventKind
+	// Clock is what its thread's clock said: less than Time if the thread had been
+	// stopped while it wrote an event that others follow from.
+	Clock time.Duration
+	Kind  EventKind
 	// Thread, Proc and Goroutine are those that it happened on, as they were
 	// before it.
 	Thread    ThreadID
@@ -187,7 +191,7 @@ var errEnough = errors.New("enough")
 // readable turns damage into an error that says what to do.
 func readable(err error) error {
 	var d *damage
-	if errors.As(err, &d) {
+	if asDamage(err, &d) {
 		return ops.Errorf(ops.Corrupt, "the trace is damaged (%s): capture it again", d.what)
 	}
 	return err
@@ -213,7 +217,7 @@ func (s *eventSink) event(e *event) {
 		return
 	}
 	out := Event{
-		Time: s.t.since(e.time), Kind: e.kind, Thread: NoThread, Proc: ProcID(e.p), Goroutine: NoGoroutine, Subject: NoGoroutine,
+		Time: s.t.since(e.time), Clock: s.t.since(e.own), Kind: e.kind, Thread: NoThread, Proc: ProcID(e.p), Goroutine: NoGoroutine, Subject: NoGoroutine,
 		Stack: s.stacks[e.stack], Start: s.stacks[e.start], Args: e.args,
 	}
 	if e.m >= 0 {
@@ -235,3 +239,6 @@ func (s *eventSink) event(e *event) {
 		s.d.halt = errEnough
 	}
 }
+
+// asDamage is errors.As for what is the trace's fault.
+func asDamage(err error, d **damage) bool { return errors.As(err, d) }
