@@ -23,6 +23,7 @@ const (
 	maxLabelValue = 256
 	maxLosses     = 128
 	maxLossText   = 2048
+	maxLossTexts  = 16 << 10 // of all losses of one message
 	maxMetrics    = 1024
 	maxBuckets    = 4096
 	maxPools      = 256
@@ -98,8 +99,10 @@ func lossReasonOf(r agentv1.LossReason) ops.LossReason {
 }
 
 func lossesOf(ls []*agentv1.Loss) (out []ops.Loss) {
+	texts := 0
 	for _, l := range ls {
-		if len(out) == maxLosses {
+		texts += min(len(l.GetMessage()), maxLossText)
+		if len(out) == maxLosses || texts > maxLossTexts {
 			return append(out, ops.Loss{Reason: ops.LossTruncated, Message: "there are more losses than are kept"})
 		}
 		out = append(out, ops.Loss{Kind: kindOf(l.GetKind()), Reason: lossReasonOf(l.GetReason()), Message: clip(l.GetMessage(), maxLossText)})
@@ -137,15 +140,23 @@ func clip(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// finite keeps values that JSON has no word for out of everything above.
+// Numbers beyond these are nothing that a process could have measured. Sums over
+// a whole fleet of what is within them still are numbers.
+const (
+	maxCount = 1 << 48
+	maxFloat = 1e30
+)
+
+// finite keeps values that JSON has no word for, or whose sums would have none,
+// out of everything above.
 func finite(f float64) float64 {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
+	if !(math.Abs(f) <= maxFloat) { // or NaN
 		return 0
 	}
 	return f
 }
 
-func count[T int32 | int64](n T) T { return max(n, 0) }
+func count[T int32 | int64](n T) T { return T(min(max(int64(n), 0), maxCount)) }
 
 // onOurClock is a time of the agent's by the centre's clock; zero if it is none,
 // or one that cannot be.

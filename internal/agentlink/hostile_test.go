@@ -257,13 +257,36 @@ func TestNumbersThatAreNone(t *testing.T) {
 	}
 }
 
+// TestNumbersBeyondMeasure are numbers whose sums over a fleet would be none.
+func TestNumbersBeyondMeasure(t *testing.T) {
+	h := sampleOf(&agentv1.WatchMetricsResponse{Heartbeat: &agentv1.Heartbeat{
+		CpuCores: math.MaxFloat64, MutexWaitRate: -math.MaxFloat64, RssBytes: math.MaxInt64, Goroutines: math.MaxInt64, Gomaxprocs: math.MaxInt32,
+	}}, 0).Heartbeat
+	if h.CPUCores != 0 || h.MutexWaitRate != 0 {
+		t.Errorf("rates %v and %v, want 0", h.CPUCores, h.MutexWaitRate)
+	}
+	const instances = 20_000
+	if h.RSSBytes*instances <= h.RSSBytes || h.Goroutines*instances <= h.Goroutines {
+		t.Errorf("%d instances of %d bytes and %d goroutines are more than a sum can hold", instances, h.RSSBytes, h.Goroutines)
+	}
+	if h.GOMAXPROCS != math.MaxInt32 {
+		t.Errorf("GOMAXPROCS %d", h.GOMAXPROCS)
+	}
+}
+
 func TestLossesAreBounded(t *testing.T) {
 	var in []*agentv1.Loss
 	for range 1000 {
-		in = append(in, &agentv1.Loss{Kind: agentv1.Kind_KIND_CPU, Reason: agentv1.LossReason_LOSS_REASON_GAP, Message: strings.Repeat("ü", maxLossText)})
+		in = append(in, &agentv1.Loss{Kind: agentv1.Kind_KIND_CPU, Reason: agentv1.LossReason_LOSS_REASON_GAP, Message: "ü"})
+	}
+	if out := lossesOf(in); len(out) != maxLosses+1 {
+		t.Errorf("%d losses, want %d and one that says so", len(out), maxLosses)
+	}
+	for _, l := range in {
+		l.Message = strings.Repeat("ü", maxLossText)
 	}
 	out := lossesOf(in)
-	if len(out) != maxLosses+1 || len(out[0].Message) > maxLossText+3 || out[0].Kind != ops.KindCPU || out[0].Reason != ops.LossGap {
+	if len(out) != maxLossTexts/maxLossText+1 || len(out[0].Message) > maxLossText+3 || out[0].Kind != ops.KindCPU || out[0].Reason != ops.LossGap {
 		t.Errorf("%d losses, the first of %d bytes: %s %s", len(out), len(out[0].Message), out[0].Kind, out[0].Reason)
 	}
 	if !strings.HasSuffix(out[0].Message, "ü…") {

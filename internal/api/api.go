@@ -77,8 +77,8 @@ type Config struct {
 	SpoolDir string
 	// Room says whether there is room for so many bytes of an upload, as an
 	// Exhausted error if not; nil = always.
-	Room func(ctx context.Context, bytes int64) error
-	Logger   *slog.Logger // nil = silent
+	Room   func(ctx context.Context, bytes int64) error
+	Logger *slog.Logger // nil = silent
 }
 
 type server struct{ Config }

@@ -393,6 +393,7 @@ func TestQuantileOfHostileHistograms(t *testing.T) {
 		"what was added":       {ops.Metric{Counts: []uint64{100, 1}, Buckets: []float64{0, 1, 2}}, []uint64{100, 0}, 2},
 		"nothing added":        {ops.Metric{Counts: []uint64{3}, Buckets: []float64{0, 1}}, []uint64{3}, 0},
 		"the open bucket":      {ops.Metric{Counts: []uint64{0, 5}, Buckets: []float64{0, 7, inf}}, nil, 7},
+		"no end on any side":   {ops.Metric{Counts: []uint64{5}, Buckets: []float64{-inf, inf}}, nil, 0},
 		"too few buckets":      {ops.Metric{Counts: []uint64{1, 2, 3}, Buckets: []float64{0}}, nil, 0},
 		"counts went down":     {ops.Metric{Counts: []uint64{1}, Buckets: []float64{0, 1}}, []uint64{9}, 0},
 		"another shape before": {ops.Metric{Counts: []uint64{1}, Buckets: []float64{0, 1}}, []uint64{9, 9}, 1},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -232,10 +233,12 @@ func quantile(m ops.Metric, old []uint64, q float64) float64 {
 	for i := range m.Counts {
 		seen += added(i)
 		if float64(seen) >= q*float64(total) {
-			if upper := m.Buckets[i+1]; upper <= maxFinite {
-				return upper
+			for _, bound := range []float64{m.Buckets[i+1], m.Buckets[i]} {
+				if math.Abs(bound) <= maxFinite {
+					return bound
+				}
 			}
-			return m.Buckets[i]
+			return 0
 		}
 	}
 	return 0
