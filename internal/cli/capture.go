@@ -61,7 +61,7 @@ is then listed.`,
 	fl.StringSliceVar(&f.kinds, "kinds", nil, "only these `kinds`, separated by commas: "+kindList())
 	fl.BoolVar(&f.all, "all", false, "all instances that are up")
 	fl.Int32Var(&f.max, "max", 0, "at most `N` instances")
-	fl.StringVar(&f.fidelity, "fidelity", "", "`full` or balanced; balanced block and mutex events, for a busy target that must not slow down (default full)")
+	fl.StringVar(&f.fidelity, "fidelity", "", "`full` or balanced: every block and mutex event, or a sample of them, for a busy target that must not slow down (default full)")
 	fl.Var(&f.traceWindow, "trace-window", "the last part of the window that the trace covers, up to 30s (default 5s)")
 	fl.StringVar(&f.note, "note", "", "`text` kept with the capture")
 	fl.BoolVar(&f.noWait, "no-wait", false, "print the id as soon as the capture has begun")
@@ -86,6 +86,10 @@ func (f captureFlags) request(instance string) (*apiv1.StartCaptureRequest, erro
 		return nil, ops.Errorf(ops.Invalid, "--all and --max contradict each other: use one")
 	case f.max < 0:
 		return nil, ops.Errorf(ops.Invalid, "--max %d is out of range: use 1 or more", f.max)
+	case f.duration.set && f.duration.d == 0: // which would mean "as the centre likes"
+		return nil, ops.Errorf(ops.Invalid, "duration 0s is out of range: use 1s or more")
+	case f.traceWindow.set && f.traceWindow.d == 0:
+		return nil, ops.Errorf(ops.Invalid, "trace window 0s is out of range: use 1s or more, or leave trace out of --kinds")
 	}
 	spec := ops.Spec{Duration: f.duration.d, Fidelity: ops.Fidelity(f.fidelity), TraceWindow: f.traceWindow.d}
 	for _, k := range f.kinds {

@@ -259,7 +259,7 @@ func (p *program) report(err error) int {
 			return code
 		}
 	}
-	p.note("%s", clean(err.Error()))
+	p.note("%s", cleanLines(err.Error()))
 	return code
 }
 

@@ -338,6 +338,18 @@ func TestServeErrorsReachTheUser(t *testing.T) {
 	}
 }
 
+// What an error tells to type has to be copied line by line; a terminal's
+// controls are still none.
+func TestLinesOfAnErrorStayLines(t *testing.T) {
+	cfg := Config{Serve: func(context.Context, ServeOptions) error {
+		return ops.Errorf(ops.Invalid, "make it once:\n  openssl rand -hex 32 > ops.token\nand start again\x1b[2J")
+	}}
+	_, stderr, _ := run{cfg: cfg}.ops(t, &centre{}, "serve")
+	if want := "ops: make it once:\n  openssl rand -hex 32 > ops.token\nand start again\ufffd[2J\n"; stderr != want {
+		t.Errorf("%q", stderr)
+	}
+}
+
 func TestServeLogsAsTold(t *testing.T) {
 	cfg := Config{Serve: func(_ context.Context, o ServeOptions) error {
 		o.Logger.Info("quiet")

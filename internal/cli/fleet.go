@@ -37,6 +37,8 @@ type serviceRow struct {
 	CPUCores   float64 `json:"cpu_cores"`
 	RSSBytes   int64   `json:"rss_bytes"`
 	Goroutines int64   `json:"goroutines"`
+
+	measured bool // somebody in it tells more than its goroutines
 }
 
 func summarize(instances []*apiv1.Instance) []serviceRow {
@@ -60,6 +62,7 @@ func summarize(instances []*apiv1.Instance) []serviceRow {
 			r.Gone++
 			continue // last words are no load
 		}
+		r.measured = r.measured || i.GetHeartbeat() != nil && !i.GetAgentless()
 		r.CPUCores += i.GetHeartbeat().GetCpuCores()
 		r.RSSBytes += i.GetHeartbeat().GetRssBytes()
 		r.Goroutines += i.GetHeartbeat().GetGoroutines()
@@ -92,8 +95,12 @@ func (p *program) servicesCmd() *cobra.Command {
 			}
 			var cells [][]string
 			for _, r := range rows {
+				cpu, rss := "", "" // not 0: nobody knows
+				if r.measured {
+					cpu, rss = fmt.Sprintf("%.2f", r.CPUCores), bytesText(r.RSSBytes)
+				}
 				cells = append(cells, []string{r.Project, r.Service, fmt.Sprint(r.Up), fmt.Sprint(r.Suspect), fmt.Sprint(r.Gone),
-					fmt.Sprintf("%.2f", r.CPUCores), fmt.Sprint(r.Goroutines), bytesText(r.RSSBytes)})
+					cpu, fmt.Sprint(r.Goroutines), rss})
 			}
 			return table(p.Stdout, []string{"PROJECT", "SERVICE", "UP", "SUSPECT", "GONE", "CPU", "GOROUTINES", "RSS"}, cells)
 		}),
@@ -143,9 +150,12 @@ func (p *program) instancesCmd() *cobra.Command {
 			for _, i := range instances {
 				h := i.GetHeartbeat()
 				row := []string{i.GetId(), i.GetProject(), i.GetService(), i.GetAddress(), stateText(i), ago(p.Now(), i.GetProcess().GetStartTime())}
-				if h == nil {
+				switch {
+				case h == nil:
 					row = append(row, "", "", "", "")
-				} else {
+				case i.GetAgentless(): // from outside nothing else can be seen
+					row = append(row, "", fmt.Sprint(h.GetGoroutines()), "", "")
+				default:
 					row = append(row, fmt.Sprintf("%.2f", h.GetCpuCores()), fmt.Sprint(h.GetGoroutines()), bytesText(h.GetLiveHeapBytes()), bytesText(h.GetRssBytes()))
 				}
 				cells = append(cells, append(row, strings.TrimPrefix(i.GetBuild().GetGoVersion(), "go")))

@@ -199,7 +199,10 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 }
 
 // durationValue is a flag that takes Go's durations and days: 30s, 12h, 30d.
-type durationValue struct{ d time.Duration }
+type durationValue struct {
+	d   time.Duration
+	set bool // the user said it
+}
 
 func (v *durationValue) String() string {
 	switch {
@@ -221,7 +224,7 @@ func (v *durationValue) Set(s string) error {
 	if err != nil || d < 0 {
 		return fmt.Errorf("use a number and a unit, such as 30s, 5m, 12h or 7d")
 	}
-	v.d = d
+	v.d, v.set = d, true
 	return nil
 }
 

@@ -25,6 +25,16 @@ func clean(s string) string {
 	}, s)
 }
 
+// cleanLines is clean for what may have lines, such as the commands that an error
+// tells to type.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = clean(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // table prints rows under a head, columns aligned; "" is shown as "-".
 func table(w io.Writer, head []string, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
