@@ -55,8 +55,10 @@ type collection struct {
 	unacked   []uint32 // committed, and the agent does not know it yet
 
 	progress ops.Progress
-	told     time.Time // when progress was passed on last
-	lastWord bool      // the summary has come
+	told     time.Time    // when progress was passed on last
+	said     ops.Progress // the agent's own last word on it
+	saidAt   time.Time
+	lastWord bool // the summary has come
 	summary  ops.CollectSummary
 }
 
@@ -218,10 +220,11 @@ func (c *collection) take(ctx context.Context, e *event, only uint32) error {
 		if only != 0 {
 			return violation("progress where artifact %d was asked for", only)
 		}
-		c.tell(ops.Progress{
+		c.said, c.saidAt = ops.Progress{
 			Elapsed: min(max(duration(ev.Progress.GetElapsed()), 0), c.spec.Duration), Duration: c.spec.Duration,
 			Activity: clip(ev.Progress.GetActivity(), maxText),
-		})
+		}, time.Now()
+		c.tell(c.said)
 	case *agentv1.CollectPerformanceDataResponse_ArtifactBegin:
 		return c.begin(ev.ArtifactBegin, only)
 	case *agentv1.CollectPerformanceDataResponse_ArtifactEnd:
@@ -415,6 +418,17 @@ func (c *collection) tellAlone(activity string) {
 	c.tell(p)
 }
 
+// tellTheEnd takes back what tellAlone made up: the window got as far as the
+// last that was heard of it.
+func (c *collection) tellTheEnd() {
+	p := c.said
+	if p.Duration = c.spec.Duration; !c.saidAt.IsZero() {
+		p.Elapsed = min(p.Elapsed+max(c.last.Sub(c.saidAt), 0), p.Duration)
+	}
+	c.progress, c.told = p, time.Now()
+	c.sink.Progress(p)
+}
+
 // await waits until the process is connected again. Silence before the loss
 // counts as waiting.
 func (c *collection) await(ctx context.Context) error {
@@ -433,12 +447,14 @@ func (c *collection) await(ctx context.Context) error {
 			c.conn = cur
 			return nil
 		case bye:
+			c.tellTheEnd()
 			return ops.Errorf(ops.Unavailable, "instance %s ended while it was captured", c.link.id)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-patience.C:
+			c.tellTheEnd()
 			return ops.Errorf(ops.Unavailable, "instance %s was lost while it was captured and did not come back within %v", c.link.id, c.link.s.patience)
 		case <-tick.C:
 			c.tellAlone("waiting for the instance to come back")

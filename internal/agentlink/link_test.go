@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -211,6 +212,38 @@ func TestAProcessThatSaysGoodbyeIsNotWaitedFor(t *testing.T) {
 	if want := "instance boot-1 ended while it was captured"; got.err == nil || got.err.Error() != want {
 		t.Errorf("%v\nwant: %s", got.err, want)
 	}
+}
+
+// lastProgress remembers where a window is said to be.
+type lastProgress struct {
+	ops.Sink
+	at ops.Progress
+}
+
+func (l *lastProgress) Progress(p ops.Progress) { l.at = p }
+
+// Time passes while one waits for a process that was killed; its window does not
+// get any further by that.
+func TestALostWindowEndsWhereItWasHeardOfLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &lastProgress{}
+		c := newCollection(nil, "", ops.Spec{Duration: 12 * time.Second}, sink)
+		c.said, c.saidAt = ops.Progress{Elapsed: 6 * time.Second, Duration: 12 * time.Second, Activity: "recording"}, time.Now()
+		c.tell(c.said)
+		time.Sleep(time.Second)
+		c.last = time.Now()
+		for range 30 {
+			time.Sleep(time.Second)
+			c.tellAlone("waiting")
+		}
+		if sink.at.Elapsed != 12*time.Second {
+			t.Errorf("while waiting: %v", sink.at)
+		}
+		c.tellTheEnd()
+		if sink.at.Elapsed != 7*time.Second || sink.at.Duration != 12*time.Second {
+			t.Errorf("in the end: %v, heard of it for 7s", sink.at)
+		}
+	})
 }
 
 func TestAProcessThatDoesNotComeBack(t *testing.T) {
