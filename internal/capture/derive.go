@@ -127,7 +127,7 @@ func uncovered(segments []ops.Artifact, asked window) (losses []ops.Loss) {
 		}
 	}
 	round := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
-	if gaps > 0 {
+	if round(gaps) > 0 { // what is shorter than a sample is no loss
 		losses = append(losses, lost(ops.KindCPU, ops.LossGap, "recorded in %d segments: %v between them is not covered", len(segments), round(gaps)))
 	}
 	if whole := asked.end.Sub(asked.start); whole-covered-gaps > max(whole/20, 500*time.Millisecond) {
