@@ -76,7 +76,7 @@ func demoCmd() *cobra.Command {
 	f.StringVar(&cfg.Ops, "ops", "", "built `program` of the centre; empty = built from the sources here")
 	f.StringVar(&cfg.Center, "center", "", "`URL` of a centre that runs already; empty = one is started")
 	f.StringVar(&cfg.Listen, "listen", "", "`address` of the centre that is started (default 127.0.0.1:8080, or a free port)")
-	f.StringVar(&cfg.Data, "data", "", "`directory` of the centre that is started (default ./ops-data)")
+	f.StringVar(&cfg.Data, "data", "", "`directory` of the centre that is started (default ./ops-data, or ./ops-data-demo beside a running centre)")
 	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a Postgres database (COLORGAME_DATABASE_URL); empty = a throwaway cluster")
 	f.StringVar(&cfg.StackFile, "stack", "", "`file` that says what runs where (default "+demo.DefaultStackFile()+")")
 	f.IntVar(&cfg.Players, "players", robot.DefaultPlayers, "how many play")

@@ -40,7 +40,9 @@ type Config struct {
 	// Listen is the address of the centre that is started; empty = 127.0.0.1:8080,
 	// or a free port if that is taken.
 	Listen string
-	// Data is the directory of the centre that is started; empty = ./ops-data.
+	// Data is the directory of the centre that is started; empty = ./ops-data, or
+	// one of its own where another program has the default address: that is
+	// most likely a centre, which keeps ./ops-data for itself.
 	Data string
 	// Database is the URL of a Postgres database; empty = a throwaway cluster.
 	Database string
@@ -269,10 +271,7 @@ func (d *demo) center(ctx context.Context, robotAdmin string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := d.cfg.Data
-	if data == "" {
-		data = "ops-data"
-	}
+	data := d.data(listen)
 	return &child{failed: make(chan struct{}),
 		Process: Process{Name: "ops", API: "http://" + listen, Log: d.log("ops")},
 		// The crowd is no service of ours and has no agent: it shows what a bare
@@ -301,6 +300,21 @@ func (d *demo) listen() (string, error) {
 	d.say("%s is taken by another program: the centre uses %s.", defaultListen, addrs[0])
 	return addrs[0], nil
 }
+
+// data chooses the centre's directory.
+func (d *demo) data(listen string) string {
+	switch {
+	case d.cfg.Data != "":
+		return d.cfg.Data
+	case d.cfg.Listen == "" && listen != defaultListen:
+		d.say("Its captures are kept in ./%s.", secondData)
+		return secondData
+	}
+	return "ops-data"
+}
+
+// secondData is where the captures go beside a centre that runs already.
+const secondData = "ops-data-demo"
 
 // moduleRoot is the directory of the module we are in.
 func moduleRoot(ctx context.Context) (string, error) {

@@ -168,6 +168,25 @@ func TestLastWordsAreTheLast(t *testing.T) {
 	}
 }
 
+// Whoever follows the README has a centre on the default address when the demo
+// starts, and that centre has ./ops-data locked.
+func TestBesideARunningCentreTheDemoHasItsOwnData(t *testing.T) {
+	for _, c := range []struct {
+		cfg          Config
+		listen, want string
+	}{
+		{Config{}, defaultListen, "ops-data"},
+		{Config{}, "127.0.0.1:40071", "ops-data-demo"},
+		{Config{Data: "mine"}, "127.0.0.1:40071", "mine"},
+		{Config{Listen: "127.0.0.1:9090"}, "127.0.0.1:9090", "ops-data"},
+	} {
+		c.cfg.Out = io.Discard
+		if got := (&demo{cfg: c.cfg}).data(c.listen); got != c.want {
+			t.Errorf("%+v at %s: %s, want %s", c.cfg, c.listen, got, c.want)
+		}
+	}
+}
+
 func TestASecondDemoIsRefused(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer srv.Close()
