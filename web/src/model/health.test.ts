@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { level, vitals } from "./health";
-import { cpuShare, memoryShare, versionOf } from "./instance";
+import { cpuShare, memoryShare, told, versionOf } from "./instance";
 import { beat, instanceOf } from "./testdata";
 
 test.each([
@@ -14,6 +14,12 @@ test("shares are of the quota, else of GOMAXPROCS; without a limit there is no s
   expect(cpuShare(beat({ cpuQuotaCores: 0, gomaxprocs: 0 }))).toBeNull();
   expect(memoryShare(beat({ rssBytes: 5 }))).toBeNull();
   expect(memoryShare(beat({ rssBytes: 5, memoryLimitBytes: 10 }))).toBe(0.5);
+});
+
+test("a process without memory is one that nobody measured", () => {
+  expect(told(beat({ goroutines: 400 }))).toBe(false);
+  expect(told(beat({ liveHeapBytes: 1 }))).toBe(true);
+  expect(told(beat({ rssBytes: 1 }))).toBe(true);
 });
 
 test("an idle process has no collector pressure, a busy one has", () => {

@@ -126,6 +126,9 @@ export function cpuShare(h: Heartbeat | null): number | null {
   return of > 0 ? h.cpuCores / of : null;
 }
 
+/** Whether somebody measured: no process has no memory. From outside only goroutines are seen. */
+export const told = (h: { rssBytes: number; liveHeapBytes: number }): boolean => h.rssBytes > 0 || h.liveHeapBytes > 0;
+
 /** RSS as a share of the memory limit; null = no limit. */
 export function memoryShare(h: Heartbeat | null): number | null {
   return h && h.memoryLimitBytes > 0 ? h.rssBytes / h.memoryLimitBytes : null;
