@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,6 +105,9 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return nil, ops.Errorf(ops.Exhausted, "--data %s: %w", o.DataDir, err)
 	}
+	if err := writable(o.DataDir); err != nil {
+		return nil, err
+	}
 	// On a full disk the database opens into the room that the ballast leaves.
 	if err := archive.WithBallast(o.DataDir, func() (err error) {
 		c.catalogue, err = sqlite.Open(ctx, filepath.Join(o.DataDir, "ops.db"))
@@ -181,6 +186,18 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		TokenFile: o.TokenFile, CAPin: who.pin(), Logger: o.Logger.With("agent", "self"),
 	}
 	return c, nil
+}
+
+// writable says in words what the database would say with a number.
+func writable(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "ops.db"), os.O_RDWR|os.O_CREATE, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return ops.Errorf(ops.Denied, "--data %s cannot be written: %w: give the directory to the user that runs the centre, or choose another", dir, err)
+	case err != nil:
+		return nil //nolint:nilerr // a full disk is not the last word: there is the ballast
+	}
+	return f.Close()
 }
 
 // failStop ends the centre after an error of the disk or the database that it

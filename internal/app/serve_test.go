@@ -225,6 +225,28 @@ func TestASecondCentreOnTheSameDataIsRefused(t *testing.T) {
 	}
 }
 
+func TestDataThatCannotBeWrittenSaysWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "ops.db"), 0o700); err != nil { // refused whoever asks, root too
+		t.Fatal(err)
+	}
+	if err := writable(dir); err != nil {
+		t.Errorf("what only the database can judge: %v", err)
+	}
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	readOnly := t.TempDir()
+	if err := os.Chmod(readOnly, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	err := Serve(t.Context(), cli.ServeOptions{Listen: "127.0.0.1:0", DataDir: readOnly})
+	want := "--data " + readOnly + " cannot be written: open " + filepath.Join(readOnly, "ops.db") + ": permission denied: give the directory to the user that runs the centre, or choose another"
+	if err == nil || err.Error() != want || ops.KindOf(err) != ops.Denied {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestWhatAKilledCentreReceivedIsDeleted(t *testing.T) {
 	dir := t.TempDir()
 	cache := filepath.Join(dir, "cache")
