@@ -392,6 +392,9 @@ func FuzzAnalyze(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := tr.Locks(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 		q := trace.Query{Columns: 100, To: max(1, tr.Duration()/3)}
 		for _, track := range a.Timeline.Tracks() {
 			q.Tracks = append(q.Tracks, track.TrackID)

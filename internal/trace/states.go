@@ -107,15 +107,14 @@ type pendingSpan struct {
 }
 
 type userEvent struct {
-	time     uint64
-	kind     EventKind
-	g        GoID
-	id       uint64 // task
-	parent   uint64
-	name     uint32 // in symbols
-	text     string
-	stack    StackID
-	duration uint64
+	time   uint64
+	kind   EventKind
+	g      GoID
+	id     uint64 // task
+	parent uint64
+	name   uint32 // in symbols
+	text   string
+	stack  StackID
 }
 
 type rangeEvent struct {

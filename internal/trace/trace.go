@@ -167,8 +167,8 @@ type Event struct {
 }
 
 // Events calls fn with every event of the n-th generation of the index, in the
-// order in which they happened, until fn returns false. CPU samples are among
-// them. An error of kind Corrupt says why the generation ends early; fn has had
+// order in which they happened, until fn returns false; the event is valid during
+// the call. CPU samples are among them. An error of kind Corrupt says why the generation ends early; fn has had
 // everything before.
 func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
 	if n < 0 || n >= len(t.ix.Generations) {
@@ -176,7 +176,7 @@ func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
 	}
 	var d decoder
 	err := t.load(n, nil, func(g *loaded) error {
-		out := &eventSink{ctx: ctx, t: t, d: &d, g: g, stacks: t.symbols.intern(g), fn: fn}
+		out := &eventSink{ctx: ctx, t: t, d: &d, g: g, stacks: t.symbols.intern(g), texts: make([]string, max(1, len(g.strings.values))), fn: fn}
 		return d.run(g, n == 0, out)
 	})
 	if errors.Is(err, errEnough) {
@@ -204,8 +204,17 @@ type eventSink struct {
 	d      *decoder
 	g      *loaded
 	stacks []StackID
+	texts  []string // by index into loaded.strings, as far as seen
 	fn     func(*Event) bool
 	n      int
+	out    Event
+}
+
+func (s *eventSink) text(i uint32) string {
+	if s.texts[i] == "" {
+		s.texts[i] = string(s.g.strings.at(i))
+	}
+	return s.texts[i]
 }
 
 func (s *eventSink) event(e *event) {
@@ -216,7 +225,8 @@ func (s *eventSink) event(e *event) {
 		s.d.halt = s.ctx.Err()
 		return
 	}
-	out := Event{
+	out := &s.out
+	*out = Event{
 		Time: s.t.since(e.time), Clock: s.t.since(e.own), Kind: e.kind, Thread: NoThread, Proc: ProcID(e.p), Goroutine: NoGoroutine, Subject: NoGoroutine,
 		Stack: s.stacks[e.stack], Start: s.stacks[e.start], Args: e.args,
 	}
@@ -230,12 +240,12 @@ func (s *eventSink) event(e *event) {
 		out.Subject = s.d.gs[e.s].id
 	}
 	if e.str != 0 {
-		out.Text = string(s.g.strings.at(e.str))
+		out.Text = s.text(e.str)
 	}
 	if e.str2 != 0 {
-		out.Text2 = string(s.g.strings.at(e.str2))
+		out.Text2 = s.text(e.str2)
 	}
-	if !s.fn(&out) {
+	if !s.fn(out) {
 		s.d.halt = errEnough
 	}
 }

@@ -86,8 +86,6 @@ const (
 	evSync
 	evClockSnapshot
 	evEndOfGeneration
-
-	numKinds
 )
 
 // The events of the experiment that traces allocations: decoded, never used.
