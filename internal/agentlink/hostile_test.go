@@ -257,6 +257,19 @@ func TestNumbersThatAreNone(t *testing.T) {
 	}
 }
 
+// TestAClockThatIsNone says a time from which no bundle could be made that is
+// imported again.
+func TestAClockThatIsNone(t *testing.T) {
+	c := newCentre(t, Config{})
+	a := newFakeAgent("boot-1")
+	t.Cleanup(a.wg.Wait)
+	a.onHello = func(h *agentv1.HelloResponse) { h.Now = timestamppb.New(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)) }
+	a.dial(t, c.address)
+	if j := c.roster.next(t); j.ClockOffset != 0 {
+		t.Errorf("clock offset %v, want none", j.ClockOffset)
+	}
+}
+
 // TestNumbersBeyondMeasure are numbers whose sums over a fleet would be none.
 func TestNumbersBeyondMeasure(t *testing.T) {
 	h := sampleOf(&agentv1.WatchMetricsResponse{Heartbeat: &agentv1.Heartbeat{

@@ -87,6 +87,9 @@ const (
 	answerTimeout = 10 * time.Second
 	// minSilence is long enough for a process that is throttled or stopped a while.
 	minSilence = 5 * time.Second
+	// maxClockOffset is how far off a clock may be and still be one: that of a
+	// machine without a battery begins in 1970.
+	maxClockOffset = 100 * 365 * 24 * time.Hour
 
 	// Windows bound what one stream and one connection may have in flight. They
 	// cover 10 Gbit/s at nearly a millisecond; larger ones only cost memory.
@@ -473,7 +476,9 @@ func (s *Server) hello(ctx context.Context, c *conn) (ops.Instance, error) {
 		}
 		if now := h.GetNow(); now != nil && now.CheckValid() == nil {
 			middle := before.Add(time.Since(before) / 2)
-			c.offset = now.AsTime().Sub(middle)
+			if d := now.AsTime().Sub(middle); d.Abs() <= maxClockOffset {
+				c.offset = d
+			}
 		}
 	}
 	if err := compatible(protocol, h.GetProtocol()); err != nil {
