@@ -15,6 +15,10 @@ import (
 // restartReason is the reason of what a restart cut short.
 const restartReason = "the centre restarted"
 
+// restartMessage states what a restart cost a target. Which files there would
+// have been is not known: the agent announces each when it begins.
+const restartMessage = "the centre restarted while the window was open: what had not arrived by then is missing, and what is computed from it at the end"
+
 // missingMessage states that an artifact's file is not where it belongs. If the
 // file comes back (a volume was not mounted), the next start takes it back.
 const missingMessage = "the file is missing from the archive: look for it in the blobs' directory and in its quarantine, then restart the centre"
@@ -225,6 +229,7 @@ func (a *Archive) endCapture(ctx context.Context, c ops.Capture, lost map[ops.In
 		t.Losses = append(slices.Clone(t.Losses), losses...)
 		if !t.State.Ended() {
 			t.State, t.Reason = partialOrFailed(len(t.Artifacts) > 0), restartReason
+			t.Losses = append(t.Losses, ops.Loss{Reason: ops.LossDisconnected, Message: restartMessage})
 		}
 		if err := a.rows.UpdateTarget(ctx, c.ID, *t); err != nil {
 			return err
