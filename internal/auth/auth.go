@@ -144,7 +144,7 @@ func (t *Token) Authenticate(r *http.Request) (Actor, error) {
 	} else if u, p, ok := r.BasicAuth(); ok {
 		name, secret = "token:"+printable(u), p
 	} else {
-		return Actor{}, ops.Errorf(ops.Denied, "this centre wants its token: send it as `Authorization: Bearer …` (for the CLI: --token-file or OPS_TOKEN)")
+		return Actor{}, ops.Errorf(ops.Denied, "this centre wants its token: in a browser it is the password, with any name; for the CLI give --token-file or OPS_TOKEN; others send `Authorization: Bearer …`")
 	}
 	sum := sha256.Sum256([]byte(secret))
 	if subtle.ConstantTimeCompare(sum[:], t.sum[:]) != 1 {
