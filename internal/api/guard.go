@@ -52,7 +52,7 @@ func Guard(cfg GuardConfig, next http.Handler) http.Handler {
 
 func hostAllowed(cfg GuardConfig, hostport string) bool {
 	host := hostname(hostport)
-	if host == "localhost" || net.ParseIP(host).IsLoopback() {
+	if strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback() {
 		return true
 	}
 	for _, h := range cfg.Hosts {

@@ -27,6 +27,7 @@ func TestGuard(t *testing.T) {
 	}{
 		{"this machine", "GET", "127.0.0.1:8080", nil, 200, ""},
 		{"by name", "GET", "localhost:8080", nil, 200, ""},
+		{"by name, shouted", "GET", "LOCALHOST:8080", nil, 200, ""},
 		{"over IPv6", "GET", "[::1]:8080", nil, 200, ""},
 		{"an allowed name", "POST", "ops.example.com", nil, 200, ""},
 		{"a name that was made to resolve here", "GET", "evil.example.net", nil, 421, "--allow-host evil.example.net"},
