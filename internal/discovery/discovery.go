@@ -128,11 +128,16 @@ func (m *Manager) update(ctx context.Context, n int, list []ops.Target) {
 	}
 	m.lists[n] = slices.Clone(list)
 	wanted := map[string]ops.Target{}
-	for n, l := range m.lists {
+	for from, l := range m.lists {
 		for _, t := range l {
-			t.Source = m.sources[n].Name()
-			if _, listed := wanted[t.URL]; !listed {
+			t.Source = m.sources[from].Name()
+			first, listed := wanted[t.URL]
+			if !listed {
 				wanted[t.URL] = t
+			} else if news := from == n || first.Source == m.sources[n].Name(); news && (first.Project != t.Project || first.Service != t.Service) {
+				// Who looks for the second name would look in vain.
+				m.log.Warn("target left out: its URL is listed twice and belongs to the first", "source", t.Source, "service", string(t.Project)+"/"+string(t.Service),
+					"url", redact(t.URL), "first", string(first.Project)+"/"+string(first.Service), "first_source", first.Source)
 			}
 		}
 	}

@@ -1,9 +1,11 @@
 package discovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -197,6 +199,28 @@ func TestAURLOfTwoSourcesBelongsToTheFirst(t *testing.T) {
 			t.Errorf("once the first lists it no longer: %q, want %q", got, want)
 		}
 		stop()
+	})
+}
+
+func TestANameWhoseURLIsTakenIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		static, file := newSource("static"), newSource("file-sd")
+		m := NewManager(Config{Connect: newDialer().connect, Sources: []Source{static, file}, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		static.lists <- targets("x")
+		file.lists <- append(targets("x"), ops.Target{Project: "p", Service: "legacy", URL: "grpc://x:1"})
+		settleDown()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		const want = `msg="target left out: its URL is listed twice and belongs to the first" source=file-sd service=p/legacy url=grpc://x:1 first=p/s first_source=static`
+		if got := strings.Count(said.String(), "left out"); got != 1 || !strings.Contains(said.String(), want) {
+			t.Errorf("%d times:\n%s", got, &said)
+		}
 	})
 }
 
