@@ -169,7 +169,8 @@ type Range struct {
 	Open bool
 }
 
-// HeapPoint is what the heap's live bytes, or the goal for them, became.
+// HeapPoint is what the heap's live bytes, or the goal for them, became; the last
+// value of each millisecond in which they changed.
 type HeapPoint struct {
 	Time  time.Duration
 	Bytes uint64

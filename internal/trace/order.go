@@ -83,14 +83,16 @@ type decoder struct {
 	sources []source
 	heap    []heapEntry
 	samples []sample
-	gcSeq   uint64
-	gcState uint8 // 0 = unknown, 1 = off, 2 = on
-	time    uint64
-	events  int64
-	slow    int64 // events found out of turn
-	sink    sink
-	err     error // damage
-	halt    error // set by the sink: hand out no more
+	// nextSample is the time of the first of them.
+	nextSample uint64
+	gcSeq      uint64
+	gcState    uint8 // 0 = unknown, 1 = off, 2 = on
+	time       uint64
+	events     int64
+	slow       int64 // events found out of turn
+	sink       sink
+	err        error // damage
+	halt       error // set by the sink: hand out no more
 }
 
 // maxLive bounds the goroutines that live at one time, maxProcs the Ps.
@@ -107,6 +109,7 @@ func (d *decoder) run(g *loaded, first bool, out sink) error {
 	d.byID.reset()
 	d.mByID = map[uint64]int32{}
 	d.sources, d.heap, d.samples = d.sources[:0], d.heap[:0], g.samples
+	d.sampleUntil(0)
 	d.gcSeq, d.gcState, d.time, d.events, d.slow, d.err, d.halt = 0, 0, 0, 0, 0, nil, nil
 	for _, t := range g.threads {
 		s := source{batches: t.batches, m: -1}
@@ -219,10 +222,8 @@ func (d *decoder) outOfTurn(e *event) error {
 }
 
 func (d *decoder) emit(src *source, e *event) {
-	if len(d.samples) > 0 && d.samples[0].time < src.time {
-		keep := *e
+	if src.time > d.nextSample {
 		d.sampleUntil(src.time)
-		*e = keep
 	}
 	d.time = max(d.time, src.time)
 	e.time, e.own = d.time, src.time
@@ -248,6 +249,10 @@ func (d *decoder) sampleUntil(time uint64) {
 		}
 		d.events++
 		d.sink.event(&e)
+	}
+	d.nextSample = math.MaxUint64
+	if len(d.samples) > 0 {
+		d.nextSample = d.samples[0].time
 	}
 }
 
@@ -302,16 +307,17 @@ func (s *source) next() sourceState {
 		x := uint64(b[i])
 		i++
 		if x >= 0x80 {
-			if i < uint(len(b)) && b[i] < 0x80 {
-				x = x&0x7f | uint64(b[i])<<7
-				i++
-			} else {
-				c := cursor{b: b[i-1:]}
-				x = c.uvarint()
-				if c.bad {
+			x &= 0x7f
+			for shift := uint(7); ; shift += 7 {
+				if i >= uint(len(b)) || shift > 63 {
 					return sourceBad
 				}
-				i = uint(len(b) - len(c.b))
+				c := b[i]
+				i++
+				x |= uint64(c&0x7f) << shift
+				if c < 0x80 {
+					break
+				}
 			}
 		}
 		if k < 0 {
@@ -395,8 +401,10 @@ func (d *decoder) advance(src *source, e *event) bool {
 		m.seen = true
 		e.p, e.g = m.p, m.g
 	}
-	e.args = src.args
-	if !d.refs(src, e) {
+	// One by one: to load two at a time what was stored singly stalls.
+	e.args[0], e.args[1], e.args[2], e.args[3] = src.args[0], src.args[1], src.args[2], src.args[3]
+	e.stack, e.start, e.str, e.str2 = 0, 0, 0, 0
+	if sh := &shapes[src.kind]; sh.stack|sh.str != 0 && !d.refs(sh, src, e) {
 		return d.fail("an event refers to a stack or string that is not there")
 	}
 	switch src.kind {
@@ -511,9 +519,7 @@ func (d *decoder) advance(src *source, e *event) bool {
 }
 
 // refs looks up what the event refers to.
-func (d *decoder) refs(src *source, e *event) bool {
-	sh := &shapes[src.kind]
-	e.stack, e.start, e.str, e.str2 = 0, 0, 0, 0
+func (d *decoder) refs(sh *shape, src *source, e *event) bool {
 	ok := true
 	if sh.stack != 0 {
 		e.stack, ok = d.gen.stacks.ref(src.args[(sh.stack-1)&3])

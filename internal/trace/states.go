@@ -26,15 +26,19 @@ type genStates struct {
 	procs    []procAcct
 	bins     *bins
 
-	groups  []groupAcct // by GroupID: goroutines that lived within the generation
-	records []record
-	pending []pendingSpan
-	samples []uint32 // by stack
-	counts  [256]int64
-	user    []userEvent
-	ranges  []rangeEvent
-	heap    []heapPoint
-	procsN  int
+	groups      []groupAcct // by GroupID: goroutines that lived within the generation
+	records     []record
+	pending     []pendingSpan
+	samples     []uint32 // by stack
+	counts      [256]int64
+	user        []userEvent
+	ranges      []rangeEvent
+	heap        []heapPoint
+	procsN      int
+	freePending int32 // index + 1 of pending; chained by before
+	// lastHeap is an index + 1 of heap: of live bytes and of goals.
+	lastHeap    [2]int
+	millisecond uint64 // ticks
 }
 
 // goAcct is what a living goroutine did in this generation; times in ticks.
@@ -153,10 +157,15 @@ func (a *genStates) reset(t *Trace, geo geometry, d *decoder, g *loaded, every b
 	a.edges.reset()
 	a.latency = latencies{}
 	a.gos, a.procs = a.gos[:0], a.procs[:0]
-	a.groups = make([]groupAcct, maxGroups)
-	a.records, a.pending, a.user, a.ranges, a.heap = nil, nil, nil, nil, nil
+	if a.groups == nil {
+		a.groups = make([]groupAcct, maxGroups)
+	}
+	clear(a.groups)
+	a.records, a.pending, a.user, a.ranges, a.heap = a.records[:0], a.pending[:0], a.user[:0], a.ranges[:0], a.heap[:0]
+	a.freePending = 0
 	a.counts = [256]int64{}
-	a.procsN = 0
+	a.procsN, a.lastHeap = 0, [2]int{}
+	a.millisecond = uint64(1e6 / t.nsTick)
 	a.bins = newBins(geo, a.min, a.max)
 }
 
@@ -261,12 +270,18 @@ func (s span) tidy(state uint8) span {
 // show adds an interval to the timeline of the goroutine's group, or remembers it
 // until the group is known.
 func (a *genStates) show(g *goAcct, from, to uint64, st State) {
-	if g.known || g.pends >= 8 || len(a.pending) >= maxListed {
+	if g.known || g.pends >= 8 || a.freePending == 0 && len(a.pending) >= maxListed {
 		a.bins.group(g.group, from, to, st)
 		return
 	}
 	g.pends++
-	a.pending = append(a.pending, pendingSpan{g.id, from, to, st, g.lastPending})
+	p := pendingSpan{g.id, from, to, st, g.lastPending}
+	if i := a.freePending; i != 0 {
+		a.freePending, a.pending[i-1] = a.pending[i-1].before, p
+		g.lastPending = i
+		return
+	}
+	a.pending = append(a.pending, p)
 	g.lastPending = int32(len(a.pending))
 }
 
@@ -275,7 +290,9 @@ func (a *genStates) settle(g *goAcct) {
 	for i := g.lastPending; i > 0; {
 		p := &a.pending[i-1]
 		a.bins.group(g.group, p.from, p.to, p.state)
-		p.from, i = p.to, p.before
+		next := p.before
+		p.from, p.before, a.freePending = p.to, a.freePending, i
+		i = next
 	}
 	g.lastPending = 0
 }
@@ -477,8 +494,13 @@ func (a *genStates) rare(e *event) {
 	case EvCPUSample:
 		a.samples[e.stack]++
 	case EvHeapAlloc, EvHeapGoal:
-		if len(a.heap) < maxListed {
-			a.heap = append(a.heap, heapPoint{now, e.args[0], e.kind == EvHeapGoal})
+		p := heapPoint{now, e.args[0], e.kind == EvHeapGoal}
+		i := int(e.kind - EvHeapAlloc)
+		if n := len(a.heap); a.lastHeap[i] > 0 && now < a.heap[a.lastHeap[i]-1].time+a.millisecond {
+			a.heap[a.lastHeap[i]-1].bytes = p.bytes // one per millisecond will do
+		} else if n < maxListed {
+			a.heap = append(a.heap, p)
+			a.lastHeap[i] = n + 1
 		}
 	case EvGCActive, EvGCBegin, EvGCEnd, EvSTWBegin, EvSTWEnd:
 		if len(a.ranges) < maxListed {

@@ -226,10 +226,16 @@ func (s *eventSink) event(e *event) {
 		return
 	}
 	out := &s.out
-	*out = Event{
-		Time: s.t.since(e.time), Clock: s.t.since(e.own), Kind: e.kind, Thread: NoThread, Proc: ProcID(e.p), Goroutine: NoGoroutine, Subject: NoGoroutine,
-		Stack: s.stacks[e.stack], Start: s.stacks[e.start], Args: e.args,
+	out.Time = s.t.since(e.time)
+	out.Clock = out.Time
+	if e.own != e.time {
+		out.Clock = s.t.since(e.own)
 	}
+	out.Kind, out.Proc = e.kind, ProcID(e.p)
+	out.Thread, out.Goroutine, out.Subject = NoThread, NoGoroutine, NoGoroutine
+	out.Stack, out.Start = s.stacks[e.stack], s.stacks[e.start]
+	out.Text, out.Text2 = "", ""
+	out.Args[0], out.Args[1], out.Args[2], out.Args[3] = e.args[0], e.args[1], e.args[2], e.args[3] // see decoder.advance
 	if e.m >= 0 {
 		out.Thread = s.d.ms[e.m].id
 	}
