@@ -13,8 +13,8 @@ const maxSampleTypes = 32
 // scratch is what decoding needs besides the columns; kept, it makes reading
 // the next profile cost no memory.
 type scratch struct {
-	samples, functions, locations, mappings []span
-	functionIDs, locationIDs, mappingIDs    index
+	header, samples, functions, locations, mappings []span
+	functionIDs, locationIDs, mappingIDs            index
 }
 
 // span is a message within the profile's bytes.
@@ -97,7 +97,7 @@ func (p *Profile) decode(raw []byte, lim Limits, s *scratch) error {
 	if fixed > lim.MemoryBytes {
 		return ops.Errorf(ops.Exhausted, "the profile would take about %d MiB of memory and the limit is %d MiB: download it and open it with go tool pprof", fixed>>20, lim.MemoryBytes>>20)
 	}
-	if err := p.decodeHeader(raw, h); err != nil {
+	if err := p.decodeHeader(raw, h, s); err != nil {
 		return err
 	}
 	if err := p.decodeMappings(raw, s); err != nil {
@@ -121,10 +121,10 @@ type headerFields struct {
 
 // split finds the messages and the strings.
 func (p *Profile) split(raw []byte, s *scratch) (h headerFields, err error) {
-	s.samples, s.functions, s.locations, s.mappings = s.samples[:0], s.functions[:0], s.locations[:0], s.mappings[:0]
+	s.samples, s.functions, s.locations, s.mappings, s.header = s.samples[:0], s.functions[:0], s.locations[:0], s.mappings[:0], s.header[:0]
 	times := 0
 	d := decoder{b: raw}
-	for d.next() {
+	for before := uint32(0); d.next(); before = uint32(len(raw) - len(d.b)) {
 		if d.field <= fieldString && d.wire != wireBytes {
 			return h, damaged("a message has the wrong type")
 		}
@@ -133,6 +133,9 @@ func (p *Profile) split(raw []byte, s *scratch) (h headerFields, err error) {
 		switch d.field {
 		case fieldSampleType:
 			h.types++
+			s.header = append(s.header, span{before, to})
+		case fieldPeriodType, fieldComment:
+			s.header = append(s.header, span{before, to})
 		case fieldSample:
 			s.samples = append(s.samples, at)
 		case fieldMapping:
@@ -180,7 +183,7 @@ func (p *Profile) text(i uint64, bad *bool) StringID {
 	return StringID(i)
 }
 
-func (p *Profile) decodeHeader(raw []byte, h headerFields) error {
+func (p *Profile) decodeHeader(raw []byte, h headerFields, s *scratch) error {
 	bad := false
 	text := func(i uint64) string { return p.Strings[p.text(i, &bad)] }
 	valueType := func(b []byte) (v ValueType) {
@@ -196,7 +199,9 @@ func (p *Profile) decodeHeader(raw []byte, h headerFields) error {
 		bad = bad || m.bad
 		return v
 	}
-	for d := (decoder{b: raw}); d.next(); {
+	for _, at := range s.header {
+		d := decoder{b: raw[at.from:at.to]}
+		d.next()
 		switch d.field {
 		case fieldSampleType:
 			p.Types = append(p.Types, valueType(d.data))
@@ -364,45 +369,34 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 		for m.next() {
 			switch {
 			case m.field == 1 && m.wire == wireBytes:
-				b := m.data
-				for k := 0; k < len(b); {
-					id := uint64(b[k])
-					k++
-					if id >= 0x80 {
-						var size int
-						if id, size = uvarint(b[k-1:]); size <= 0 {
-							return damaged("a sample cannot be read")
-						}
-						k += size - 1
-					}
-					l := s.locationIDs.get(id)
-					missing = missing || l == none
-					p.stacks = append(p.stacks, LocID(l))
+				var ok bool
+				if missing, ok = p.decodeStack(m.data, s); !ok {
+					return damaged("a sample cannot be read")
 				}
-			case m.field == 1:
-				m.numbers(func(id uint64) {
-					l := s.locationIDs.get(id)
-					missing = missing || l == none
-					p.stacks = append(p.stacks, LocID(l))
-				})
+			case m.field == 1 && m.wire == wireVarint:
+				l := s.locationIDs.get(m.num)
+				missing = l == none
+				p.stacks = append(p.stacks, LocID(l))
 			case m.field == 2 && m.wire == wireBytes:
 				for b := m.data; len(b) > 0; values++ {
-					v, size := uvarint(b)
-					if size <= 0 {
-						return damaged("a sample cannot be read")
+					v, size := uint64(b[0]), 1
+					if v >= 0x80 {
+						if v, size = uvarint(b); size <= 0 {
+							return damaged("a sample cannot be read")
+						}
 					}
 					b = b[size:]
 					if values < len(p.Values) {
 						p.Values[values][i] = int64(v)
 					}
 				}
-			case m.field == 2:
-				m.numbers(func(v uint64) {
-					if values < len(p.Values) {
-						p.Values[values][i] = int64(v)
-					}
-					values++
-				})
+			case m.field == 2 && m.wire == wireVarint:
+				if values < len(p.Values) {
+					p.Values[values][i] = int64(m.num)
+				}
+				values++
+			case m.field <= 2:
+				return damaged("a sample cannot be read")
 			case m.field == 3:
 				if labels++; labels > lim.Labels {
 					return ops.Errorf(ops.Exhausted, "the profile has a sample with more than %d labels, which is the limit: download it and open it with go tool pprof", lim.Labels)
@@ -411,14 +405,15 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 					return err
 				}
 			}
+			if missing {
+				return damaged("a sample names a location that is not there")
+			}
 		}
 		depth := len(p.stacks) - before
 		frames += int64(depth) * int64(deepest)
 		switch {
 		case m.bad:
 			return damaged("a sample cannot be read")
-		case missing:
-			return damaged("a sample names a location that is not there")
 		case values != len(p.Values):
 			return damaged("a sample has not one value for each sample type")
 		case depth > lim.Depth:
@@ -435,6 +430,38 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 		}
 	}
 	return p.checkFrames(frames, min(lim.MemoryBytes/4, 1<<31))
+}
+
+// decodeStack appends the locations of a packed list.
+func (p *Profile) decodeStack(b []byte, s *scratch) (missing, ok bool) {
+	dense, stacks := s.locationIDs.dense, p.stacks
+	worst := uint32(0)
+	for k := 0; k < len(b); {
+		id := uint64(b[k])
+		switch {
+		case id < 0x80:
+			k++
+		case k+1 < len(b) && b[k+1] < 0x80:
+			id = id&0x7f | uint64(b[k+1])<<7
+			k += 2
+		default:
+			var size int
+			if id, size = uvarint(b[k:]); size <= 0 {
+				return false, false
+			}
+			k += size
+		}
+		var l uint32
+		if id < uint64(len(dense)) {
+			l = dense[id]
+		} else {
+			l = s.locationIDs.get(id)
+		}
+		worst = max(worst, l)
+		stacks = append(stacks, LocID(l))
+	}
+	p.stacks = stacks
+	return worst == none, true
 }
 
 // checkFrames refuses stacks that are longer than any reader should walk:

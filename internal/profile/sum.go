@@ -2,8 +2,10 @@ package profile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -211,105 +213,142 @@ func (s *Sum) Type(name string) (int, error) {
 // profile. It is in use by the sum: do not add while reading it.
 func (s *Sum) Tree() *Tree { return s.tree }
 
-// Weights are what one profile is worth in a sum's tree: leaf nodes and their
-// values, in a few bytes each. They can be added to a sum with that tree without
-// reading the profile again.
+// Weights are what one profile is worth in a sum's tree: for each type, leaf
+// nodes and their values, in a few bytes each. They can be added to that tree
+// again without reading the profile.
+//
+// Each type is a part: its length in bytes, how many nodes have a value that is
+// not zero, what all values are multiples of (a CPU profile's are of its period),
+// the distance of each node from the one before, and the multiples; all as
+// varints.
 type Weights []byte
 
-// Weights returns those of the profile that was added last: how many nodes, the
-// distance of each from the one before, and then a column of values for each
-// type, all as varints.
+// Weights returns those of the profile that was added last.
 func (s *Sum) Weights() Weights {
 	if s.Profiles == 0 {
 		return nil
 	}
-	p := &s.profile
 	order := make([]uint32, len(s.leaves))
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	slices.SortFunc(order, func(a, b uint32) int { return int(s.leaves[a]) - int(s.leaves[b]) })
-	nodes := 0
-	for i, k := range order {
-		if i == 0 || s.leaves[k] != s.leaves[order[i-1]] {
-			nodes++
-		}
-	}
-	out := make([]byte, 0, nodes*(1+len(p.Types)*2))
-	out = binary.AppendUvarint(out, uint64(nodes))
-	last := NodeID(0)
-	for i, k := range order {
-		if n := s.leaves[k]; i == 0 || n != last {
-			out = binary.AppendUvarint(out, uint64(n-last))
-			last = n
-		}
-	}
-	for _, column := range p.Values {
+	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(s.leaves[a], s.leaves[b]) })
+	var out, nodes, multiples []byte
+	var values []int64
+	for _, column := range s.profile.Values {
+		nodes, multiples, values = nodes[:0], multiples[:0], values[:0]
+		unit, last := uint64(0), NodeID(0)
 		for i := 0; i < len(order); {
 			n, value := s.leaves[order[i]], int64(0)
 			for ; i < len(order) && s.leaves[order[i]] == n; i++ {
 				value += column[s.view.rows[order[i]].sample]
 			}
-			out = binary.AppendVarint(out, value)
+			if value != 0 {
+				nodes = binary.AppendUvarint(nodes, uint64(n-last))
+				values = append(values, value)
+				unit = divisor(unit, magnitude(value))
+				last = n
+			}
 		}
+		if unit > math.MaxInt64 {
+			unit = 1
+		}
+		for _, v := range values {
+			multiples = binary.AppendVarint(multiples, v/int64(unit))
+		}
+		head := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(len(values))), unit)
+		out = binary.AppendUvarint(out, uint64(len(head)+len(nodes)+len(multiples)))
+		out = slices.Concat(out, head, nodes, multiples)
 	}
 	return out
 }
 
-// Add adds weights of profiles that were added to the sum that made the tree;
-// after Reset, the tree's values are theirs alone. Corrupt if they belong to
-// another tree, as far as that shows; the tree's values are then part of them:
-// Reset it.
-func (t *Tree) Add(w Weights) error {
-	bad := func() error {
-		return ops.Errorf(ops.Corrupt, "the stored weights do not belong to this call tree: sum the profiles again")
+// divisor is the greatest that both are multiples of.
+func divisor(a, b uint64) uint64 {
+	for b != 0 {
+		a, b = b, a%b
 	}
-	count, n := uvarint(w)
-	if n <= 0 || count > uint64(len(w)) {
-		return bad()
-	}
-	w = w[n:]
-	nodes := t.scratch(int(count))
-	node := uint64(0)
-	for i := range nodes {
-		if len(w) > 0 && w[0] < 0x80 {
-			node += uint64(w[0])
-			w = w[1:]
-		} else {
-			d, n := uvarint(w)
-			if n <= 0 {
-				return bad()
-			}
-			node += d
-			w = w[n:]
-		}
-		if node >= uint64(len(t.parents)) {
-			return bad()
-		}
-		nodes[i] = uint32(node) * uint32(t.columns)
-	}
+	return a
+}
+
+// Add adds weights of profiles that were added to the sum that made the tree:
+// the columns named, or all if none is. After Reset, the tree's values are theirs
+// alone. Corrupt if they belong to another tree, as far as that shows; the tree's
+// values are then part of them: Reset it.
+func (t *Tree) Add(w Weights, columns ...int) error {
+	t.total = nil
 	for c := range t.columns {
-		self := t.self[c:]
-		for _, at := range nodes {
-			var v uint64
-			if len(w) > 0 && w[0] < 0x80 {
-				v = uint64(w[0])
-				w = w[1:]
-			} else {
-				var n int
-				if v, n = uvarint(w); n <= 0 {
-					return bad()
-				}
-				w = w[n:]
+		size, n := uvarint(w)
+		if n <= 0 || size > uint64(len(w)-n) {
+			return foreignWeights()
+		}
+		part := w[n : n+int(size)]
+		w = w[n+int(size):]
+		if len(columns) == 0 || slices.Contains(columns, c) {
+			if err := t.addPart(part, c); err != nil {
+				return err
 			}
-			self[at] += int64(v>>1) ^ -int64(v&1)
 		}
 	}
 	if len(w) > 0 {
-		return bad()
+		return foreignWeights()
 	}
-	t.total = nil
 	return nil
+}
+
+func foreignWeights() error {
+	return ops.Errorf(ops.Corrupt, "the stored weights do not belong to this call tree: sum the profiles again")
+}
+
+func (t *Tree) addPart(w []byte, column int) error {
+	count, at := uvarint(w)
+	if at <= 0 || count > uint64(len(w)) {
+		return foreignWeights()
+	}
+	unit, n := uvarint(w[at:])
+	if n <= 0 {
+		return foreignWeights()
+	}
+	at += n
+	t.rows = resize(t.rows, int(count))
+	node := uint64(0)
+	for i := range t.rows {
+		d, n := small(w, at)
+		if n <= 0 {
+			return foreignWeights()
+		}
+		at += n
+		if node += d; node >= uint64(len(t.parents)) {
+			return foreignWeights()
+		}
+		t.rows[i] = uint32(node)
+	}
+	self := t.self[column:]
+	for _, node := range t.rows {
+		v, n := small(w, at)
+		if n <= 0 {
+			return foreignWeights()
+		}
+		at += n
+		self[int(node)*t.columns] += (int64(v>>1) ^ -int64(v&1)) * int64(unit)
+	}
+	if at != len(w) {
+		return foreignWeights()
+	}
+	return nil
+}
+
+// small is uvarint at a place, quick for numbers of one byte and two.
+func small(w []byte, at int) (uint64, int) {
+	if at+1 < len(w) {
+		if w[at] < 0x80 {
+			return uint64(w[at]), 1
+		}
+		if w[at+1] < 0x80 {
+			return uint64(w[at]&0x7f) | uint64(w[at+1])<<7, 2
+		}
+	}
+	return uvarint(w[at:])
 }
 
 // Reset makes all values zero and keeps the nodes.

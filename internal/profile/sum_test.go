@@ -106,6 +106,20 @@ func TestSumIsThatOfAllStacks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	tree.Reset()
+	for _, w := range weights {
+		if err := tree.Add(w, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tree.Total(0, 0) != 0 || tree.Total(0, 1) == 0 {
+		t.Errorf("column 1 alone: %d and %d", tree.Total(0, 0), tree.Total(0, 1))
+	}
+	for _, w := range weights {
+		if err := tree.Add(w, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if diff := cmp.Diff(want, treeByStack(tree)); diff != "" {
 		t.Errorf("from weights (- google/pprof, + ours):\n%s", diff)
 	}
@@ -169,7 +183,7 @@ func TestSumRefusesInWords(t *testing.T) {
 	if got := s.Tree().Total(0, 0); got != added || int64(s.Profiles) != 1+added/1000 {
 		t.Errorf("worth %d of %d profiles, want %d: those without an error", got, s.Profiles, added)
 	}
-	for _, w := range []profile.Weights{nil, {9}, {1, 0xff, 0xff, 0xff, 0x7f, 2}, {1, 1}, {1, 0, 2, 2}, bytes.Repeat([]byte{0xff}, 20)} {
+	for _, w := range []profile.Weights{nil, {9}, {0}, {1, 1}, {7, 1, 1, 0xff, 0xff, 0xff, 0x7f, 2}, {3, 1, 1, 1}, {5, 1, 1, 0, 2, 2}, {4, 1, 1, 0, 2, 7}, bytes.Repeat([]byte{0xff}, 20)} {
 		expect(s.Tree().Add(w), ops.Corrupt, "the stored weights do not belong to this call tree: sum the profiles again")
 	}
 }
@@ -197,7 +211,7 @@ func FuzzSum(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(raw, []byte{1, 1, 2})
+		f.Add(raw, []byte{4, 1, 1, 1, 2})
 	}
 	f.Fuzz(func(t *testing.T, in, weights []byte) {
 		s := newSum(t, profile.Limits{DecompressedBytes: 1 << 20, MemoryBytes: 16 << 20}, profile.Filter{})

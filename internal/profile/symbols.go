@@ -52,8 +52,11 @@ type Symbols struct {
 	named    map[string]SymbolID
 	unnamed  map[Symbol]SymbolID // by object and start line
 	framesBy map[Frame]FrameID
-	size     int64 // bytes of names and files
+	whole    []FrameID // by symbol: its frame without a line
+	size     int64     // bytes of names and files
 }
+
+const noFrame = ^FrameID(0)
 
 func newSymbols() *Symbols {
 	return &Symbols{named: map[string]SymbolID{}, unnamed: map[Symbol]SymbolID{}, framesBy: map[Frame]FrameID{}}
@@ -87,6 +90,16 @@ func (s *Symbols) nameless(object string, startLine int64) SymbolID {
 }
 
 func (s *Symbols) frame(f Frame) FrameID {
+	if f.Line == 0 && f.Address == 0 { // the whole symbol: no search
+		for len(s.whole) <= int(f.Symbol) {
+			s.whole = append(s.whole, noFrame)
+		}
+		if s.whole[f.Symbol] == noFrame {
+			s.whole[f.Symbol] = FrameID(len(s.Frames))
+			s.Frames = append(s.Frames, f)
+		}
+		return s.whole[f.Symbol]
+	}
 	id, ok := s.framesBy[f]
 	if !ok {
 		id = FrameID(len(s.Frames))

@@ -80,11 +80,6 @@ func (t *Tree) grow() {
 	}
 }
 
-func (t *Tree) scratch(n int) []uint32 {
-	t.rows = resize(t.rows, n)
-	return t.rows
-}
-
 // memory estimates what the tree takes.
 func (t *Tree) memory() int64 {
 	return int64(cap(t.parents))*8 + int64(cap(t.self))*8 + int64(len(t.children))*4

@@ -47,36 +47,48 @@ func (d *decoder) next() bool {
 	if len(d.b) == 0 || d.bad {
 		return false
 	}
-	key, n := uvarint(d.b)
+	key, n := uint64(d.b[0]), 1
+	if key >= 0x80 {
+		key, n = uvarint(d.b)
+	}
 	if n <= 0 || key>>3 == 0 || key>>3 > 1<<29 {
 		d.bad = true
 		return false
 	}
-	d.b = d.b[n:]
+	b := d.b[n:]
 	d.field, d.wire, d.num, d.data = int(key>>3), int(key&7), 0, nil
 	switch d.wire {
 	case wireVarint:
-		d.num, n = uvarint(d.b)
+		if len(b) > 0 && b[0] < 0x80 {
+			d.num, n = uint64(b[0]), 1
+		} else {
+			d.num, n = uvarint(b)
+		}
 	case wireFixed64:
 		n = 8
 	case wireFixed32:
 		n = 4
 	case wireBytes:
-		size, m := uvarint(d.b)
-		if m <= 0 || size > uint64(len(d.b)-m) {
+		var size uint64
+		if len(b) > 0 && b[0] < 0x80 {
+			size, n = uint64(b[0]), 1
+		} else {
+			size, n = uvarint(b)
+		}
+		if n <= 0 || size > uint64(len(b)-n) {
 			d.bad = true
 			return false
 		}
-		d.data = d.b[m : m+int(size) : m+int(size)]
-		n = m + int(size)
+		d.data = b[n : n+int(size) : n+int(size)]
+		n += int(size)
 	default:
 		n = -1
 	}
-	if n <= 0 || n > len(d.b) {
+	if n <= 0 || n > len(b) {
 		d.bad = true
 		return false
 	}
-	d.b = d.b[n:]
+	d.b = b[n:]
 	return true
 }
 
@@ -114,8 +126,11 @@ func (d *decoder) count() (n int) {
 	return n
 }
 
-// uvarint is binary.Uvarint with a fast path: most numbers are small.
+// uvarint is binary.Uvarint; callers take the short way with numbers of one byte.
 func uvarint(b []byte) (uint64, int) {
+	if len(b) >= 2 && b[1] < 0x80 && b[0] >= 0x80 {
+		return uint64(b[0]&0x7f) | uint64(b[1])<<7, 2
+	}
 	var v uint64
 	for i, c := range b {
 		if i == 10 || i == 9 && c > 1 {

@@ -70,3 +70,27 @@ func Synthetic(s Shape) *pprof.Profile {
 	}
 	return p
 }
+
+// Calls returns a profile whose stacks share most of their frames with one
+// another, as those of a real program do that has many allocation sites: each
+// stack goes a part of the way of the one before and then its own.
+func Calls(s Shape) *pprof.Profile {
+	r := rand.New(rand.NewPCG(s.Seed, 11))
+	p := Synthetic(Shape{Functions: s.Functions, Seed: s.Seed})
+	var path []*pprof.Location // from the root
+	for range s.Samples {
+		keep := len(path) - int(r.ExpFloat64()*2)
+		path = path[:max(0, min(keep, s.MaxDepth-1))]
+		for len(path) == 0 || len(path) < s.MaxDepth && r.IntN(5) < 3 {
+			at := len(p.Location) - 1
+			path = append(path, p.Location[int(math.Pow(r.Float64(), 3)*float64(at))])
+		}
+		stack := make([]*pprof.Location, len(path))
+		for i, l := range path {
+			stack[len(path)-1-i] = l
+		}
+		n := 1 + int64(r.ExpFloat64()*3)
+		p.Sample = append(p.Sample, &pprof.Sample{Location: stack, Value: []int64{n, n * 10_000_000}})
+	}
+	return p
+}
