@@ -323,6 +323,7 @@ export const en = {
   "capture.words.collecting": "The window is open: the instances are recording.",
   "capture.words.committing": "Everything has arrived and is being stored.",
   "capture.words.done": "Everything that was asked for is here.",
+  "capture.words.doneNoted": "The window is here; what it cannot see is stated with each instance.",
   "capture.words.partial": "Some of it is here; what is missing is stated with each instance.",
   "capture.words.failed": "Nothing could be captured.",
   "capture.words.cancelled": "Cancelled; its data were dropped.",

@@ -325,6 +325,7 @@ export const zhTW: Record<Key, string> = {
   "capture.words.collecting": "時間窗進行中，實例正在記錄。",
   "capture.words.committing": "資料已到齊，正在儲存。",
   "capture.words.done": "要求的內容都在這裡。",
+  "capture.words.doneNoted": "時間窗已擷取；看不到的部分列在各實例之下。",
   "capture.words.partial": "只有部分內容；缺少什麼寫在各實例下方。",
   "capture.words.failed": "沒有擷取到任何內容。",
   "capture.words.cancelled": "已取消，資料已丟棄。",
