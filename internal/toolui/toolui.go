@@ -198,9 +198,14 @@ func (u *UI) goRun(fn func(context.Context)) bool {
 	return true
 }
 
+// scratchDir is there again if somebody tidied it away; whoever writes into it
+// tells why if it cannot be.
 func (u *UI) scratchDir() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.scratch != "" {
+		_ = os.MkdirAll(u.scratch, 0o700)
+	}
 	return u.scratch
 }
 
