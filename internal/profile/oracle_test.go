@@ -111,9 +111,9 @@ func subjects(t testing.TB) (all []subject) {
 		add(kind, func(b *bytes.Buffer) error { return runtimepprof.Lookup(kind).WriteTo(b, 0) })
 	}
 	for i, shape := range []profiletest.Shape{
-		{Samples: 3000, Functions: 100, MaxDepth: 30, Labels: 1, Seed: 1},
-		{Samples: 5000, Functions: 3000, MaxDepth: 60, Seed: 2},
-		{Samples: 2000, Functions: 5, MaxDepth: 20, Seed: 3}, // mostly recursion
+		{Samples: 1500, Functions: 100, MaxDepth: 30, Labels: 1, Seed: 1},
+		{Samples: 1000, Functions: 3000, MaxDepth: 60, Seed: 2},
+		{Samples: 1000, Functions: 5, MaxDepth: 20, Seed: 3}, // mostly recursion
 	} {
 		p := profiletest.Synthetic(shape)
 		add(fmt.Sprintf("synthetic%d", i), func(b *bytes.Buffer) error { return p.Write(b) })
