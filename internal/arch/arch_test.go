@@ -27,6 +27,7 @@ var rows = []struct {
 	{"words", []string{"gen", "internal/ops", "internal/changes"}},
 	{"the guest and the contracts' suites", []string{"agent", "internal/ops/opstest"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
+	{"readers upon readers", []string{"internal/goroutines"}},
 	{"engines", []string{"internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/agentlink", "internal/agentless", "internal/toolui"}},
 	{"faces", []string{"internal/api", "internal/cli", "web"}},
