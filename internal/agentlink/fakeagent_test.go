@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ type window struct {
 	stop    chan struct{}
 	stopped bool
 	dropped bool
+	told    bool // a stream has carried the summary
 	arts    []*fakeArtifact
 	summary *agentv1.Summary
 }
@@ -222,6 +224,10 @@ func (a *fakeAgent) CollectPerformanceData(req *agentv1.CollectPerformanceDataRe
 		a.mu.Unlock()
 		if summary != nil {
 			out = append(out, &agentv1.CollectPerformanceDataResponse{Event: &agentv1.CollectPerformanceDataResponse_Summary{Summary: summary}})
+			a.mu.Lock()
+			w.told = true
+			a.forget(w)
+			a.mu.Unlock()
 		}
 		for _, r := range out {
 			if err := send(r); err != nil {
@@ -325,6 +331,8 @@ func (a *fakeAgent) FetchArtifact(req *agentv1.FetchArtifactRequest, s grpc.Serv
 		} else if summary != nil {
 			out = append(out, &agentv1.FetchArtifactResponse{Event: &agentv1.FetchArtifactResponse_Summary{Summary: summary}})
 			over = true
+			w.told = true
+			a.forget(w)
 		}
 		a.mu.Unlock()
 		for _, r := range out {
@@ -367,7 +375,6 @@ func (a *fakeAgent) AckArtifact(_ context.Context, req *agentv1.AckArtifactReque
 	if len(req.GetArtifacts()) == 0 {
 		a.drop(w)
 	}
-	left := len(w.arts)
 	for _, f := range w.arts {
 		for _, n := range req.GetArtifacts() {
 			if f.begin.Artifact == n && f.end != nil && !f.acked {
@@ -375,14 +382,16 @@ func (a *fakeAgent) AckArtifact(_ context.Context, req *agentv1.AckArtifactReque
 				a.acked = append(a.acked, f.begin.Name)
 			}
 		}
-		if f.acked {
-			left--
-		}
 	}
-	if left == 0 && w.summary != nil {
+	a.forget(w)
+	return &agentv1.AckArtifactResponse{}, nil
+}
+
+// forget gives a window up of which everything was told and acknowledged.
+func (a *fakeAgent) forget(w *window) {
+	if w.told && !slices.ContainsFunc(w.arts, func(f *fakeArtifact) bool { return !f.acked }) {
 		delete(a.windows, w.id)
 	}
-	return &agentv1.AckArtifactResponse{}, nil
 }
 
 // tunnel is a connection the fake agent made.
@@ -457,7 +466,7 @@ func (a *fakeAgent) tryDial(t testing.TB, address string, change func(*http.Requ
 	}
 	watched := &watchedConn{Conn: nc, closed: make(chan struct{})}
 	nc = watched
-	tun := &tunnel{a: a, nc: nc, srv: grpc.NewServer(), end: make(chan struct{}), closed: watched.closed}
+	tun := &tunnel{a: a, nc: nc, srv: grpc.NewServer(grpc.WaitForHandlers(true)), end: make(chan struct{}), closed: watched.closed}
 	a.mu.Lock()
 	a.gone = false
 	a.mu.Unlock()
