@@ -109,6 +109,7 @@ type Server struct {
 	maxBytes int64         // of one capture
 	silence  time.Duration // of a capture's stream, after which its connection counts as lost
 	frames   framePool
+	storm    storm
 
 	closing context.Context // ends with Close
 	end     context.CancelCauseFunc
@@ -143,6 +144,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.end(errClosed)
 	s.wg.Wait()
+	s.storm.close()
 	return nil
 }
 
@@ -180,6 +182,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the connection cannot be made a tunnel: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
+	s.storm.joined()
 	remote := strings.Clone(r.RemoteAddr)
 	go func() { // Close waits for it
 		defer s.wg.Done()
