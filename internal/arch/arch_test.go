@@ -28,6 +28,10 @@ var rows = []struct {
 	{"the guest and the contracts' suites", []string{"agent", "internal/ops/opstest"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
 	{"readers upon readers", []string{"internal/goroutines"}},
+	{"what they say together", []string{"internal/evidence"}},
+	{"the language of rules", []string{"internal/diagnosis/rule"}},
+	{"rules", []string{"internal/diagnosis/"}},
+	{"diagnosis", []string{"internal/diagnosis"}},
 	{"engines", []string{"internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/agentlink", "internal/agentless", "internal/toolui"}},
 	{"faces", []string{"internal/api", "internal/cli", "web"}},
@@ -49,7 +53,7 @@ var narrower = map[string][]string{
 // sameRow lists the packages of one subject that are split over folders of one row.
 var sameRow = map[string]string{
 	"examples": "examples", "bench": "bench", "test": "test", "cmd": "cmd", "scripts": "scripts", "gen": "gen",
-	"internal/toolui": "internal/toolui", "agent": "agent", "web": "web",
+	"internal/toolui": "internal/toolui", "agent": "agent", "web": "web", "internal/evidence": "internal/evidence", "internal/diagnosis/rule": "internal/diagnosis/rule",
 }
 
 func TestImportsPointOneWay(t *testing.T) {

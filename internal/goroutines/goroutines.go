@@ -216,7 +216,7 @@ func (b *builder) add(g goroutine) error {
 		if g.created != nil {
 			to.CreatedBy = &Frame{b.name(g.created.Function), b.name(g.created.File), g.created.Line}
 		}
-		to.Wait = waitOf(to.Stack)
+		to.Wait = WaitOf(to.Stack)
 		b.groups[string(key)] = to
 		b.order = append(b.order, to)
 		if b.size += int64(len(key)) + int64(len(g.stack))*48 + 400; b.size > b.room {

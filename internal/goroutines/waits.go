@@ -127,7 +127,8 @@ var waits = []struct {
 	{"database/sql.", Driver, "database/sql"}, // a driver that is not listed here
 }
 
-func waitOf(stack []Frame) Wait {
+// WaitOf says what a stack, from the leaf to the root, waits in.
+func WaitOf(stack []Frame) Wait {
 	for i, f := range stack {
 		name := f.Function
 		if from := strings.IndexByte(name, '['); from >= 0 {
