@@ -27,7 +27,7 @@ var rows = []struct {
 	{"words", []string{"gen", "internal/ops", "internal/changes"}},
 	{"the guest and the contracts' suites", []string{"agent", "internal/ops/opstest"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
-	{"readers upon readers", []string{"internal/goroutines"}},
+	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes"}},
 	{"what they say together", []string{"internal/evidence"}},
 	{"the language of rules", []string{"internal/diagnosis/rule"}},
 	{"rules", []string{"internal/diagnosis/"}},

@@ -1,0 +1,89 @@
+package heaptypes
+
+import (
+	"slices"
+
+	guest "github.com/opscenter/opscenter/agent/heaptypes"
+)
+
+// maxHolders is how many holders one type lists.
+const maxHolders = 20
+
+// holders fills in who can refer to whom. Types with the most bytes come first,
+// so the holders of each do as well.
+func (t *Table) holders(h *Heap) {
+	// Where values of a type lie, by name: one table may describe a type twice.
+	at := map[string][]int{}
+	for i, l := range h.Types {
+		if l.Form == guest.FormNew || l.Form == guest.FormClosure {
+			at[t.Types[l.Type].Name] = append(at[t.Types[l.Type].Name], i)
+		}
+	}
+	for i, l := range h.Types {
+		if l.Bytes <= 0 {
+			continue
+		}
+		for _, ref := range t.references(l) {
+			for _, held := range at[t.Types[ref.to].Name] {
+				by := &h.Types[held].HeldBy
+				if held != i && len(*by) < maxHolders && !slices.ContainsFunc(*by, func(o Holder) bool { return o.Type == i }) {
+					*by = append(*by, Holder{Type: i, By: ref.by})
+				}
+			}
+		}
+	}
+}
+
+type reference struct {
+	to int
+	by string
+}
+
+// references lists what an object of the type can point to: through pointers,
+// and through structs and arrays that lie within it.
+func (t *Table) references(l LiveType) (out []reference) {
+	typ := t.Types[l.Type]
+	within := func(i *int, by string) {
+		if i != nil {
+			out = t.pointers(out, *i, by, 0)
+		}
+	}
+	switch {
+	case l.Form == guest.FormSlice:
+		within(&l.Type, "element")
+	case l.Form == guest.FormMap:
+		within(typ.Elem, "element")
+		within(typ.Key, "key")
+	case l.Form == guest.FormChan:
+		within(typ.Elem, "element")
+	case l.Form == guest.FormNew || l.Form == guest.FormClosure:
+		out = t.pointers(out, l.Type, "field", 0)
+	}
+	return out
+}
+
+// maxNesting is how deep values lie within one another that are looked through.
+const maxNesting = 4
+
+// pointers adds what a value of type i points to.
+func (t *Table) pointers(out []reference, i int, by string, depth int) []reference {
+	typ := t.Types[i]
+	if depth > maxNesting || len(out) >= maxFields {
+		return out
+	}
+	switch typ.Kind {
+	case "ptr":
+		if typ.Elem != nil {
+			out = append(out, reference{*typ.Elem, by})
+		}
+	case "array":
+		if typ.Elem != nil {
+			out = t.pointers(out, *typ.Elem, "element", depth+1)
+		}
+	case "struct":
+		for _, f := range typ.Fields {
+			out = t.pointers(out, f, by, depth+1)
+		}
+	}
+	return out
+}
