@@ -100,7 +100,11 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 	c := traceStacks{t: t, frames: frames, stacks: map[trace.StackID]Stack{}}
 	out := &Trace{
 		Duration: a.Duration, Events: a.Events, Procs: a.Procs, Created: a.Created, Seen: a.Seen, Groups: a.Groups,
-		Latency: &a.Latency, GC: a.GC, STW: a.STW, Heap: a.Heap, Tasks: a.Tasks, Regions: a.Regions,
+		GC: a.GC, STW: a.STW, Heap: a.Heap, Tasks: a.Tasks, Regions: a.Regions,
+	}
+	out.Latency = Latency{
+		Count: a.Latency.Count, Total: a.Latency.Total, Max: a.Latency.Max,
+		P50: a.Latency.Quantile(0.5), P99: a.Latency.Quantile(0.99), P999: a.Latency.Quantile(0.999),
 	}
 	for i := range a.Sites {
 		s := &a.Sites[i]

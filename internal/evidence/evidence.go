@@ -217,13 +217,20 @@ type Trace struct {
 	Sites         []Site
 	Wakes         []Wake
 	Locks         []Lock
-	Latency       *trace.Latency
+	Latency       Latency
 	GC, STW       []trace.Range
 	Heap          []trace.HeapPoint
 	Tasks         []trace.Annotation
 	Regions       []trace.Annotation
 	// Samples of the CPU profiler within the trace, usually of 10 ms each.
 	Samples []Samples
+}
+
+// Latency is how long goroutines that were ready to run waited for a processor.
+type Latency struct {
+	Count          int64
+	Total, Max     time.Duration
+	P50, P99, P999 time.Duration
 }
 
 // Site is a stack at which goroutines of one start function waited for a
