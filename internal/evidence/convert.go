@@ -124,7 +124,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 		l := &locks[i]
 		out.Locks = append(out.Locks, Lock{
 			Lock: c.of(l.Lock), Kind: l.Kind, Waits: l.Waits, WaitTotal: l.WaitTotal, WaitMax: l.WaitMax, Handoff: l.Handoff,
-			Exact: c.holds(&l.Exact), AtLeast: c.holds(&l.AtLeast), Unlocks: c.counts(l.Unlocks), Conflicts: l.Conflicts, Stale: l.Stale,
+			Slow: l.Slow, SlowTotal: l.SlowTotal, Exact: c.holds(&l.Exact), AtLeast: c.holds(&l.AtLeast), Unlocks: c.counts(l.Unlocks), Conflicts: l.Conflicts, Stale: l.Stale,
 		})
 	}
 	for _, s := range a.Samples {
@@ -168,6 +168,9 @@ func (c *traceStacks) holds(h *trace.Holds) Holds {
 	for _, w := range h.Inside {
 		stack := c.of(w.Stack)
 		out.Inside = append(out.Inside, HeldWait{Stack: stack, State: w.State, Reason: w.Reason, Wait: waitOf(stack), Count: w.Count, Total: w.Total})
+	}
+	for _, end := range h.Ends {
+		out.Ends = append(out.Ends, HoldEnd{Stack: c.of(end.Stack), Count: end.Count, Total: end.Total})
 	}
 	return out
 }

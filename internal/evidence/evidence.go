@@ -264,6 +264,8 @@ type Lock struct {
 	Waits              int64
 	WaitTotal, WaitMax time.Duration
 	Handoff            time.Duration
+	Slow               int64
+	SlowTotal          time.Duration
 	Exact, AtLeast     Holds
 	Unlocks            []Samples
 	Conflicts, Stale   int64
@@ -277,6 +279,14 @@ type Holds struct {
 	Inside             []HeldWait
 	Waiting            int64
 	InsideTotal        time.Duration
+	Ends               []HoldEnd
+}
+
+// HoldEnd is an Unlock and the holds that it ended.
+type HoldEnd struct {
+	Stack Stack
+	Count int64
+	Total time.Duration
 }
 
 // HeldWait is what a holder waited for.

@@ -19,6 +19,9 @@ type LockClass struct {
 	Waits              int64
 	WaitTotal, WaitMax time.Duration
 	Handoff            time.Duration
+	// Slow waits are those of a millisecond and more.
+	Slow      int64
+	SlowTotal time.Duration
 	// Exact holds are those whose holder had waited for the lock: both ends are
 	// in the trace. They are those under contention, and longer than all the
 	// others that nobody had to wait for.
@@ -44,6 +47,15 @@ type Holds struct {
 	Inside      []HeldWait
 	Waiting     int64
 	InsideTotal time.Duration
+	// Ends are where the holds ended, longest total first.
+	Ends []HoldEnd
+}
+
+// HoldEnd is an Unlock and the holds that it ended.
+type HoldEnd struct {
+	Stack StackID
+	Count int64
+	Total time.Duration
 }
 
 // HeldWait is what a holder waited for.
@@ -68,6 +80,7 @@ const (
 	maxClasses  = 1 << 14
 	maxSamples  = 1 << 10 // of holds, for the median
 	maxInside   = 1 << 10
+	slowWait    = time.Millisecond // a busy lock keeps people waiting for less
 )
 
 // Locks finds out what goroutines did while they held locks for which others
@@ -142,6 +155,7 @@ type holdsAcct struct {
 	n, total, max uint64
 	sum           [NumStates]uint64
 	inside        map[heldKey]*siteAcct
+	ends          map[StackID]*siteAcct
 	waiting       int64
 	insideTotal   uint64
 	samples       []uint64
@@ -390,6 +404,10 @@ func (s *lockSink) got(x *lockGo, stack StackID) {
 	c.WaitTotal += d
 	c.WaitMax = max(c.WaitMax, d)
 	c.Handoff += s.t.span(x.start - x.wake)
+	if d >= slowWait {
+		c.Slow++
+		c.SlowTotal += d
+	}
 	if len(x.held) >= 8 {
 		x.held = slices.Delete(x.held, 0, 1)
 	}
@@ -450,14 +468,14 @@ func (s *lockSink) unlocks(u, w *lockGo, stack StackID, now uint64) {
 			hc.Conflicts++
 		}
 		hc.lastUnlock = now
-		s.hold(&hc.exact, u, h.since, now, func(wait StackID) bool { return s.common(h.stack, wait) >= 0 })
+		s.hold(&hc.exact, u, stack, h.since, now, func(wait StackID) bool { return s.common(h.stack, wait) >= 0 })
 		return
 	}
 	since := max(w.block, c.lastUnlock)
 	c.lastUnlock = now
 	user := s.all[stack]
 	line := s.line(stack, int32(user.end-user.first)-1-int32(user.traits.user))
-	s.hold(&c.bound, u, since, now, func(wait StackID) bool {
+	s.hold(&c.bound, u, stack, since, now, func(wait StackID) bool {
 		// After the line of the Unlock in the same function is an earlier round of
 		// its loop.
 		depth := s.common(stack, wait)
@@ -526,9 +544,15 @@ func (s *lockSink) consistent(u *lockGo, h heldLock, now uint64, depth int32, lo
 	return ok
 }
 
-// hold accounts what u did between two times.
-func (s *lockSink) hold(to *holdsAcct, u *lockGo, since, now uint64, inside func(StackID) bool) {
+// hold accounts what u did between two times, the second at an Unlock.
+func (s *lockSink) hold(to *holdsAcct, u *lockGo, unlock StackID, since, now uint64, inside func(StackID) bool) {
 	d := now - min(since, now)
+	if to.ends == nil {
+		to.ends = map[StackID]*siteAcct{}
+	}
+	if to.ends[unlock] != nil || len(to.ends) < maxInside {
+		entryOf(to.ends, unlock).add(d)
+	}
 	to.n++
 	to.total += d
 	to.max = max(to.max, d)
@@ -595,6 +619,12 @@ func (s *lockSink) holds(x *holdsAcct) Holds {
 	}
 	slices.SortFunc(h.Inside, func(a, b HeldWait) int {
 		return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Reason, b.Reason))
+	})
+	for stack, v := range x.ends {
+		h.Ends = append(h.Ends, HoldEnd{stack, int64(v.n), s.t.span(v.total)})
+	}
+	slices.SortFunc(h.Ends, func(a, b HoldEnd) int {
+		return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Stack, b.Stack))
 	})
 	return h
 }

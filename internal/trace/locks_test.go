@@ -177,6 +177,12 @@ func TestIOUnderALockIsSeen(t *testing.T) {
 				t.Fatalf("not found:\n%s", describe(tr, classes))
 			}
 			h := classes[0].Exact
+			if end := h.Ends; len(end) == 0 || end[0].Total > h.Total || !strings.Contains(calls(tr, end[0].Stack), tt.name+" ") {
+				t.Errorf("the holds end at %+v", end)
+			}
+			if c := classes[0]; c.Slow > c.Waits || c.SlowTotal > c.WaitTotal || c.Slow < c.Waits*8/10 {
+				t.Errorf("%d of %d waits of a millisecond and more, %v of %v", c.Slow, c.Waits, c.SlowTotal, c.WaitTotal)
+			}
 			if h.Count < 20 || h.Waiting < h.Count*9/10 || h.InsideTotal < h.Total*7/10 || h.Total/time.Duration(h.Count) < time.Millisecond {
 				t.Errorf("want nearly all of 1 ms and more in nearly all of the holds:\n%s", describe(tr, classes))
 			}

@@ -45,9 +45,9 @@ func (p *parser) trace(words []string) {
 			kv := p.pairs(figures)
 			tr.Locks = append(tr.Locks, evidence.Lock{
 				Lock: stack, Kind: p.lockKind(kind), Waits: kv.num("waits"), WaitTotal: kv.dur("total"), WaitMax: kv.dur("max"), Handoff: kv.dur("handoff"),
-				Conflicts: kv.num("conflicts"), Stale: kv.num("stale"),
+				Slow: kv.num("slow"), SlowTotal: kv.dur("slowtotal"), Conflicts: kv.num("conflicts"), Stale: kv.num("stale"),
 			})
-		case "exact", "atleast", "inside", "unlock":
+		case "exact", "atleast", "inside", "end", "unlock":
 			if len(tr.Locks) == 0 {
 				return fmt.Errorf("%s belongs under a lock", word)
 			}
@@ -62,6 +62,16 @@ func (p *parser) trace(words []string) {
 			case "unlock":
 				figures, stack := p.stack(rest)
 				l.Unlocks = append(l.Unlocks, evidence.Samples{Stack: stack, Count: p.num(figures)})
+			case "end":
+				if holds == nil {
+					return fmt.Errorf("end belongs under exact or atleast")
+				}
+				figures, stack := p.stack(rest)
+				f := strings.Fields(figures)
+				if len(f) != 2 {
+					return fmt.Errorf("end COUNT TOTAL | STACK")
+				}
+				holds.Ends = append(holds.Ends, evidence.HoldEnd{Stack: stack, Count: p.num(f[0]), Total: p.dur(f[1])})
 			case "inside":
 				if holds == nil {
 					return fmt.Errorf("inside belongs under exact or atleast")
