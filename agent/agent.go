@@ -35,6 +35,8 @@ type Agent struct {
 	pools poolRegistry
 	tune  tuning
 
+	types typeNamer
+
 	captures captureRegistry
 	chunks   chunkPool
 

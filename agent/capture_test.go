@@ -72,11 +72,11 @@ func TestFullSetArrives(t *testing.T) {
 	want := []string{
 		"allocs.after.pprof", "allocs.before.pprof", "block.after.pprof", "block.before.pprof",
 		"cpu.0.pprof", "cpu.1.pprof", "goroutine.before.pprof", "goroutine.pprof", "goroutine.txt",
-		"heap.before.pprof", "heap.pprof", "mutex.after.pprof", "mutex.before.pprof",
+		"heap-types.before.json", "heap-types.json", "heap.before.pprof", "heap.pprof", "mutex.after.pprof", "mutex.before.pprof",
 		"runtime.before.json", "runtime.json", "trace.out",
 	}
 	if pprof.Lookup("goroutineleak") != nil { // built with the experiment, or with Go 1.27
-		want = slices.Insert(want, slices.Index(want, "heap.before.pprof"), "goroutineleak.pprof")
+		want = slices.Insert(want, slices.Index(want, "heap-types.before.json"), "goroutineleak.pprof")
 	}
 	if got := r.names(); !slices.Equal(got, want) {
 		t.Errorf("artifacts\n%q\nwant\n%q", got, want)
@@ -191,10 +191,9 @@ func readTrace(t *testing.T, data []byte) time.Duration {
 func TestOnlyTheKindsAskedFor(t *testing.T) {
 	_, client := joined(t, nil)
 	r := mustCollect(t, client, request("capture-heap", time.Second, agentv1.Kind_KIND_HEAP, agentv1.Kind_KIND_HEAP_TYPES))
-	if want := []string{"heap.before.pprof", "heap.pprof"}; !slices.Equal(r.names(), want) {
+	if want := []string{"heap-types.before.json", "heap-types.json", "heap.before.pprof", "heap.pprof"}; !slices.Equal(r.names(), want) {
 		t.Errorf("artifacts %q, want %q", r.names(), want)
 	}
-	r.wantLoss(agentv1.Kind_KIND_HEAP_TYPES, lossUnsupported)
 }
 
 func TestStopKeepsWhatIsThere(t *testing.T) {

@@ -44,6 +44,9 @@ type Config struct {
 	// SpoolDir takes the temporary files of a capture. Empty = OPS_SPOOL_DIR,
 	// else the system's temporary directory.
 	SpoolDir string
+	// HeapTypes is "off" to never name the types of heap objects, for which the
+	// agent reads the program's machine code. Empty = OPS_HEAP_TYPES, else on.
+	HeapTypes string
 	// Limits bound every capture, whatever the centre asks for.
 	Limits Limits
 	// Logger takes what an operator of the service may want to know: joined,
@@ -88,6 +91,8 @@ type settings struct {
 	spoolDir  string
 	limits    Limits
 	log       *slog.Logger
+
+	noHeapTypes bool
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
@@ -95,8 +100,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 // resolve fills in what c leaves empty. off means that the environment asked
 // for no agent at all.
 func (c Config) resolve(getenv func(string) string) (s settings, off bool, err error) {
-	switch strings.ToLower(getenv("OPS_AGENT")) {
-	case "off", "0", "false", "no":
+	if isOff(getenv("OPS_AGENT")) {
 		return s, true, nil
 	}
 	s.log = c.Logger
@@ -129,8 +133,17 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	s.tokenFile = cmp.Or(c.TokenFile, getenv("OPS_TOKEN_FILE"))
 	s.token = cmp.Or(c.ListenToken, getenv("OPS_AGENT_TOKEN"))
 	s.spoolDir = cmp.Or(c.SpoolDir, getenv("OPS_SPOOL_DIR"), os.TempDir())
+	s.noHeapTypes = isOff(cmp.Or(c.HeapTypes, getenv("OPS_HEAP_TYPES")))
 	s.limits, err = c.Limits.resolve()
 	return s, false, err
+}
+
+func isOff(s string) bool {
+	switch strings.ToLower(s) {
+	case "off", "0", "false", "no":
+		return true
+	}
+	return false
 }
 
 func (l Limits) resolve() (Limits, error) {

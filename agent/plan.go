@@ -31,13 +31,19 @@ var fullSet = []agentv1.Kind{
 	agentv1.Kind_KIND_CPU, agentv1.Kind_KIND_HEAP, agentv1.Kind_KIND_ALLOCS,
 	agentv1.Kind_KIND_GOROUTINE, agentv1.Kind_KIND_BLOCK, agentv1.Kind_KIND_MUTEX,
 	agentv1.Kind_KIND_TRACE, agentv1.Kind_KIND_RUNTIME, agentv1.Kind_KIND_GOROUTINE_DUMP,
-	agentv1.Kind_KIND_GOROUTINE_LEAK,
+	agentv1.Kind_KIND_GOROUTINE_LEAK, agentv1.Kind_KIND_HEAP_TYPES,
 }
 
 // supportedKinds is the full set as far as this build can take it.
-func supportedKinds() []agentv1.Kind {
+func (s settings) supportedKinds() []agentv1.Kind {
 	return slices.DeleteFunc(slices.Clone(fullSet), func(k agentv1.Kind) bool {
-		return k == agentv1.Kind_KIND_GOROUTINE_LEAK && pprof.Lookup("goroutineleak") == nil
+		switch k {
+		case agentv1.Kind_KIND_GOROUTINE_LEAK:
+			return pprof.Lookup("goroutineleak") == nil
+		case agentv1.Kind_KIND_HEAP_TYPES:
+			return s.noHeapTypes || !hasHeapTypes()
+		}
+		return false
 	})
 }
 

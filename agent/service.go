@@ -63,7 +63,7 @@ func (s *service) Hello(ctx context.Context, req *agentv1.HelloRequest) (resp *a
 			Labels:       a.cfg.labels,
 			Build:        a.self.build,
 			Process:      a.self.process(),
-			Kinds:        supportedKinds(),
+			Kinds:        a.cfg.supportedKinds(),
 			Limits:       a.cfg.limits.proto(),
 			Now:          timestamppb.Now(),
 			AgentVersion: agentVersion,

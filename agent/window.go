@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/opscenter/opscenter/agent/heaptypes"
 	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
 )
 
@@ -83,6 +84,7 @@ func (w *window) before() bool {
 		w.snapshot(snapGoroutine, "goroutine.before.pprof", agentv1.Phase_PHASE_BEFORE)
 	}
 	w.heap("first", agentv1.Phase_PHASE_BEFORE, "heap.before.pprof", "allocs.before.pprof")
+	w.types("heap-types.before.json", agentv1.Phase_PHASE_BEFORE)
 	if w.dead() {
 		return false
 	}
@@ -96,7 +98,6 @@ func (w *window) before() bool {
 			w.snapshot(s.snap, s.name, agentv1.Phase_PHASE_BEFORE)
 		}
 	}
-	w.unsupported()
 	return !w.dead()
 }
 
@@ -202,6 +203,7 @@ func (w *window) after() {
 		w.snapshot(snapGoroutine, "goroutine.pprof", agentv1.Phase_PHASE_AFTER)
 	}
 	w.heap("last", agentv1.Phase_PHASE_AFTER, "heap.pprof", "allocs.after.pprof")
+	w.types(heaptypes.FileName, agentv1.Phase_PHASE_AFTER)
 	if w.wants(agentv1.Kind_KIND_GOROUTINE_DUMP) && !w.dead() {
 		w.doing("goroutine dump")
 		w.dump()
@@ -229,13 +231,6 @@ func (w *window) cpuUsed(before time.Duration) time.Duration {
 		return cpuTime() - before
 	}
 	return w.cpuAtEnd - w.cpuAtStart
-}
-
-// unsupported states the kinds that this build or agent cannot take.
-func (w *window) unsupported() {
-	if w.wants(agentv1.Kind_KIND_HEAP_TYPES) {
-		w.lose(loss(agentv1.Kind_KIND_HEAP_TYPES, lossUnsupported, "this agent (version %s) cannot name the types of heap objects", agentVersion))
-	}
 }
 
 var errDropped = errors.New("the capture was dropped")

@@ -135,7 +135,7 @@ func kinds(index map[string]int64) (out []ops.Kind) {
 		switch k {
 		case ops.KindCPU, ops.KindTrace, ops.KindRuntime, ops.KindGoroutineDump:
 			listed = true
-		case ops.KindGoroutineLeak:
+		case ops.KindGoroutineLeak, ops.KindHeapTypes: // only if listed
 		default:
 			listed = listed || len(index) == 0 // an index of somebody's own
 		}

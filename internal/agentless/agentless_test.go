@@ -156,6 +156,7 @@ func TestTheFullSetOfARealProcess(t *testing.T) {
 	wantLosses := []string{
 		"block not_set: the block profile's rate is the process's own and cannot be read from outside: waits shorter than it are sampled",
 		"goroutineleak unsupported: the process lists no goroutine leak profile: it takes a build of Go 1.26 or later with that experiment",
+		"heap-types unsupported: heap-types cannot be had from outside the process: put the agent in",
 	}
 	if diff := cmp.Diff(wantLosses, texts(sum.Losses)); diff != "" {
 		t.Errorf("losses (-want +got):\n%s", diff)

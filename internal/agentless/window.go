@@ -160,7 +160,7 @@ func (w *window) run(ctx context.Context) {
 	monitor.Go(func() { w.monitor(monitoring) })
 
 	for _, k := range w.spec.Kinds {
-		if !slices.Contains(ops.FullSet(), k) {
+		if k == ops.KindHeapTypes || !slices.Contains(ops.FullSet(), k) {
 			w.state(k, ops.LossUnsupported, string(k)+" cannot be had from outside the process: put the agent in")
 		}
 	}

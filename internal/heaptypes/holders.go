@@ -12,12 +12,9 @@ const maxHolders = 20
 // holders fills in who can refer to whom. Types with the most bytes come first,
 // so the holders of each do as well.
 func (t *Table) holders(h *Heap) {
-	// Where values of a type lie, by name: one table may describe a type twice.
-	at := map[string][]int{}
+	at := map[string][]int{} // by name
 	for i, l := range h.Types {
-		if l.Form == guest.FormNew || l.Form == guest.FormClosure {
-			at[t.Types[l.Type].Name] = append(at[t.Types[l.Type].Name], i)
-		}
+		at[l.Name] = append(at[l.Name], i)
 	}
 	for i, l := range h.Types {
 		if l.Bytes <= 0 {
@@ -26,7 +23,7 @@ func (t *Table) holders(h *Heap) {
 		for _, ref := range t.references(l) {
 			for _, held := range at[t.Types[ref.to].Name] {
 				by := &h.Types[held].HeldBy
-				if held != i && len(*by) < maxHolders && !slices.ContainsFunc(*by, func(o Holder) bool { return o.Type == i }) {
+				if held != i && (h.Types[held].Form == guest.FormNew) == ref.value && len(*by) < maxHolders && !slices.ContainsFunc(*by, func(o Holder) bool { return o.Type == i }) {
 					*by = append(*by, Holder{Type: i, By: ref.by})
 				}
 			}
@@ -37,6 +34,9 @@ func (t *Table) holders(h *Heap) {
 type reference struct {
 	to int
 	by string
+	// value is set for what a pointer points to, and not for the array behind a
+	// slice, or a map or channel.
+	value bool
 }
 
 // references lists what an object of the type can point to: through pointers,
@@ -74,8 +74,10 @@ func (t *Table) pointers(out []reference, i int, by string, depth int) []referen
 	switch typ.Kind {
 	case "ptr":
 		if typ.Elem != nil {
-			out = append(out, reference{*typ.Elem, by})
+			out = append(out, reference{*typ.Elem, by, true})
 		}
+	case "slice", "map", "chan":
+		out = append(out, reference{i, by, false})
 	case "array":
 		if typ.Elem != nil {
 			out = t.pointers(out, *typ.Elem, "element", depth+1)

@@ -227,12 +227,12 @@ const (
 // FullSet is every kind that a capture collects unless told otherwise, in the
 // order in which they are shown. Kinds an instance cannot collect are losses.
 func FullSet() []Kind {
-	return []Kind{KindCPU, KindHeap, KindAllocs, KindGoroutine, KindBlock, KindMutex, KindTrace, KindRuntime, KindGoroutineDump, KindGoroutineLeak}
+	return []Kind{KindCPU, KindHeap, KindAllocs, KindGoroutine, KindBlock, KindMutex, KindTrace, KindRuntime, KindGoroutineDump, KindGoroutineLeak, KindHeapTypes}
 }
 
 // ParseKind returns the kind of that name, or an Invalid error listing all.
 func ParseKind(s string) (Kind, error) {
-	for _, k := range append(FullSet(), KindHeapTypes) {
+	for _, k := range FullSet() {
 		if string(k) == s {
 			return k, nil
 		}

@@ -48,7 +48,7 @@ func TestFileNamesAreTheBriefs(t *testing.T) {
 	for _, k := range ops.FullSet() {
 		got = append(got, k.FileName())
 	}
-	want := []string{"cpu.pprof", "heap.pprof", "allocs.pprof", "goroutine.pprof", "block.pprof", "mutex.pprof", "trace.out", "runtime.json", "goroutine.txt", "goroutineleak.pprof"}
+	want := []string{"cpu.pprof", "heap.pprof", "allocs.pprof", "goroutine.pprof", "block.pprof", "mutex.pprof", "trace.out", "runtime.json", "goroutine.txt", "goroutineleak.pprof", "heap-types.json"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
