@@ -124,13 +124,23 @@ func (f *Frames) judge(pkg, dir string) Origin {
 
 // isStd goes by the first element of the import path, which has no dot only in
 // the standard library and in modules that cannot be downloaded; where the
-// source's directory is absolute it must agree.
+// source's directory is absolute it must be the standard library's, too. It need
+// not be the package's own: time.Sleep is written in package runtime, and
+// functions that were inlined bear the name of where they went.
 func isStd(pkg, dir string) bool {
 	first, _, _ := strings.Cut(pkg, "/")
 	if !slices.Contains(stdRoots, first) {
 		return false
 	}
-	return !path.IsAbs(dir) || strings.HasSuffix(dir, "/src/"+pkg) || strings.HasSuffix(dir, "/src/"+strings.TrimPrefix(pkg, "vendor/"))
+	if !path.IsAbs(dir) {
+		return true
+	}
+	at := strings.LastIndex(dir, "/src/")
+	if at < 0 {
+		return false
+	}
+	first, _, _ = strings.Cut(dir[at+len("/src/"):], "/")
+	return slices.Contains(stdRoots, first)
 }
 
 var stdRoots = []string{

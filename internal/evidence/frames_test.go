@@ -1,0 +1,32 @@
+package evidence_test
+
+import (
+	"testing"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+)
+
+func TestOrigin(t *testing.T) {
+	for _, c := range []struct {
+		module, function, file string
+		want                   evidence.Origin
+	}{
+		{"", "main.(*Room).PlaceBet", "/app/room.go", evidence.OwnCode},
+		{"", "net/http.(*conn).serve", "/usr/local/go/src/net/http/server.go", evidence.StdCode},
+		{"", "net/http.(*conn).serve", "net/http/server.go", evidence.StdCode}, // built with -trimpath
+		// Names and files of the standard library do not always agree.
+		{"", "time.Sleep", "/usr/local/go/src/runtime/time.go", evidence.StdCode},
+		{"", "hash/crc32.init.OnceFunc.func4", "/usr/local/go/src/sync/oncefunc.go", evidence.StdCode},
+		{"", "vendor/golang.org/x/net/idna.ToASCII", "/usr/local/go/src/vendor/golang.org/x/net/idna/idna.go", evidence.StdCode},
+		{"", "runtime.gopark", "/usr/local/go/src/runtime/proc.go", evidence.RuntimeCode},
+		// A module may be named like a package of the standard library.
+		{"", "image/resize.Fit", "/app/resize/fit.go", evidence.OwnCode},
+		{"example.com/shop", "example.com/shop/cart.Add", "/app/cart/add.go", evidence.OwnCode},
+		{"example.com/shop", "example.com/other.Do", "/root/go/pkg/mod/example.com/other@v1.0.0/do.go", evidence.LibraryCode},
+		{"", "runtime/pprof.profileWriter", "/usr/local/go/src/runtime/pprof/pprof.go", evidence.ObserverCode},
+	} {
+		if got := evidence.NewFrames(c.module).Of(c.function, c.file, 1).Origin; got != c.want {
+			t.Errorf("%s in %s is %d, not %d", c.function, c.file, got, c.want)
+		}
+	}
+}
