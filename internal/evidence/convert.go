@@ -120,6 +120,11 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 	for _, w := range a.Wakes {
 		out.Wakes = append(out.Wakes, Wake{Waiter: c.of(w.Waiter), Waker: c.of(w.Waker), Count: w.Count, Total: w.Total})
 	}
+	for _, b := range a.Creations {
+		if stack := c.of(b.Stack); !stack.Watched() {
+			out.Creations = append(out.Creations, Creation{Stack: stack, Start: t.GroupName(b.Group), Count: b.Count})
+		}
+	}
 	for i := range locks {
 		l := &locks[i]
 		out.Locks = append(out.Locks, Lock{

@@ -216,6 +216,7 @@ type Trace struct {
 	Groups        []trace.Group
 	Sites         []Site
 	Wakes         []Wake
+	Creations     []Creation
 	Locks         []Lock
 	Latency       Latency
 	GC, STW       []trace.Range
@@ -255,6 +256,14 @@ type Wake struct {
 	Waiter, Waker Stack
 	Count         int64
 	Total         time.Duration
+}
+
+// Creation counts goroutines that began with the function Start and were started
+// at one stack, which is empty for those that the runtime itself started.
+type Creation struct {
+	Stack Stack
+	Start string // "" = unknown
+	Count int64
 }
 
 // Lock is all locks that are locked at one place.

@@ -45,6 +45,8 @@ type Analysis struct {
 	// Wakes says who ended the waits, longest total first; at most 131,072 pairs
 	// per generation.
 	Wakes []Wake
+	// Creations are the go statements that were reached, most often first.
+	Creations []Creation
 	// Latency is of goroutines that were ready to run until they did.
 	Latency Latency
 	// Goroutines as Options say, longest lived first.
@@ -84,6 +86,8 @@ type Group struct {
 	ID         GroupID
 	Func       string // "" = not shown by the trace
 	Goroutines int64
+	// Born and Died are how many of them began and ended within the trace.
+	Born, Died int64
 	Times      Times
 	// Waits are the waiting times by the runtime's reason.
 	Waits [NumReasons]time.Duration
@@ -130,6 +134,15 @@ type Wake struct {
 	Waiter, Waker StackID
 	Count         int64
 	Total         time.Duration // of the waits
+}
+
+// Creation counts goroutines of one group that were started at one stack; 0 = by
+// the runtime itself. What a helper such as (*sync.WaitGroup).Go starts is here of
+// the helper's group: when it is created, nobody knows yet what it will run.
+type Creation struct {
+	Stack StackID
+	Group GroupID
+	Count int64
 }
 
 // Latency is a distribution of durations.
@@ -314,6 +327,7 @@ type merge struct {
 	sites   map[siteKey]*siteTotal
 	sys     map[StackID]*siteTotal
 	edges   map[[2]StackID]*siteAcct
+	births  map[birthKey]int64
 	groups  []groupAcct
 	latency latencies
 	samples map[StackID]int64
@@ -348,6 +362,11 @@ type carried struct {
 	maxWait uint64
 }
 
+type birthKey struct {
+	group GroupID
+	stack StackID
+}
+
 type siteTotal struct {
 	siteAcct
 	open, whole int64
@@ -360,7 +379,7 @@ func newMerge(t *Trace, geo geometry, opts Options) *merge {
 	return &merge{
 		t: t, opts: opts, out: &Analysis{Duration: t.Duration()},
 		carry: map[GoID]*carried{}, bins: newBins(geo, geo.zero, geo.end),
-		sites: map[siteKey]*siteTotal{}, sys: map[StackID]*siteTotal{}, edges: map[[2]StackID]*siteAcct{},
+		sites: map[siteKey]*siteTotal{}, sys: map[StackID]*siteTotal{}, edges: map[[2]StackID]*siteAcct{}, births: map[birthKey]int64{},
 		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{},
 		tasks: map[uint32]*Annotation{}, regions: map[uint32]*Annotation{},
 		openTasks: map[uint64]userEvent{}, openRegions: map[GoID][]userEvent{},
@@ -464,9 +483,17 @@ func (m *merge) locals(a *genStates) {
 			m.edge(a.ids[k>>32], a.ids[uint32(k)], s.n, s.total)
 		}
 	}
+	for i := range a.births.slots {
+		if s := &a.births.slots[i]; s.key != 0 {
+			k := s.key - 1
+			m.born(birthKey{GroupID(k >> 32), a.ids[uint32(k)]}, int64(s.n))
+		}
+	}
 	for i := range a.groups {
 		g, to := &a.groups[i], &m.groups[i]
 		to.n += g.n
+		to.born += g.n // those of one generation began and ended in it
+		to.died += g.n
 		to.starts += g.starts
 		to.maxWait = max(to.maxWait, g.maxWait)
 		for s, v := range g.total {
@@ -484,6 +511,14 @@ func (m *merge) edge(wait, wake StackID, n, total uint64) {
 	e := entryOf(m.edges, k)
 	e.n += n
 	e.total += total
+}
+
+// born counts a creation. Beyond the bound it counts as the runtime's own.
+func (m *merge) born(k birthKey, n int64) {
+	if _, ok := m.births[k]; !ok && len(m.births) >= maxEdges {
+		k.stack = 0
+	}
+	m.births[k] += n
 }
 
 // procTails lets Ps go on from one generation to the next.
@@ -645,6 +680,12 @@ func (m *merge) closeAll(end uint64) {
 func (m *merge) list(c *carried) {
 	g := &m.groups[c.Group]
 	g.n++
+	if c.Born {
+		g.born++
+	}
+	if c.Died {
+		g.died++
+	}
 	g.starts += uint64(c.Starts)
 	g.maxWait = max(g.maxWait, c.maxWait)
 	for s, v := range c.total {
@@ -775,7 +816,7 @@ func (m *merge) result() *Analysis {
 		if g.n == 0 {
 			continue
 		}
-		x := Group{ID: GroupID(i), Func: t.GroupName(GroupID(i)), Goroutines: int64(g.n), Starts: int64(g.starts), MaxLatency: t.span(g.maxWait), Waits: waits[GroupID(i)]}
+		x := Group{ID: GroupID(i), Func: t.GroupName(GroupID(i)), Goroutines: int64(g.n), Born: int64(g.born), Died: int64(g.died), Starts: int64(g.starts), MaxLatency: t.span(g.maxWait), Waits: waits[GroupID(i)]}
 		for s, v := range g.total {
 			x.Times[s] = t.span(v)
 		}
@@ -789,6 +830,12 @@ func (m *merge) result() *Analysis {
 	}
 	slices.SortFunc(out.Wakes, func(a, b Wake) int {
 		return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(b.Count, a.Count), cmp.Compare(a.Waiter, b.Waiter), cmp.Compare(a.Waker, b.Waker))
+	})
+	for k, n := range m.births {
+		out.Creations = append(out.Creations, Creation{k.stack, k.group, n})
+	}
+	slices.SortFunc(out.Creations, func(a, b Creation) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Stack, b.Stack))
 	})
 	out.Latency = Latency{Count: int64(m.latency.n), Total: t.span(m.latency.total), Max: t.span(m.latency.max)}
 	for i, n := range m.latency.counts {

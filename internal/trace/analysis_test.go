@@ -410,3 +410,34 @@ func FuzzAnalyze(f *testing.F) {
 		}
 	})
 }
+
+// What began and what created it must agree with each other, and with the events.
+func TestCreationsAndEndsAreCounted(t *testing.T) {
+	tr := open(t, planted())
+	a := analyze(t, tr, trace.Options{})
+	var created, born, died int64
+	for _, c := range a.Creations {
+		created += c.Count
+	}
+	for _, g := range a.Groups {
+		if g.Born > g.Goroutines || g.Died > g.Goroutines {
+			t.Errorf("%+v", g)
+		}
+		born, died = born+g.Born, died+g.Died
+	}
+	if created != a.Created || born != a.Created || a.Created == 0 {
+		t.Errorf("%d at creation sites and %d born in groups, want %d", created, born, a.Created)
+	}
+	if ends := a.Kinds[trace.EvGoDestroy]; died != ends || ends == 0 {
+		t.Errorf("%d died in groups, want %d", died, ends)
+	}
+	var wg int64 // those that (*sync.WaitGroup).Go started
+	for _, c := range a.Creations {
+		if stack := tr.Stack(c.Stack); len(stack) > 1 && stack[0].Func == "sync.(*WaitGroup).Go" && strings.HasSuffix(stack[1].File, "_test.go") {
+			wg += c.Count
+		}
+	}
+	if wg != 4 {
+		t.Errorf("%d goroutines were started by (*WaitGroup).Go, want 4", wg)
+	}
+}

@@ -22,6 +22,7 @@ type genStates struct {
 	syscalls []siteAcct
 	others   map[siteKey]*siteAcct // a stack with a second reason
 	edges    edgeTable
+	births   edgeTable // group and creating stack
 	latency  latencies
 	procs    []procAcct
 	bins     *bins
@@ -91,8 +92,11 @@ func (s *siteAcct) add(d uint64) {
 
 type groupAcct struct {
 	n, starts uint64
-	total     [NumStates]uint64
-	maxWait   uint64
+	// born and died are how many began and ended within the trace; only the merge
+	// of generations counts them.
+	born, died uint64
+	total      [NumStates]uint64
+	maxWait    uint64
 }
 
 // procAcct is what a P does.
@@ -155,6 +159,7 @@ func (a *genStates) reset(t *Trace, geo geometry, d *decoder, g *loaded, every b
 	a.samples = make([]uint32, len(a.ids))
 	a.others = map[siteKey]*siteAcct{}
 	a.edges.reset()
+	a.births.reset()
 	a.latency = latencies{}
 	a.gos, a.procs = a.gos[:0], a.procs[:0]
 	if a.groups == nil {
@@ -410,6 +415,7 @@ func (a *genStates) event(e *event) {
 		}
 		start := &a.entries[e.start]
 		g.group, g.known = start.group, !start.weak
+		a.births.add(uint32(start.group), e.stack, 0)
 	case EvGoDestroy, EvGoDestroySyscall:
 		g := &a.gos[e.g]
 		a.to(g, now, goBad)

@@ -39,6 +39,13 @@ func (p *parser) trace(words []string) {
 				return fmt.Errorf("wake COUNT TOTAL | WAITER | WAKER")
 			}
 			tr.Wakes = append(tr.Wakes, evidence.Wake{Count: p.num(f[0]), Total: p.dur(f[1]), Waiter: p.frameList(parts[1]), Waker: p.frameList(parts[2])})
+		case "create":
+			parts := strings.SplitN(rest, "|", 2)
+			f := strings.Fields(parts[0])
+			if len(parts) != 2 || len(f) != 2 {
+				return fmt.Errorf("create COUNT START | STACK")
+			}
+			tr.Creations = append(tr.Creations, evidence.Creation{Count: p.num(f[0]), Start: f[1], Stack: p.frameList(parts[1])})
 		case "lock":
 			figures, stack := p.stack(rest)
 			kind, figures, _ := strings.Cut(figures, " ")
@@ -119,7 +126,7 @@ func (p *parser) trace(words []string) {
 func (p *parser) traceGroup(tr *evidence.Trace, rest string) {
 	name, figures, _ := strings.Cut(rest, " ")
 	kv := p.pairs(figures)
-	g := trace.Group{ID: trace.GroupID(len(tr.Groups) + 1), Func: name, Goroutines: kv.num("n"), Starts: kv.num("starts"), MaxLatency: kv.dur("max")}
+	g := trace.Group{ID: trace.GroupID(len(tr.Groups) + 1), Func: name, Goroutines: kv.num("n"), Born: kv.num("born"), Died: kv.num("died"), Starts: kv.num("starts"), MaxLatency: kv.dur("max")}
 	for s, word := range stateWords {
 		g.Times[s] = kv.dur(word)
 		if r, ok := waitReasons[trace.State(s)]; ok {
