@@ -70,6 +70,10 @@ func allocator(name string) (callee, bool) {
 	if strings.HasPrefix(name, "runtime.mallocgc") { // (size, type, needzero)
 		return callee{operand: second, form: FormNew}, true
 	}
+	if rest, ok := strings.CutPrefix(name, "runtime."); ok && rest != "" && (rest[0] == '(' || rest[0] >= 'A' && rest[0] <= 'Z') {
+		// What programs call by name allocates for itself.
+		return callee{operand: noOperand, form: FormRuntime, implied: runtimeOther}, true
+	}
 	return callee{}, false
 }
 
@@ -158,8 +162,6 @@ var allocators = map[string]callee{
 	"runtime.newosproc":                {noOperand, FormRuntime, impliedType{name: "runtime.m"}},
 	"time.newTimer":                    {noOperand, FormRuntime, impliedType{name: "time.Timer", size: 104}},
 	"runtime.gopanic":                  {noOperand, FormRuntime, runtimeOther},
-	"runtime.SetFinalizer":             {noOperand, FormRuntime, runtimeOther},
-	"runtime.AddCleanup":               {noOperand, FormRuntime, runtimeOther},
 	"internal/poll.runtime_Semacquire": {noOperand, FormRuntime, impliedType{name: "runtime.sudog"}},
 }
 
