@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
 	"github.com/opscenter/opscenter/gen/opscenter/api/v1/apiv1connect"
@@ -68,6 +69,8 @@ type Config struct {
 	// TraceWindows lists the windows of a trace and says in words what could not
 	// be read.
 	TraceWindows func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error)
+	// Diagnosis returns what the rules say of a capture, when they have said it.
+	Diagnosis func(context.Context, ops.CaptureID) (ops.Findings, error)
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -273,6 +276,22 @@ func (s *server) GetCapture(ctx context.Context, req *connect.Request[apiv1.GetC
 		return nil, err
 	}
 	return connect.NewResponse(&apiv1.GetCaptureResponse{Capture: captureProto(st, s.Retention, true)}), nil
+}
+
+func (s *server) GetDiagnosis(ctx context.Context, req *connect.Request[apiv1.GetDiagnosisRequest]) (*connect.Response[apiv1.GetDiagnosisResponse], error) {
+	lang := ops.Lang(req.Msg.GetLang())
+	switch lang {
+	case "":
+		lang = ops.English
+	case ops.English, ops.TraditionalChinese:
+	default:
+		return nil, ops.Errorf(ops.Invalid, "the language %q is not known: use en or zh-TW", lang)
+	}
+	f, err := s.Diagnosis(ctx, ops.CaptureID(req.Msg.GetCaptureId()))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.GetDiagnosisResponse{Json: string(f.Bodies[lang]), Rules: f.Rules, Made: timestamppb.New(f.Made)}), nil
 }
 
 func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.ListCapturesRequest]) (*connect.Response[apiv1.ListCapturesResponse], error) {

@@ -32,6 +32,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
+	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
@@ -90,6 +91,7 @@ type center struct {
 	fleet     *fleet.Fleet
 	sources   *discovery.Manager
 	captures  *capture.Engine
+	diagnoses *examine.Keeper
 	tools     *toolui.UI
 	handler   http.Handler
 	broken    chan error // the archive's fail-stop
@@ -156,6 +158,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 			},
 		},
 	})
+	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
 		Open: c.archive.OpenArtifact, BasePath: o.BasePath, Dir: filepath.Join(o.DataDir, "cache"),
 		TraceViewer: o.TraceViewer, Logger: o.Logger,
@@ -167,7 +170,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	started := time.Now()
 	calls := api.New(api.Config{
 		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
-		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
+		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger, Diagnosis: c.diagnoses.Findings,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -253,6 +256,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	outer.Go(func() error { return named("archive", c.archive.Run(octx)) })
 	outer.Go(func() error { return named("discovery", c.sources.Run(octx)) })
 	outer.Go(func() error { return named("tool UIs", c.tools.Run(octx)) })
+	outer.Go(func() error { return named("diagnoses", c.diagnoses.Run(octx)) })
 	outer.Go(func() error {
 		var err error
 		if c.who.cert != nil {

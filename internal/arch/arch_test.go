@@ -25,7 +25,7 @@ var rows = []struct {
 	prefixes []string
 }{
 	{"words", []string{"gen", "internal/ops", "internal/changes"}},
-	{"the guest and the contracts' suites", []string{"agent", "internal/ops/opstest"}},
+	{"the guest, the contracts' suites, and how an answer reads", []string{"agent", "internal/ops/opstest", "internal/report"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
 	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes"}},
 	{"what they say together", []string{"internal/evidence"}},
@@ -34,6 +34,7 @@ var rows = []struct {
 	{"diagnosis", []string{"internal/diagnosis"}},
 	{"engines", []string{"internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/agentlink", "internal/agentless", "internal/toolui"}},
+	{"examiners", []string{"internal/examine"}},
 	{"faces", []string{"internal/api", "internal/cli", "web"}},
 	{"wiring", []string{"internal/app"}},
 	{"programs", []string{"cmd", "examples", "bench", "test", "scripts", "internal/arch", "internal/diagnosis/corpus"}},
@@ -41,12 +42,12 @@ var rows = []struct {
 
 // narrower says what a package may import where its row alone would allow more.
 var narrower = map[string][]string{
-	"agent":        {"gen/opscenter/agent"},               // a service pays for whatever it imports
-	"internal/cli": {"gen/opscenter/api", "internal/ops"}, // a client, not a second centre
-	"internal/ops": {},                                    // the words need no one
-	"examples":     {"agent", "examples"},                 // what a service could import
-	"cmd":          {"internal/app"},                      // main makes a context and calls one function
-	"web":          {},                                    // files and a handler
+	"agent":        {"gen/opscenter/agent"},                                  // a service pays for whatever it imports
+	"internal/cli": {"gen/opscenter/api", "internal/ops", "internal/report"}, // a client, not a second centre
+	"internal/ops": {},                                                       // the words need no one
+	"examples":     {"agent", "examples"},                                    // what a service could import
+	"cmd":          {"internal/app"},                                         // main makes a context and calls one function
+	"web":          {},                                                       // files and a handler
 	"internal/api": {"gen/opscenter/api", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui"},
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// Export writes a capture as a bundle: a zip of manifest.json and
-// <instance>/<artifact>. Nothing is held in memory. An error after the first
+// Export writes a capture as a bundle: a zip of manifest.json, findings.json if
+// it has been diagnosed, and <instance>/<artifact>. Nothing is held in memory. An error after the first
 // byte leaves w with a zip that nobody can open; artifacts are checked against
 // their SHA-256 on the way out. Conflict while the capture runs.
 func (a *Archive) Export(ctx context.Context, id ops.CaptureID, w io.Writer) error {
@@ -48,6 +48,15 @@ func (a *Archive) Export(ctx context.Context, id ops.CaptureID, w io.Writer) err
 			refs = append(refs, ref)
 		}
 	}
+	findings, err := a.Findings(ctx, id)
+	if err != nil && ops.KindOf(err) != ops.NotFound {
+		return fmt.Errorf("export %s: %w", id, err)
+	}
+	said := findings.Bodies[ops.English]
+	if said != nil {
+		sum := sha256.Sum256(said)
+		m.Findings = &manifestFile{Path: findingsName, SizeBytes: int64(len(said)), SHA256: hex.EncodeToString(sum[:])}
+	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("export %s: %w", id, err)
@@ -56,6 +65,11 @@ func (a *Archive) Export(ctx context.Context, id ops.CaptureID, w io.Writer) err
 	z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 	if err := addFile(z, manifestName, m.Exported, bytes.NewReader(append(text, '\n'))); err != nil {
 		return fmt.Errorf("export %s: %w", id, err)
+	}
+	if said != nil {
+		if err := addFile(z, findingsName, findings.Made, bytes.NewReader(said)); err != nil {
+			return fmt.Errorf("export %s: %w", id, err)
+		}
 	}
 	for _, ref := range refs {
 		if err := a.exportArtifact(ctx, z, ref, c.Created); err != nil {

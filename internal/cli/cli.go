@@ -26,7 +26,7 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// The exit codes. 3 is kept for verdicts about what was captured.
+// The exit codes. ExitVerdict is the one of a diagnosis.
 const (
 	ExitOK          = 0
 	ExitError       = 1
@@ -45,6 +45,8 @@ const ChildVerb = "tool-ui-child"
 type Config struct {
 	// Serve runs a centre until ctx ends. nil = this program has none.
 	Serve func(ctx context.Context, o ServeOptions) error
+	// Diagnose diagnoses files and running programs; nil = this program cannot.
+	Diagnose DiagnoseFunc
 	// Child runs what `ops tool-ui-child ARGS…` was started for and returns the
 	// exit code.
 	Child func(args []string) int
@@ -138,7 +140,8 @@ Without a verb, ops is the centre itself.`
 const rootExample = `  ops                                     start the centre on http://127.0.0.1:8080
   ops instances                           see what is out there
   ops capture user-service -d 30s         capture everything for 30 seconds
-  ops open "$(ops capture user-service)"  capture, and look at it in the browser`
+  ops open "$(ops capture user-service)"  capture, and look at it in the browser
+  ops diagnose http://host/debug/pprof    say what is wrong with any Go program`
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
@@ -169,7 +172,7 @@ func (p *program) root() *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: "centre", Title: "The centre:"},
 		&cobra.Group{ID: "fleet", Title: "What is out there:"},
-		&cobra.Group{ID: "capture", Title: "Captures:"},
+		&cobra.Group{ID: "capture", Title: "Captures and what they say:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
@@ -179,7 +182,7 @@ func (p *program) root() *cobra.Command {
 	}
 	add("centre", p.serveCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd())
-	add("capture", p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
+	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
 	root.AddCommand(p.versionCmd())
 	return root
@@ -190,7 +193,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "services", "instances", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "services", "instances", "diagnose", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}
@@ -251,6 +254,9 @@ func (p *program) report(err error) int {
 	}
 	if pe := (*partialError)(nil); errors.As(err, &pe) {
 		kind, code = "partial", ExitPartial
+	}
+	if ve := (*verdictError)(nil); errors.As(err, &ve) {
+		kind, code = "verdict", ExitVerdict
 	}
 	if p.json {
 		b, merr := json.Marshal(map[string]any{"error": map[string]string{"kind": kind, "message": err.Error()}})

@@ -267,3 +267,12 @@ func (c *client) capture(ctx context.Context, id string) (*apiv1.Capture, error)
 	}
 	return res.Msg.GetCapture(), nil
 }
+
+// diagnosis returns what the centre's rules say of a capture, as JSON.
+func (c *client) diagnosis(ctx context.Context, id string, lang ops.Lang) ([]byte, error) {
+	res, err := c.captures.GetDiagnosis(ctx, connect.NewRequest(&apiv1.GetDiagnosisRequest{CaptureId: id, Lang: string(lang)}))
+	if err != nil {
+		return nil, err
+	}
+	return []byte(res.Msg.GetJson()), nil
+}

@@ -97,6 +97,12 @@ type Catalogue interface {
 	// DeleteCapture removes a capture and everything below it.
 	DeleteCapture(ctx context.Context, id CaptureID) error
 
+	// PutFindings replaces what is said of a capture. NotFound if there is no such
+	// capture.
+	PutFindings(ctx context.Context, id CaptureID, f Findings) error
+	// Findings returns what was put last; NotFound if nothing was.
+	Findings(ctx context.Context, id CaptureID) (Findings, error)
+
 	// PutInstance adds or replaces an instance's row: tombstones outlive a restart.
 	PutInstance(ctx context.Context, i Instance) error
 	// Instances returns the rows last seen since.

@@ -181,3 +181,23 @@ type Diagnosis struct {
 	Checks   []Check   // one for each rule, by ID
 	Losses   []Loss
 }
+
+// Outlier is a figure in which one instance differs from its siblings of the
+// same capture.
+type Outlier struct {
+	Instance InstanceID
+	// Metric in the field's terms: "cpu_cores", "goroutines".
+	Metric        string
+	Value, Median float64
+	Unit          string
+	Text          Text
+}
+
+// Findings are what the rules said of a capture, as it is kept.
+type Findings struct {
+	// Rules is the version of the rule set.
+	Rules string
+	Made  time.Time // to the millisecond
+	// Bodies are opscenter.diagnosis/v1, or a set of them, by language.
+	Bodies map[Lang][]byte
+}

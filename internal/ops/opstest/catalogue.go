@@ -29,6 +29,7 @@ func TestCatalogue(t *testing.T, open func(t *testing.T) ops.Catalogue) {
 		{"an artifact is hidden while it is received", catalogueArtifactStates},
 		{"artifacts are ordered by name and targets as they were asked", catalogueOrder},
 		{"a capture is deleted with all below it", catalogueDelete},
+		{"findings are kept with their capture", catalogueFindings},
 		{"filters and pages", cataloguePages},
 		{"unfinished captures are those that have not ended", catalogueUnfinished},
 		{"strange text survives", catalogueStrangeText},
@@ -634,5 +635,34 @@ func wantKind(t *testing.T, err error, want ops.ErrorKind) {
 		t.Errorf("no error, want one of kind %s", want)
 	} else if got := ops.KindOf(err); got != want {
 		t.Errorf("error of kind %s, want %s: %v", got, want, err)
+	}
+}
+
+func catalogueFindings(t *testing.T, cat ops.Catalogue) {
+	ctx := t.Context()
+	f := ops.Findings{Rules: "1-aa", Made: day0, Bodies: map[ops.Lang][]byte{ops.English: []byte("{}"), ops.TraditionalChinese: []byte(`{"title":"鎖"}`)}}
+	if err := cat.PutFindings(ctx, "01capture", f); ops.KindOf(err) != ops.NotFound {
+		t.Errorf("findings of no capture: %v", err)
+	}
+	must(t, cat.InsertCapture(ctx, SampleCapture("01capture", 1)))
+	if _, err := cat.Findings(ctx, "01capture"); ops.KindOf(err) != ops.NotFound {
+		t.Errorf("findings before there are any: %v", err)
+	}
+	must(t, cat.PutFindings(ctx, "01capture", f))
+	got, err := cat.Findings(ctx, "01capture")
+	must(t, err)
+	if diff := cmp.Diff(f, got, cmpopts.EquateApproxTime(0)); diff != "" {
+		t.Error(diff)
+	}
+	again := ops.Findings{Rules: "2-bb", Made: day0.Add(time.Hour), Bodies: map[ops.Lang][]byte{ops.English: []byte(`{"new":true}`)}}
+	must(t, cat.PutFindings(ctx, "01capture", again))
+	got, err = cat.Findings(ctx, "01capture")
+	must(t, err)
+	if diff := cmp.Diff(again, got, cmpopts.EquateApproxTime(0)); diff != "" {
+		t.Error(diff)
+	}
+	must(t, cat.DeleteCapture(ctx, "01capture"))
+	if _, err := cat.Findings(ctx, "01capture"); ops.KindOf(err) != ops.NotFound {
+		t.Errorf("findings of a deleted capture: %v", err)
 	}
 }

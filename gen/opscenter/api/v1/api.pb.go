@@ -30,6 +30,124 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// GetDiagnosisRequest names a capture.
+type GetDiagnosisRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	CaptureId string                 `protobuf:"bytes,1,opt,name=capture_id,json=captureId,proto3" json:"capture_id,omitempty"`
+	// The language of the texts: "en" (the default) or "zh-TW".
+	Lang          string `protobuf:"bytes,2,opt,name=lang,proto3" json:"lang,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDiagnosisRequest) Reset() {
+	*x = GetDiagnosisRequest{}
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDiagnosisRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDiagnosisRequest) ProtoMessage() {}
+
+func (x *GetDiagnosisRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDiagnosisRequest.ProtoReflect.Descriptor instead.
+func (*GetDiagnosisRequest) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetDiagnosisRequest) GetCaptureId() string {
+	if x != nil {
+		return x.CaptureId
+	}
+	return ""
+}
+
+func (x *GetDiagnosisRequest) GetLang() string {
+	if x != nil {
+		return x.Lang
+	}
+	return ""
+}
+
+// GetDiagnosisResponse is the verdict.
+type GetDiagnosisResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// opscenter.diagnosis/v1 for one instance, opscenter.diagnosis-set/v1 for
+	// several: the same object as ops diagnose --json and findings.json.
+	Json string `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	// The version of the rule set, and when it was made.
+	Rules         string                 `protobuf:"bytes,2,opt,name=rules,proto3" json:"rules,omitempty"`
+	Made          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=made,proto3" json:"made,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDiagnosisResponse) Reset() {
+	*x = GetDiagnosisResponse{}
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDiagnosisResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDiagnosisResponse) ProtoMessage() {}
+
+func (x *GetDiagnosisResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDiagnosisResponse.ProtoReflect.Descriptor instead.
+func (*GetDiagnosisResponse) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetDiagnosisResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *GetDiagnosisResponse) GetRules() string {
+	if x != nil {
+		return x.Rules
+	}
+	return ""
+}
+
+func (x *GetDiagnosisResponse) GetMade() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Made
+	}
+	return nil
+}
+
 // GetSystemRequest is empty.
 type GetSystemRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -39,7 +157,7 @@ type GetSystemRequest struct {
 
 func (x *GetSystemRequest) Reset() {
 	*x = GetSystemRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[0]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +169,7 @@ func (x *GetSystemRequest) String() string {
 func (*GetSystemRequest) ProtoMessage() {}
 
 func (x *GetSystemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[0]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +182,7 @@ func (x *GetSystemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSystemRequest.ProtoReflect.Descriptor instead.
 func (*GetSystemRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{0}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{2}
 }
 
 // GetSystemResponse describes the centre.
@@ -96,7 +214,7 @@ type GetSystemResponse struct {
 
 func (x *GetSystemResponse) Reset() {
 	*x = GetSystemResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -108,7 +226,7 @@ func (x *GetSystemResponse) String() string {
 func (*GetSystemResponse) ProtoMessage() {}
 
 func (x *GetSystemResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -121,7 +239,7 @@ func (x *GetSystemResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSystemResponse.ProtoReflect.Descriptor instead.
 func (*GetSystemResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{1}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetSystemResponse) GetVersion() string {
@@ -234,7 +352,7 @@ type ListInstancesRequest struct {
 
 func (x *ListInstancesRequest) Reset() {
 	*x = ListInstancesRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +364,7 @@ func (x *ListInstancesRequest) String() string {
 func (*ListInstancesRequest) ProtoMessage() {}
 
 func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +377,7 @@ func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesRequest.ProtoReflect.Descriptor instead.
 func (*ListInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{2}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListInstancesRequest) GetProject() string {
@@ -293,7 +411,7 @@ type ListInstancesResponse struct {
 
 func (x *ListInstancesResponse) Reset() {
 	*x = ListInstancesResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +423,7 @@ func (x *ListInstancesResponse) String() string {
 func (*ListInstancesResponse) ProtoMessage() {}
 
 func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +436,7 @@ func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesResponse.ProtoReflect.Descriptor instead.
 func (*ListInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{3}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListInstancesResponse) GetInstances() []*Instance {
@@ -338,7 +456,7 @@ type GetInstanceRequest struct {
 
 func (x *GetInstanceRequest) Reset() {
 	*x = GetInstanceRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +468,7 @@ func (x *GetInstanceRequest) String() string {
 func (*GetInstanceRequest) ProtoMessage() {}
 
 func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +481,7 @@ func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceRequest.ProtoReflect.Descriptor instead.
 func (*GetInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{4}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetInstanceRequest) GetInstanceId() string {
@@ -383,7 +501,7 @@ type GetInstanceResponse struct {
 
 func (x *GetInstanceResponse) Reset() {
 	*x = GetInstanceResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +513,7 @@ func (x *GetInstanceResponse) String() string {
 func (*GetInstanceResponse) ProtoMessage() {}
 
 func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +526,7 @@ func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceResponse.ProtoReflect.Descriptor instead.
 func (*GetInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{5}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetInstanceResponse) GetInstance() *Instance {
@@ -432,7 +550,7 @@ type GetHistoryRequest struct {
 
 func (x *GetHistoryRequest) Reset() {
 	*x = GetHistoryRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +562,7 @@ func (x *GetHistoryRequest) String() string {
 func (*GetHistoryRequest) ProtoMessage() {}
 
 func (x *GetHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +575,7 @@ func (x *GetHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{6}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetHistoryRequest) GetInstanceId() string {
@@ -492,7 +610,7 @@ type GetHistoryResponse struct {
 
 func (x *GetHistoryResponse) Reset() {
 	*x = GetHistoryResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +622,7 @@ func (x *GetHistoryResponse) String() string {
 func (*GetHistoryResponse) ProtoMessage() {}
 
 func (x *GetHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +635,7 @@ func (x *GetHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{7}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetHistoryResponse) GetStep() *durationpb.Duration {
@@ -551,7 +669,7 @@ type StartCaptureRequest struct {
 
 func (x *StartCaptureRequest) Reset() {
 	*x = StartCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +681,7 @@ func (x *StartCaptureRequest) String() string {
 func (*StartCaptureRequest) ProtoMessage() {}
 
 func (x *StartCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +694,7 @@ func (x *StartCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartCaptureRequest.ProtoReflect.Descriptor instead.
 func (*StartCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StartCaptureRequest) GetProject() string {
@@ -631,7 +749,7 @@ type StartCaptureResponse struct {
 
 func (x *StartCaptureResponse) Reset() {
 	*x = StartCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +761,7 @@ func (x *StartCaptureResponse) String() string {
 func (*StartCaptureResponse) ProtoMessage() {}
 
 func (x *StartCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +774,7 @@ func (x *StartCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartCaptureResponse.ProtoReflect.Descriptor instead.
 func (*StartCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartCaptureResponse) GetCapture() *Capture {
@@ -676,7 +794,7 @@ type StopCaptureRequest struct {
 
 func (x *StopCaptureRequest) Reset() {
 	*x = StopCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +806,7 @@ func (x *StopCaptureRequest) String() string {
 func (*StopCaptureRequest) ProtoMessage() {}
 
 func (x *StopCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +819,7 @@ func (x *StopCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopCaptureRequest.ProtoReflect.Descriptor instead.
 func (*StopCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopCaptureRequest) GetCaptureId() string {
@@ -720,7 +838,7 @@ type StopCaptureResponse struct {
 
 func (x *StopCaptureResponse) Reset() {
 	*x = StopCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +850,7 @@ func (x *StopCaptureResponse) String() string {
 func (*StopCaptureResponse) ProtoMessage() {}
 
 func (x *StopCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +863,7 @@ func (x *StopCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopCaptureResponse.ProtoReflect.Descriptor instead.
 func (*StopCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 // CancelCaptureRequest names a capture.
@@ -758,7 +876,7 @@ type CancelCaptureRequest struct {
 
 func (x *CancelCaptureRequest) Reset() {
 	*x = CancelCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +888,7 @@ func (x *CancelCaptureRequest) String() string {
 func (*CancelCaptureRequest) ProtoMessage() {}
 
 func (x *CancelCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +901,7 @@ func (x *CancelCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCaptureRequest.ProtoReflect.Descriptor instead.
 func (*CancelCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelCaptureRequest) GetCaptureId() string {
@@ -802,7 +920,7 @@ type CancelCaptureResponse struct {
 
 func (x *CancelCaptureResponse) Reset() {
 	*x = CancelCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +932,7 @@ func (x *CancelCaptureResponse) String() string {
 func (*CancelCaptureResponse) ProtoMessage() {}
 
 func (x *CancelCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +945,7 @@ func (x *CancelCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCaptureResponse.ProtoReflect.Descriptor instead.
 func (*CancelCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 // GetCaptureRequest names a capture.
@@ -840,7 +958,7 @@ type GetCaptureRequest struct {
 
 func (x *GetCaptureRequest) Reset() {
 	*x = GetCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[14]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +970,7 @@ func (x *GetCaptureRequest) String() string {
 func (*GetCaptureRequest) ProtoMessage() {}
 
 func (x *GetCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[14]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +983,7 @@ func (x *GetCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaptureRequest.ProtoReflect.Descriptor instead.
 func (*GetCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetCaptureRequest) GetCaptureId() string {
@@ -885,7 +1003,7 @@ type GetCaptureResponse struct {
 
 func (x *GetCaptureResponse) Reset() {
 	*x = GetCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[15]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1015,7 @@ func (x *GetCaptureResponse) String() string {
 func (*GetCaptureResponse) ProtoMessage() {}
 
 func (x *GetCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[15]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1028,7 @@ func (x *GetCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaptureResponse.ProtoReflect.Descriptor instead.
 func (*GetCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetCaptureResponse) GetCapture() *Capture {
@@ -935,7 +1053,7 @@ type ListCapturesRequest struct {
 
 func (x *ListCapturesRequest) Reset() {
 	*x = ListCapturesRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[16]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1065,7 @@ func (x *ListCapturesRequest) String() string {
 func (*ListCapturesRequest) ProtoMessage() {}
 
 func (x *ListCapturesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[16]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1078,7 @@ func (x *ListCapturesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCapturesRequest.ProtoReflect.Descriptor instead.
 func (*ListCapturesRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListCapturesRequest) GetProject() string {
@@ -1010,7 +1128,7 @@ type ListCapturesResponse struct {
 
 func (x *ListCapturesResponse) Reset() {
 	*x = ListCapturesResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[17]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1140,7 @@ func (x *ListCapturesResponse) String() string {
 func (*ListCapturesResponse) ProtoMessage() {}
 
 func (x *ListCapturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[17]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1153,7 @@ func (x *ListCapturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCapturesResponse.ProtoReflect.Descriptor instead.
 func (*ListCapturesResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListCapturesResponse) GetCaptures() []*Capture {
@@ -1063,7 +1181,7 @@ type PinCaptureRequest struct {
 
 func (x *PinCaptureRequest) Reset() {
 	*x = PinCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[18]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1193,7 @@ func (x *PinCaptureRequest) String() string {
 func (*PinCaptureRequest) ProtoMessage() {}
 
 func (x *PinCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[18]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1206,7 @@ func (x *PinCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinCaptureRequest.ProtoReflect.Descriptor instead.
 func (*PinCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PinCaptureRequest) GetCaptureId() string {
@@ -1115,7 +1233,7 @@ type PinCaptureResponse struct {
 
 func (x *PinCaptureResponse) Reset() {
 	*x = PinCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[19]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1245,7 @@ func (x *PinCaptureResponse) String() string {
 func (*PinCaptureResponse) ProtoMessage() {}
 
 func (x *PinCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[19]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1258,7 @@ func (x *PinCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinCaptureResponse.ProtoReflect.Descriptor instead.
 func (*PinCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PinCaptureResponse) GetCapture() *Capture {
@@ -1160,7 +1278,7 @@ type DeleteCaptureRequest struct {
 
 func (x *DeleteCaptureRequest) Reset() {
 	*x = DeleteCaptureRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[20]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1290,7 @@ func (x *DeleteCaptureRequest) String() string {
 func (*DeleteCaptureRequest) ProtoMessage() {}
 
 func (x *DeleteCaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[20]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1303,7 @@ func (x *DeleteCaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCaptureRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCaptureRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteCaptureRequest) GetCaptureId() string {
@@ -1204,7 +1322,7 @@ type DeleteCaptureResponse struct {
 
 func (x *DeleteCaptureResponse) Reset() {
 	*x = DeleteCaptureResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[21]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1334,7 @@ func (x *DeleteCaptureResponse) String() string {
 func (*DeleteCaptureResponse) ProtoMessage() {}
 
 func (x *DeleteCaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[21]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1347,7 @@ func (x *DeleteCaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCaptureResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCaptureResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 // ListTraceWindowsRequest names a trace artifact.
@@ -1245,7 +1363,7 @@ type ListTraceWindowsRequest struct {
 
 func (x *ListTraceWindowsRequest) Reset() {
 	*x = ListTraceWindowsRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[22]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1375,7 @@ func (x *ListTraceWindowsRequest) String() string {
 func (*ListTraceWindowsRequest) ProtoMessage() {}
 
 func (x *ListTraceWindowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[22]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1388,7 @@ func (x *ListTraceWindowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTraceWindowsRequest.ProtoReflect.Descriptor instead.
 func (*ListTraceWindowsRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListTraceWindowsRequest) GetCaptureId() string {
@@ -1306,7 +1424,7 @@ type ListTraceWindowsResponse struct {
 
 func (x *ListTraceWindowsResponse) Reset() {
 	*x = ListTraceWindowsResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[23]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1436,7 @@ func (x *ListTraceWindowsResponse) String() string {
 func (*ListTraceWindowsResponse) ProtoMessage() {}
 
 func (x *ListTraceWindowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[23]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1449,7 @@ func (x *ListTraceWindowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTraceWindowsResponse.ProtoReflect.Descriptor instead.
 func (*ListTraceWindowsResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListTraceWindowsResponse) GetWindows() []*TraceWindow {
@@ -1365,7 +1483,7 @@ type TraceWindow struct {
 
 func (x *TraceWindow) Reset() {
 	*x = TraceWindow{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[24]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1495,7 @@ func (x *TraceWindow) String() string {
 func (*TraceWindow) ProtoMessage() {}
 
 func (x *TraceWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[24]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1508,7 @@ func (x *TraceWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceWindow.ProtoReflect.Descriptor instead.
 func (*TraceWindow) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TraceWindow) GetFromGeneration() uint64 {
@@ -1452,7 +1570,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[25]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1582,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[25]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1595,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchRequest) GetFleet() bool {
@@ -1524,7 +1642,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[26]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1654,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[26]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1667,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchResponse) GetEvent() isWatchResponse_Event {
@@ -1637,7 +1755,7 @@ type FleetChange struct {
 
 func (x *FleetChange) Reset() {
 	*x = FleetChange{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[27]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1767,7 @@ func (x *FleetChange) String() string {
 func (*FleetChange) ProtoMessage() {}
 
 func (x *FleetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[27]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1780,7 @@ func (x *FleetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetChange.ProtoReflect.Descriptor instead.
 func (*FleetChange) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FleetChange) GetReset_() bool {
@@ -1699,7 +1817,7 @@ type CaptureChange struct {
 
 func (x *CaptureChange) Reset() {
 	*x = CaptureChange{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[28]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1829,7 @@ func (x *CaptureChange) String() string {
 func (*CaptureChange) ProtoMessage() {}
 
 func (x *CaptureChange) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[28]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1842,7 @@ func (x *CaptureChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureChange.ProtoReflect.Descriptor instead.
 func (*CaptureChange) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CaptureChange) GetReset_() bool {
@@ -1761,7 +1879,7 @@ type MetricsSample struct {
 
 func (x *MetricsSample) Reset() {
 	*x = MetricsSample{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[29]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1891,7 @@ func (x *MetricsSample) String() string {
 func (*MetricsSample) ProtoMessage() {}
 
 func (x *MetricsSample) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[29]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1904,7 @@ func (x *MetricsSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsSample.ProtoReflect.Descriptor instead.
 func (*MetricsSample) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MetricsSample) GetInstanceId() string {
@@ -1832,7 +1950,7 @@ type MetricValue struct {
 
 func (x *MetricValue) Reset() {
 	*x = MetricValue{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[30]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1962,7 @@ func (x *MetricValue) String() string {
 func (*MetricValue) ProtoMessage() {}
 
 func (x *MetricValue) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[30]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1975,7 @@ func (x *MetricValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricValue.ProtoReflect.Descriptor instead.
 func (*MetricValue) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MetricValue) GetName() string {
@@ -1908,7 +2026,7 @@ type PoolStats struct {
 
 func (x *PoolStats) Reset() {
 	*x = PoolStats{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[31]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2038,7 @@ func (x *PoolStats) String() string {
 func (*PoolStats) ProtoMessage() {}
 
 func (x *PoolStats) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[31]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2051,7 @@ func (x *PoolStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStats.ProtoReflect.Descriptor instead.
 func (*PoolStats) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PoolStats) GetName() string {
@@ -2015,7 +2133,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[32]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2145,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_api_proto_msgTypes[32]
+	mi := &file_opscenter_api_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,14 +2158,22 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_opscenter_api_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 var File_opscenter_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x1aopscenter/api/v1/api.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1copscenter/api/v1/model.proto\x1a\x1eopscenter/api/v1/options.proto\"\x12\n" +
+	"\x1aopscenter/api/v1/api.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1copscenter/api/v1/model.proto\x1a\x1eopscenter/api/v1/options.proto\"H\n" +
+	"\x13GetDiagnosisRequest\x12\x1d\n" +
+	"\n" +
+	"capture_id\x18\x01 \x01(\tR\tcaptureId\x12\x12\n" +
+	"\x04lang\x18\x02 \x01(\tR\x04lang\"p\n" +
+	"\x14GetDiagnosisResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\tR\x04json\x12\x14\n" +
+	"\x05rules\x18\x02 \x01(\tR\x05rules\x12.\n" +
+	"\x04made\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04made\"\x12\n" +
 	"\x10GetSystemRequest\"\xb8\x04\n" +
 	"\x11GetSystemResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1d\n" +
@@ -2198,13 +2324,14 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\rListInstances\x12&.opscenter.api.v1.ListInstancesRequest\x1a'.opscenter.api.v1.ListInstancesResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12c\n" +
 	"\vGetInstance\x12$.opscenter.api.v1.GetInstanceRequest\x1a%.opscenter.api.v1.GetInstanceResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12`\n" +
 	"\n" +
-	"GetHistory\x12#.opscenter.api.v1.GetHistoryRequest\x1a$.opscenter.api.v1.GetHistoryResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012\xc4\x06\n" +
+	"GetHistory\x12#.opscenter.api.v1.GetHistoryRequest\x1a$.opscenter.api.v1.GetHistoryResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012\xac\a\n" +
 	"\x0eCaptureService\x12c\n" +
 	"\fStartCapture\x12%.opscenter.api.v1.StartCaptureRequest\x1a&.opscenter.api.v1.StartCaptureResponse\"\x04\xe8\xe0\x18\x03\x12`\n" +
 	"\vStopCapture\x12$.opscenter.api.v1.StopCaptureRequest\x1a%.opscenter.api.v1.StopCaptureResponse\"\x04\xe8\xe0\x18\x03\x12f\n" +
 	"\rCancelCapture\x12&.opscenter.api.v1.CancelCaptureRequest\x1a'.opscenter.api.v1.CancelCaptureResponse\"\x04\xe8\xe0\x18\x03\x12`\n" +
 	"\n" +
 	"GetCapture\x12#.opscenter.api.v1.GetCaptureRequest\x1a$.opscenter.api.v1.GetCaptureResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12f\n" +
+	"\fGetDiagnosis\x12%.opscenter.api.v1.GetDiagnosisRequest\x1a&.opscenter.api.v1.GetDiagnosisResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12f\n" +
 	"\fListCaptures\x12%.opscenter.api.v1.ListCapturesRequest\x1a&.opscenter.api.v1.ListCapturesResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12]\n" +
 	"\n" +
 	"PinCapture\x12#.opscenter.api.v1.PinCaptureRequest\x1a$.opscenter.api.v1.PinCaptureResponse\"\x04\xe8\xe0\x18\x03\x12f\n" +
@@ -2226,109 +2353,114 @@ func file_opscenter_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_opscenter_api_v1_api_proto_rawDescData
 }
 
-var file_opscenter_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_opscenter_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_opscenter_api_v1_api_proto_goTypes = []any{
-	(*GetSystemRequest)(nil),         // 0: opscenter.api.v1.GetSystemRequest
-	(*GetSystemResponse)(nil),        // 1: opscenter.api.v1.GetSystemResponse
-	(*ListInstancesRequest)(nil),     // 2: opscenter.api.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),    // 3: opscenter.api.v1.ListInstancesResponse
-	(*GetInstanceRequest)(nil),       // 4: opscenter.api.v1.GetInstanceRequest
-	(*GetInstanceResponse)(nil),      // 5: opscenter.api.v1.GetInstanceResponse
-	(*GetHistoryRequest)(nil),        // 6: opscenter.api.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),       // 7: opscenter.api.v1.GetHistoryResponse
-	(*StartCaptureRequest)(nil),      // 8: opscenter.api.v1.StartCaptureRequest
-	(*StartCaptureResponse)(nil),     // 9: opscenter.api.v1.StartCaptureResponse
-	(*StopCaptureRequest)(nil),       // 10: opscenter.api.v1.StopCaptureRequest
-	(*StopCaptureResponse)(nil),      // 11: opscenter.api.v1.StopCaptureResponse
-	(*CancelCaptureRequest)(nil),     // 12: opscenter.api.v1.CancelCaptureRequest
-	(*CancelCaptureResponse)(nil),    // 13: opscenter.api.v1.CancelCaptureResponse
-	(*GetCaptureRequest)(nil),        // 14: opscenter.api.v1.GetCaptureRequest
-	(*GetCaptureResponse)(nil),       // 15: opscenter.api.v1.GetCaptureResponse
-	(*ListCapturesRequest)(nil),      // 16: opscenter.api.v1.ListCapturesRequest
-	(*ListCapturesResponse)(nil),     // 17: opscenter.api.v1.ListCapturesResponse
-	(*PinCaptureRequest)(nil),        // 18: opscenter.api.v1.PinCaptureRequest
-	(*PinCaptureResponse)(nil),       // 19: opscenter.api.v1.PinCaptureResponse
-	(*DeleteCaptureRequest)(nil),     // 20: opscenter.api.v1.DeleteCaptureRequest
-	(*DeleteCaptureResponse)(nil),    // 21: opscenter.api.v1.DeleteCaptureResponse
-	(*ListTraceWindowsRequest)(nil),  // 22: opscenter.api.v1.ListTraceWindowsRequest
-	(*ListTraceWindowsResponse)(nil), // 23: opscenter.api.v1.ListTraceWindowsResponse
-	(*TraceWindow)(nil),              // 24: opscenter.api.v1.TraceWindow
-	(*WatchRequest)(nil),             // 25: opscenter.api.v1.WatchRequest
-	(*WatchResponse)(nil),            // 26: opscenter.api.v1.WatchResponse
-	(*FleetChange)(nil),              // 27: opscenter.api.v1.FleetChange
-	(*CaptureChange)(nil),            // 28: opscenter.api.v1.CaptureChange
-	(*MetricsSample)(nil),            // 29: opscenter.api.v1.MetricsSample
-	(*MetricValue)(nil),              // 30: opscenter.api.v1.MetricValue
-	(*PoolStats)(nil),                // 31: opscenter.api.v1.PoolStats
-	(*KeepAlive)(nil),                // 32: opscenter.api.v1.KeepAlive
-	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
-	(Permission)(0),                  // 34: opscenter.api.v1.Permission
-	(*durationpb.Duration)(nil),      // 35: google.protobuf.Duration
-	(*Instance)(nil),                 // 36: opscenter.api.v1.Instance
-	(*Heartbeat)(nil),                // 37: opscenter.api.v1.Heartbeat
-	(*CaptureSpec)(nil),              // 38: opscenter.api.v1.CaptureSpec
-	(*Capture)(nil),                  // 39: opscenter.api.v1.Capture
+	(*GetDiagnosisRequest)(nil),      // 0: opscenter.api.v1.GetDiagnosisRequest
+	(*GetDiagnosisResponse)(nil),     // 1: opscenter.api.v1.GetDiagnosisResponse
+	(*GetSystemRequest)(nil),         // 2: opscenter.api.v1.GetSystemRequest
+	(*GetSystemResponse)(nil),        // 3: opscenter.api.v1.GetSystemResponse
+	(*ListInstancesRequest)(nil),     // 4: opscenter.api.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),    // 5: opscenter.api.v1.ListInstancesResponse
+	(*GetInstanceRequest)(nil),       // 6: opscenter.api.v1.GetInstanceRequest
+	(*GetInstanceResponse)(nil),      // 7: opscenter.api.v1.GetInstanceResponse
+	(*GetHistoryRequest)(nil),        // 8: opscenter.api.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),       // 9: opscenter.api.v1.GetHistoryResponse
+	(*StartCaptureRequest)(nil),      // 10: opscenter.api.v1.StartCaptureRequest
+	(*StartCaptureResponse)(nil),     // 11: opscenter.api.v1.StartCaptureResponse
+	(*StopCaptureRequest)(nil),       // 12: opscenter.api.v1.StopCaptureRequest
+	(*StopCaptureResponse)(nil),      // 13: opscenter.api.v1.StopCaptureResponse
+	(*CancelCaptureRequest)(nil),     // 14: opscenter.api.v1.CancelCaptureRequest
+	(*CancelCaptureResponse)(nil),    // 15: opscenter.api.v1.CancelCaptureResponse
+	(*GetCaptureRequest)(nil),        // 16: opscenter.api.v1.GetCaptureRequest
+	(*GetCaptureResponse)(nil),       // 17: opscenter.api.v1.GetCaptureResponse
+	(*ListCapturesRequest)(nil),      // 18: opscenter.api.v1.ListCapturesRequest
+	(*ListCapturesResponse)(nil),     // 19: opscenter.api.v1.ListCapturesResponse
+	(*PinCaptureRequest)(nil),        // 20: opscenter.api.v1.PinCaptureRequest
+	(*PinCaptureResponse)(nil),       // 21: opscenter.api.v1.PinCaptureResponse
+	(*DeleteCaptureRequest)(nil),     // 22: opscenter.api.v1.DeleteCaptureRequest
+	(*DeleteCaptureResponse)(nil),    // 23: opscenter.api.v1.DeleteCaptureResponse
+	(*ListTraceWindowsRequest)(nil),  // 24: opscenter.api.v1.ListTraceWindowsRequest
+	(*ListTraceWindowsResponse)(nil), // 25: opscenter.api.v1.ListTraceWindowsResponse
+	(*TraceWindow)(nil),              // 26: opscenter.api.v1.TraceWindow
+	(*WatchRequest)(nil),             // 27: opscenter.api.v1.WatchRequest
+	(*WatchResponse)(nil),            // 28: opscenter.api.v1.WatchResponse
+	(*FleetChange)(nil),              // 29: opscenter.api.v1.FleetChange
+	(*CaptureChange)(nil),            // 30: opscenter.api.v1.CaptureChange
+	(*MetricsSample)(nil),            // 31: opscenter.api.v1.MetricsSample
+	(*MetricValue)(nil),              // 32: opscenter.api.v1.MetricValue
+	(*PoolStats)(nil),                // 33: opscenter.api.v1.PoolStats
+	(*KeepAlive)(nil),                // 34: opscenter.api.v1.KeepAlive
+	(*timestamppb.Timestamp)(nil),    // 35: google.protobuf.Timestamp
+	(Permission)(0),                  // 36: opscenter.api.v1.Permission
+	(*durationpb.Duration)(nil),      // 37: google.protobuf.Duration
+	(*Instance)(nil),                 // 38: opscenter.api.v1.Instance
+	(*Heartbeat)(nil),                // 39: opscenter.api.v1.Heartbeat
+	(*CaptureSpec)(nil),              // 40: opscenter.api.v1.CaptureSpec
+	(*Capture)(nil),                  // 41: opscenter.api.v1.Capture
 }
 var file_opscenter_api_v1_api_proto_depIdxs = []int32{
-	33, // 0: opscenter.api.v1.GetSystemResponse.started:type_name -> google.protobuf.Timestamp
-	34, // 1: opscenter.api.v1.GetSystemResponse.permissions:type_name -> opscenter.api.v1.Permission
-	35, // 2: opscenter.api.v1.GetSystemResponse.retention:type_name -> google.protobuf.Duration
-	36, // 3: opscenter.api.v1.ListInstancesResponse.instances:type_name -> opscenter.api.v1.Instance
-	36, // 4: opscenter.api.v1.GetInstanceResponse.instance:type_name -> opscenter.api.v1.Instance
-	33, // 5: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
-	33, // 6: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
-	35, // 7: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
-	37, // 8: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
-	38, // 9: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
-	39, // 10: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	39, // 11: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	39, // 12: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
-	39, // 13: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	24, // 14: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
-	35, // 15: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
-	35, // 16: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
-	35, // 17: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
-	27, // 18: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
-	28, // 19: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
-	29, // 20: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
-	32, // 21: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
-	36, // 22: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
-	39, // 23: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
-	33, // 24: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
-	30, // 25: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
-	31, // 26: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
-	35, // 27: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	0,  // 28: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
-	2,  // 29: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
-	4,  // 30: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
-	6,  // 31: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
-	8,  // 32: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
-	10, // 33: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
-	12, // 34: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
-	14, // 35: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
-	16, // 36: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
-	18, // 37: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
-	20, // 38: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
-	22, // 39: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
-	25, // 40: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
-	1,  // 41: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
-	3,  // 42: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
-	5,  // 43: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
-	7,  // 44: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
-	9,  // 45: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
-	11, // 46: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
-	13, // 47: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
-	15, // 48: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
-	17, // 49: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
-	19, // 50: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
-	21, // 51: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
-	23, // 52: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
-	26, // 53: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
-	41, // [41:54] is the sub-list for method output_type
-	28, // [28:41] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	35, // 0: opscenter.api.v1.GetDiagnosisResponse.made:type_name -> google.protobuf.Timestamp
+	35, // 1: opscenter.api.v1.GetSystemResponse.started:type_name -> google.protobuf.Timestamp
+	36, // 2: opscenter.api.v1.GetSystemResponse.permissions:type_name -> opscenter.api.v1.Permission
+	37, // 3: opscenter.api.v1.GetSystemResponse.retention:type_name -> google.protobuf.Duration
+	38, // 4: opscenter.api.v1.ListInstancesResponse.instances:type_name -> opscenter.api.v1.Instance
+	38, // 5: opscenter.api.v1.GetInstanceResponse.instance:type_name -> opscenter.api.v1.Instance
+	35, // 6: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	35, // 7: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
+	37, // 8: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
+	39, // 9: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
+	40, // 10: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
+	41, // 11: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	41, // 12: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	41, // 13: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
+	41, // 14: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	26, // 15: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
+	37, // 16: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
+	37, // 17: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
+	37, // 18: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
+	29, // 19: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
+	30, // 20: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
+	31, // 21: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
+	34, // 22: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
+	38, // 23: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
+	41, // 24: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
+	35, // 25: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
+	32, // 26: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
+	33, // 27: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
+	37, // 28: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	2,  // 29: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
+	4,  // 30: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
+	6,  // 31: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
+	8,  // 32: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
+	10, // 33: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
+	12, // 34: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
+	14, // 35: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
+	16, // 36: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
+	0,  // 37: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
+	18, // 38: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
+	20, // 39: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
+	22, // 40: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
+	24, // 41: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
+	27, // 42: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
+	3,  // 43: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
+	5,  // 44: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
+	7,  // 45: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
+	9,  // 46: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
+	11, // 47: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
+	13, // 48: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
+	15, // 49: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
+	17, // 50: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
+	1,  // 51: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
+	19, // 52: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
+	21, // 53: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
+	23, // 54: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
+	25, // 55: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
+	28, // 56: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
+	43, // [43:57] is the sub-list for method output_type
+	29, // [29:43] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_api_proto_init() }
@@ -2338,7 +2470,7 @@ func file_opscenter_api_v1_api_proto_init() {
 	}
 	file_opscenter_api_v1_model_proto_init()
 	file_opscenter_api_v1_options_proto_init()
-	file_opscenter_api_v1_api_proto_msgTypes[26].OneofWrappers = []any{
+	file_opscenter_api_v1_api_proto_msgTypes[28].OneofWrappers = []any{
 		(*WatchResponse_Fleet)(nil),
 		(*WatchResponse_Capture)(nil),
 		(*WatchResponse_Metrics)(nil),
@@ -2350,7 +2482,7 @@ func file_opscenter_api_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_api_proto_rawDesc), len(file_opscenter_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

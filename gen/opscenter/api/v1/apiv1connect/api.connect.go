@@ -67,6 +67,9 @@ const (
 	// CaptureServiceGetCaptureProcedure is the fully-qualified name of the CaptureService's GetCapture
 	// RPC.
 	CaptureServiceGetCaptureProcedure = "/opscenter.api.v1.CaptureService/GetCapture"
+	// CaptureServiceGetDiagnosisProcedure is the fully-qualified name of the CaptureService's
+	// GetDiagnosis RPC.
+	CaptureServiceGetDiagnosisProcedure = "/opscenter.api.v1.CaptureService/GetDiagnosis"
 	// CaptureServiceListCapturesProcedure is the fully-qualified name of the CaptureService's
 	// ListCaptures RPC.
 	CaptureServiceListCapturesProcedure = "/opscenter.api.v1.CaptureService/ListCaptures"
@@ -302,6 +305,10 @@ type CaptureServiceClient interface {
 	CancelCapture(context.Context, *connect.Request[v1.CancelCaptureRequest]) (*connect.Response[v1.CancelCaptureResponse], error)
 	// GetCapture returns one capture with targets and artifacts.
 	GetCapture(context.Context, *connect.Request[v1.GetCaptureRequest]) (*connect.Response[v1.GetCaptureResponse], error)
+	// GetDiagnosis returns what the rules say of a capture that has ended. It is
+	// made when the capture ends; a call that comes earlier, or after the rules
+	// have changed, waits for it. FAILED_PRECONDITION while the capture runs.
+	GetDiagnosis(context.Context, *connect.Request[v1.GetDiagnosisRequest]) (*connect.Response[v1.GetDiagnosisResponse], error)
 	// ListCaptures returns captures, newest first.
 	ListCaptures(context.Context, *connect.Request[v1.ListCapturesRequest]) (*connect.Response[v1.ListCapturesResponse], error)
 	// PinCapture exempts a capture from retention, or no longer.
@@ -349,6 +356,13 @@ func NewCaptureServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getDiagnosis: connect.NewClient[v1.GetDiagnosisRequest, v1.GetDiagnosisResponse](
+			httpClient,
+			baseURL+CaptureServiceGetDiagnosisProcedure,
+			connect.WithSchema(captureServiceMethods.ByName("GetDiagnosis")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		listCaptures: connect.NewClient[v1.ListCapturesRequest, v1.ListCapturesResponse](
 			httpClient,
 			baseURL+CaptureServiceListCapturesProcedure,
@@ -384,6 +398,7 @@ type captureServiceClient struct {
 	stopCapture      *connect.Client[v1.StopCaptureRequest, v1.StopCaptureResponse]
 	cancelCapture    *connect.Client[v1.CancelCaptureRequest, v1.CancelCaptureResponse]
 	getCapture       *connect.Client[v1.GetCaptureRequest, v1.GetCaptureResponse]
+	getDiagnosis     *connect.Client[v1.GetDiagnosisRequest, v1.GetDiagnosisResponse]
 	listCaptures     *connect.Client[v1.ListCapturesRequest, v1.ListCapturesResponse]
 	pinCapture       *connect.Client[v1.PinCaptureRequest, v1.PinCaptureResponse]
 	deleteCapture    *connect.Client[v1.DeleteCaptureRequest, v1.DeleteCaptureResponse]
@@ -408,6 +423,11 @@ func (c *captureServiceClient) CancelCapture(ctx context.Context, req *connect.R
 // GetCapture calls opscenter.api.v1.CaptureService.GetCapture.
 func (c *captureServiceClient) GetCapture(ctx context.Context, req *connect.Request[v1.GetCaptureRequest]) (*connect.Response[v1.GetCaptureResponse], error) {
 	return c.getCapture.CallUnary(ctx, req)
+}
+
+// GetDiagnosis calls opscenter.api.v1.CaptureService.GetDiagnosis.
+func (c *captureServiceClient) GetDiagnosis(ctx context.Context, req *connect.Request[v1.GetDiagnosisRequest]) (*connect.Response[v1.GetDiagnosisResponse], error) {
+	return c.getDiagnosis.CallUnary(ctx, req)
 }
 
 // ListCaptures calls opscenter.api.v1.CaptureService.ListCaptures.
@@ -441,6 +461,10 @@ type CaptureServiceHandler interface {
 	CancelCapture(context.Context, *connect.Request[v1.CancelCaptureRequest]) (*connect.Response[v1.CancelCaptureResponse], error)
 	// GetCapture returns one capture with targets and artifacts.
 	GetCapture(context.Context, *connect.Request[v1.GetCaptureRequest]) (*connect.Response[v1.GetCaptureResponse], error)
+	// GetDiagnosis returns what the rules say of a capture that has ended. It is
+	// made when the capture ends; a call that comes earlier, or after the rules
+	// have changed, waits for it. FAILED_PRECONDITION while the capture runs.
+	GetDiagnosis(context.Context, *connect.Request[v1.GetDiagnosisRequest]) (*connect.Response[v1.GetDiagnosisResponse], error)
 	// ListCaptures returns captures, newest first.
 	ListCaptures(context.Context, *connect.Request[v1.ListCapturesRequest]) (*connect.Response[v1.ListCapturesResponse], error)
 	// PinCapture exempts a capture from retention, or no longer.
@@ -484,6 +508,13 @@ func NewCaptureServiceHandler(svc CaptureServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	captureServiceGetDiagnosisHandler := connect.NewUnaryHandler(
+		CaptureServiceGetDiagnosisProcedure,
+		svc.GetDiagnosis,
+		connect.WithSchema(captureServiceMethods.ByName("GetDiagnosis")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	captureServiceListCapturesHandler := connect.NewUnaryHandler(
 		CaptureServiceListCapturesProcedure,
 		svc.ListCaptures,
@@ -520,6 +551,8 @@ func NewCaptureServiceHandler(svc CaptureServiceHandler, opts ...connect.Handler
 			captureServiceCancelCaptureHandler.ServeHTTP(w, r)
 		case CaptureServiceGetCaptureProcedure:
 			captureServiceGetCaptureHandler.ServeHTTP(w, r)
+		case CaptureServiceGetDiagnosisProcedure:
+			captureServiceGetDiagnosisHandler.ServeHTTP(w, r)
 		case CaptureServiceListCapturesProcedure:
 			captureServiceListCapturesHandler.ServeHTTP(w, r)
 		case CaptureServicePinCaptureProcedure:
@@ -551,6 +584,10 @@ func (UnimplementedCaptureServiceHandler) CancelCapture(context.Context, *connec
 
 func (UnimplementedCaptureServiceHandler) GetCapture(context.Context, *connect.Request[v1.GetCaptureRequest]) (*connect.Response[v1.GetCaptureResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("opscenter.api.v1.CaptureService.GetCapture is not implemented"))
+}
+
+func (UnimplementedCaptureServiceHandler) GetDiagnosis(context.Context, *connect.Request[v1.GetDiagnosisRequest]) (*connect.Response[v1.GetDiagnosisResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("opscenter.api.v1.CaptureService.GetDiagnosis is not implemented"))
 }
 
 func (UnimplementedCaptureServiceHandler) ListCaptures(context.Context, *connect.Request[v1.ListCapturesRequest]) (*connect.Response[v1.ListCapturesResponse], error) {

@@ -23,7 +23,67 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/api.proto.
  */
 export const file_opscenter_api_v1_api: GenFile = /*@__PURE__*/
-  fileDesc("ChpvcHNjZW50ZXIvYXBpL3YxL2FwaS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSISChBHZXRTeXN0ZW1SZXF1ZXN0Io0DChFHZXRTeXN0ZW1SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhIKCmdvX3ZlcnNpb24YAiABKAkSEQoJYmFzZV9wYXRoGAMgASgJEisKB3N0YXJ0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAUgASgJEjEKC3Blcm1pc3Npb25zGAYgAygOMhwub3BzY2VudGVyLmFwaS52MS5QZXJtaXNzaW9uEiwKCXJldGVudGlvbhgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9yZXRlbnRpb25fYnl0ZXMYCCABKAMSFAoMc3RvcmVkX2J5dGVzGAkgASgDEhcKD2Rpc2tfZnJlZV9ieXRlcxgKIAEoAxIXCg9zdG9yYWdlX3Byb2JsZW0YCyABKAkSHAoUdHJhY2Vfdmlld2VyX3Byb2JsZW0YDCABKAkSFQoNZ3JhcGhfcHJvYmxlbRgNIAEoCRINCgVraW5kcxgOIAMoCSJOChRMaXN0SW5zdGFuY2VzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEg8KB3NlcnZpY2UYAiABKAkSFAoMaW5jbHVkZV9nb25lGAMgASgIIkYKFUxpc3RJbnN0YW5jZXNSZXNwb25zZRItCglpbnN0YW5jZXMYASADKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlIikKEkdldEluc3RhbmNlUmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCSJDChNHZXRJbnN0YW5jZVJlc3BvbnNlEiwKCGluc3RhbmNlGAEgASgLMhoub3BzY2VudGVyLmFwaS52MS5JbnN0YW5jZSJ6ChFHZXRIaXN0b3J5UmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCRIoCgRmcm9tGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgJ0bxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiagoSR2V0SGlzdG9yeVJlc3BvbnNlEicKBHN0ZXAYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoGcG9pbnRzGAIgAygLMhsub3BzY2VudGVyLmFwaS52MS5IZWFydGJlYXQinwEKE1N0YXJ0Q2FwdHVyZVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRIPCgdzZXJ2aWNlGAIgASgJEhQKDGluc3RhbmNlX2lkcxgDIAMoCRIVCg1tYXhfaW5zdGFuY2VzGAQgASgFEisKBHNwZWMYBSABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmVTcGVjEgwKBG5vdGUYBiABKAkiQgoUU3RhcnRDYXB0dXJlUmVzcG9uc2USKgoHY2FwdHVyZRgBIAEoCzIZLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZSIoChJTdG9wQ2FwdHVyZVJlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCSIVChNTdG9wQ2FwdHVyZVJlc3BvbnNlIioKFENhbmNlbENhcHR1cmVSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkiFwoVQ2FuY2VsQ2FwdHVyZVJlc3BvbnNlIicKEUdldENhcHR1cmVSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkiQAoSR2V0Q2FwdHVyZVJlc3BvbnNlEioKB2NhcHR1cmUYASABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmUicwoTTGlzdENhcHR1cmVzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEg8KB3NlcnZpY2UYAiABKAkSEwoLaW5zdGFuY2VfaWQYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiXAoUTGlzdENhcHR1cmVzUmVzcG9uc2USKwoIY2FwdHVyZXMYASADKAsyGS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjcKEVBpbkNhcHR1cmVSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkSDgoGcGlubmVkGAIgASgIIkAKElBpbkNhcHR1cmVSZXNwb25zZRIqCgdjYXB0dXJlGAEgASgLMhkub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlIioKFERlbGV0ZUNhcHR1cmVSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkiFwoVRGVsZXRlQ2FwdHVyZVJlc3BvbnNlIlQKF0xpc3RUcmFjZVdpbmRvd3NSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkSEwoLaW5zdGFuY2VfaWQYAiABKAkSEAoIYXJ0aWZhY3QYAyABKAkiWAoYTGlzdFRyYWNlV2luZG93c1Jlc3BvbnNlEi4KB3dpbmRvd3MYASADKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlRyYWNlV2luZG93EgwKBGxvc3MYAiABKAkitAEKC1RyYWNlV2luZG93EhcKD2Zyb21fZ2VuZXJhdGlvbhgBIAEoBBIVCg10b19nZW5lcmF0aW9uGAIgASgEEigKBXN0YXJ0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmxlbmd0aBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpzaXplX2J5dGVzGAUgASgDEgwKBHBhdGgYBiABKAkifgoMV2F0Y2hSZXF1ZXN0Eg0KBWZsZWV0GAEgASgIEhAKCGNhcHR1cmVzGAIgASgIEhwKFG1ldHJpY3NfaW5zdGFuY2VfaWRzGAMgAygJEi8KDG1pbl9pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLjAQoNV2F0Y2hSZXNwb25zZRIuCgVmbGVldBgBIAEoCzIdLm9wc2NlbnRlci5hcGkudjEuRmxlZXRDaGFuZ2VIABIyCgdjYXB0dXJlGAIgASgLMh8ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlQ2hhbmdlSAASMgoHbWV0cmljcxgDIAEoCzIfLm9wc2NlbnRlci5hcGkudjEuTWV0cmljc1NhbXBsZUgAEjEKCmtlZXBfYWxpdmUYBCABKAsyGy5vcHNjZW50ZXIuYXBpLnYxLktlZXBBbGl2ZUgAQgcKBWV2ZW50ImAKC0ZsZWV0Q2hhbmdlEg0KBXJlc2V0GAEgASgIEi0KCWluc3RhbmNlcxgCIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2USEwoLcmVtb3ZlZF9pZHMYAyADKAkiYAoNQ2FwdHVyZUNoYW5nZRINCgVyZXNldBgBIAEoCBIrCghjYXB0dXJlcxgCIAMoCzIZLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZRITCgtyZW1vdmVkX2lkcxgDIAMoCSKnAQoNTWV0cmljc1NhbXBsZRITCgtpbnN0YW5jZV9pZBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoGdmFsdWVzGAMgAygLMh0ub3BzY2VudGVyLmFwaS52MS5NZXRyaWNWYWx1ZRIqCgVwb29scxgEIAMoCzIbLm9wc2NlbnRlci5hcGkudjEuUG9vbFN0YXRzIkoKC01ldHJpY1ZhbHVlEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAESCwoDcDk5GAMgASgBEhEKCWhpc3RvZ3JhbRgEIAEoCCLMAQoJUG9vbFN0YXRzEgwKBG5hbWUYASABKAkSDAoEa2luZBgCIAEoCRIOCgZyZW1vdGUYAyABKAkSEAoIbWF4X29wZW4YBCABKAMSDAoEb3BlbhgFIAEoAxIOCgZpbl91c2UYBiABKAMSDAoEaWRsZRgHIAEoAxIPCgd3YWl0aW5nGAggASgDEhIKCndhaXRfY291bnQYCSABKAMSMAoNd2FpdF9kdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiILCglLZWVwQWxpdmUybgoNU3lzdGVtU2VydmljZRJdCglHZXRTeXN0ZW0SIi5vcHNjZW50ZXIuYXBpLnYxLkdldFN5c3RlbVJlcXVlc3QaIy5vcHNjZW50ZXIuYXBpLnYxLkdldFN5c3RlbVJlc3BvbnNlIgeQAgHo4BgBMsACCgxGbGVldFNlcnZpY2USaQoNTGlzdEluc3RhbmNlcxImLm9wc2NlbnRlci5hcGkudjEuTGlzdEluc3RhbmNlc1JlcXVlc3QaJy5vcHNjZW50ZXIuYXBpLnYxLkxpc3RJbnN0YW5jZXNSZXNwb25zZSIHkAIB6OAYARJjCgtHZXRJbnN0YW5jZRIkLm9wc2NlbnRlci5hcGkudjEuR2V0SW5zdGFuY2VSZXF1ZXN0GiUub3BzY2VudGVyLmFwaS52MS5HZXRJbnN0YW5jZVJlc3BvbnNlIgeQAgHo4BgBEmAKCkdldEhpc3RvcnkSIy5vcHNjZW50ZXIuYXBpLnYxLkdldEhpc3RvcnlSZXF1ZXN0GiQub3BzY2VudGVyLmFwaS52MS5HZXRIaXN0b3J5UmVzcG9uc2UiB5ACAejgGAEyxAYKDkNhcHR1cmVTZXJ2aWNlEmMKDFN0YXJ0Q2FwdHVyZRIlLm9wc2NlbnRlci5hcGkudjEuU3RhcnRDYXB0dXJlUmVxdWVzdBomLm9wc2NlbnRlci5hcGkudjEuU3RhcnRDYXB0dXJlUmVzcG9uc2UiBOjgGAMSYAoLU3RvcENhcHR1cmUSJC5vcHNjZW50ZXIuYXBpLnYxLlN0b3BDYXB0dXJlUmVxdWVzdBolLm9wc2NlbnRlci5hcGkudjEuU3RvcENhcHR1cmVSZXNwb25zZSIE6OAYAxJmCg1DYW5jZWxDYXB0dXJlEiYub3BzY2VudGVyLmFwaS52MS5DYW5jZWxDYXB0dXJlUmVxdWVzdBonLm9wc2NlbnRlci5hcGkudjEuQ2FuY2VsQ2FwdHVyZVJlc3BvbnNlIgTo4BgDEmAKCkdldENhcHR1cmUSIy5vcHNjZW50ZXIuYXBpLnYxLkdldENhcHR1cmVSZXF1ZXN0GiQub3BzY2VudGVyLmFwaS52MS5HZXRDYXB0dXJlUmVzcG9uc2UiB5ACAejgGAESZgoMTGlzdENhcHR1cmVzEiUub3BzY2VudGVyLmFwaS52MS5MaXN0Q2FwdHVyZXNSZXF1ZXN0GiYub3BzY2VudGVyLmFwaS52MS5MaXN0Q2FwdHVyZXNSZXNwb25zZSIHkAIB6OAYARJdCgpQaW5DYXB0dXJlEiMub3BzY2VudGVyLmFwaS52MS5QaW5DYXB0dXJlUmVxdWVzdBokLm9wc2NlbnRlci5hcGkudjEuUGluQ2FwdHVyZVJlc3BvbnNlIgTo4BgDEmYKDURlbGV0ZUNhcHR1cmUSJi5vcHNjZW50ZXIuYXBpLnYxLkRlbGV0ZUNhcHR1cmVSZXF1ZXN0Gicub3BzY2VudGVyLmFwaS52MS5EZWxldGVDYXB0dXJlUmVzcG9uc2UiBOjgGAQScgoQTGlzdFRyYWNlV2luZG93cxIpLm9wc2NlbnRlci5hcGkudjEuTGlzdFRyYWNlV2luZG93c1JlcXVlc3QaKi5vcHNjZW50ZXIuYXBpLnYxLkxpc3RUcmFjZVdpbmRvd3NSZXNwb25zZSIHkAIB6OAYATJjCgxXYXRjaFNlcnZpY2USUwoFV2F0Y2gSHi5vcHNjZW50ZXIuYXBpLnYxLldhdGNoUmVxdWVzdBofLm9wc2NlbnRlci5hcGkudjEuV2F0Y2hSZXNwb25zZSIHkAIB6OAYATABQr0BChRjb20ub3BzY2VudGVyLmFwaS52MUIIQXBpUHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_opscenter_api_v1_model, file_opscenter_api_v1_options]);
+  fileDesc("ChpvcHNjZW50ZXIvYXBpL3YxL2FwaS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSI3ChNHZXREaWFnbm9zaXNSZXF1ZXN0EhIKCmNhcHR1cmVfaWQYASABKAkSDAoEbGFuZxgCIAEoCSJdChRHZXREaWFnbm9zaXNSZXNwb25zZRIMCgRqc29uGAEgASgJEg0KBXJ1bGVzGAIgASgJEigKBG1hZGUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhIKEEdldFN5c3RlbVJlcXVlc3QijQMKEUdldFN5c3RlbVJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEgoKZ29fdmVyc2lvbhgCIAEoCRIRCgliYXNlX3BhdGgYAyABKAkSKwoHc3RhcnRlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSMQoLcGVybWlzc2lvbnMYBiADKA4yHC5vcHNjZW50ZXIuYXBpLnYxLlBlcm1pc3Npb24SLAoJcmV0ZW50aW9uGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD3JldGVudGlvbl9ieXRlcxgIIAEoAxIUCgxzdG9yZWRfYnl0ZXMYCSABKAMSFwoPZGlza19mcmVlX2J5dGVzGAogASgDEhcKD3N0b3JhZ2VfcHJvYmxlbRgLIAEoCRIcChR0cmFjZV92aWV3ZXJfcHJvYmxlbRgMIAEoCRIVCg1ncmFwaF9wcm9ibGVtGA0gASgJEg0KBWtpbmRzGA4gAygJIk4KFExpc3RJbnN0YW5jZXNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSDwoHc2VydmljZRgCIAEoCRIUCgxpbmNsdWRlX2dvbmUYAyABKAgiRgoVTGlzdEluc3RhbmNlc1Jlc3BvbnNlEi0KCWluc3RhbmNlcxgBIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2UiKQoSR2V0SW5zdGFuY2VSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJIkMKE0dldEluc3RhbmNlUmVzcG9uc2USLAoIaW5zdGFuY2UYASABKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlInoKEUdldEhpc3RvcnlSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJEigKBGZyb20YAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKAnRvGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJqChJHZXRIaXN0b3J5UmVzcG9uc2USJwoEc3RlcBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCgZwb2ludHMYAiADKAsyGy5vcHNjZW50ZXIuYXBpLnYxLkhlYXJ0YmVhdCKfAQoTU3RhcnRDYXB0dXJlUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEg8KB3NlcnZpY2UYAiABKAkSFAoMaW5zdGFuY2VfaWRzGAMgAygJEhUKDW1heF9pbnN0YW5jZXMYBCABKAUSKwoEc3BlYxgFIAEoCzIdLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZVNwZWMSDAoEbm90ZRgGIAEoCSJCChRTdGFydENhcHR1cmVSZXNwb25zZRIqCgdjYXB0dXJlGAEgASgLMhkub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlIigKElN0b3BDYXB0dXJlUmVxdWVzdBISCgpjYXB0dXJlX2lkGAEgASgJIhUKE1N0b3BDYXB0dXJlUmVzcG9uc2UiKgoUQ2FuY2VsQ2FwdHVyZVJlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCSIXChVDYW5jZWxDYXB0dXJlUmVzcG9uc2UiJwoRR2V0Q2FwdHVyZVJlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCSJAChJHZXRDYXB0dXJlUmVzcG9uc2USKgoHY2FwdHVyZRgBIAEoCzIZLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZSJzChNMaXN0Q2FwdHVyZXNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSDwoHc2VydmljZRgCIAEoCRITCgtpbnN0YW5jZV9pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCSJcChRMaXN0Q2FwdHVyZXNSZXNwb25zZRIrCghjYXB0dXJlcxgBIAMoCzIZLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNwoRUGluQ2FwdHVyZVJlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCRIOCgZwaW5uZWQYAiABKAgiQAoSUGluQ2FwdHVyZVJlc3BvbnNlEioKB2NhcHR1cmUYASABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmUiKgoURGVsZXRlQ2FwdHVyZVJlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCSIXChVEZWxldGVDYXB0dXJlUmVzcG9uc2UiVAoXTGlzdFRyYWNlV2luZG93c1JlcXVlc3QSEgoKY2FwdHVyZV9pZBgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIQCghhcnRpZmFjdBgDIAEoCSJYChhMaXN0VHJhY2VXaW5kb3dzUmVzcG9uc2USLgoHd2luZG93cxgBIAMoCzIdLm9wc2NlbnRlci5hcGkudjEuVHJhY2VXaW5kb3cSDAoEbG9zcxgCIAEoCSK0AQoLVHJhY2VXaW5kb3cSFwoPZnJvbV9nZW5lcmF0aW9uGAEgASgEEhUKDXRvX2dlbmVyYXRpb24YAiABKAQSKAoFc3RhcnQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbGVuZ3RoGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCnNpemVfYnl0ZXMYBSABKAMSDAoEcGF0aBgGIAEoCSJ+CgxXYXRjaFJlcXVlc3QSDQoFZmxlZXQYASABKAgSEAoIY2FwdHVyZXMYAiABKAgSHAoUbWV0cmljc19pbnN0YW5jZV9pZHMYAyADKAkSLwoMbWluX2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIuMBCg1XYXRjaFJlc3BvbnNlEi4KBWZsZWV0GAEgASgLMh0ub3BzY2VudGVyLmFwaS52MS5GbGVldENoYW5nZUgAEjIKB2NhcHR1cmUYAiABKAsyHy5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmVDaGFuZ2VIABIyCgdtZXRyaWNzGAMgASgLMh8ub3BzY2VudGVyLmFwaS52MS5NZXRyaWNzU2FtcGxlSAASMQoKa2VlcF9hbGl2ZRgEIAEoCzIbLm9wc2NlbnRlci5hcGkudjEuS2VlcEFsaXZlSABCBwoFZXZlbnQiYAoLRmxlZXRDaGFuZ2USDQoFcmVzZXQYASABKAgSLQoJaW5zdGFuY2VzGAIgAygLMhoub3BzY2VudGVyLmFwaS52MS5JbnN0YW5jZRITCgtyZW1vdmVkX2lkcxgDIAMoCSJgCg1DYXB0dXJlQ2hhbmdlEg0KBXJlc2V0GAEgASgIEisKCGNhcHR1cmVzGAIgAygLMhkub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlEhMKC3JlbW92ZWRfaWRzGAMgAygJIqcBCg1NZXRyaWNzU2FtcGxlEhMKC2luc3RhbmNlX2lkGAEgASgJEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgZ2YWx1ZXMYAyADKAsyHS5vcHNjZW50ZXIuYXBpLnYxLk1ldHJpY1ZhbHVlEioKBXBvb2xzGAQgAygLMhsub3BzY2VudGVyLmFwaS52MS5Qb29sU3RhdHMiSgoLTWV0cmljVmFsdWUSDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoARILCgNwOTkYAyABKAESEQoJaGlzdG9ncmFtGAQgASgIIswBCglQb29sU3RhdHMSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEg4KBnJlbW90ZRgDIAEoCRIQCghtYXhfb3BlbhgEIAEoAxIMCgRvcGVuGAUgASgDEg4KBmluX3VzZRgGIAEoAxIMCgRpZGxlGAcgASgDEg8KB3dhaXRpbmcYCCABKAMSEgoKd2FpdF9jb3VudBgJIAEoAxIwCg13YWl0X2R1cmF0aW9uGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIgsKCUtlZXBBbGl2ZTJuCg1TeXN0ZW1TZXJ2aWNlEl0KCUdldFN5c3RlbRIiLm9wc2NlbnRlci5hcGkudjEuR2V0U3lzdGVtUmVxdWVzdBojLm9wc2NlbnRlci5hcGkudjEuR2V0U3lzdGVtUmVzcG9uc2UiB5ACAejgGAEywAIKDEZsZWV0U2VydmljZRJpCg1MaXN0SW5zdGFuY2VzEiYub3BzY2VudGVyLmFwaS52MS5MaXN0SW5zdGFuY2VzUmVxdWVzdBonLm9wc2NlbnRlci5hcGkudjEuTGlzdEluc3RhbmNlc1Jlc3BvbnNlIgeQAgHo4BgBEmMKC0dldEluc3RhbmNlEiQub3BzY2VudGVyLmFwaS52MS5HZXRJbnN0YW5jZVJlcXVlc3QaJS5vcHNjZW50ZXIuYXBpLnYxLkdldEluc3RhbmNlUmVzcG9uc2UiB5ACAejgGAESYAoKR2V0SGlzdG9yeRIjLm9wc2NlbnRlci5hcGkudjEuR2V0SGlzdG9yeVJlcXVlc3QaJC5vcHNjZW50ZXIuYXBpLnYxLkdldEhpc3RvcnlSZXNwb25zZSIHkAIB6OAYATKsBwoOQ2FwdHVyZVNlcnZpY2USYwoMU3RhcnRDYXB0dXJlEiUub3BzY2VudGVyLmFwaS52MS5TdGFydENhcHR1cmVSZXF1ZXN0GiYub3BzY2VudGVyLmFwaS52MS5TdGFydENhcHR1cmVSZXNwb25zZSIE6OAYAxJgCgtTdG9wQ2FwdHVyZRIkLm9wc2NlbnRlci5hcGkudjEuU3RvcENhcHR1cmVSZXF1ZXN0GiUub3BzY2VudGVyLmFwaS52MS5TdG9wQ2FwdHVyZVJlc3BvbnNlIgTo4BgDEmYKDUNhbmNlbENhcHR1cmUSJi5vcHNjZW50ZXIuYXBpLnYxLkNhbmNlbENhcHR1cmVSZXF1ZXN0Gicub3BzY2VudGVyLmFwaS52MS5DYW5jZWxDYXB0dXJlUmVzcG9uc2UiBOjgGAMSYAoKR2V0Q2FwdHVyZRIjLm9wc2NlbnRlci5hcGkudjEuR2V0Q2FwdHVyZVJlcXVlc3QaJC5vcHNjZW50ZXIuYXBpLnYxLkdldENhcHR1cmVSZXNwb25zZSIHkAIB6OAYARJmCgxHZXREaWFnbm9zaXMSJS5vcHNjZW50ZXIuYXBpLnYxLkdldERpYWdub3Npc1JlcXVlc3QaJi5vcHNjZW50ZXIuYXBpLnYxLkdldERpYWdub3Npc1Jlc3BvbnNlIgeQAgHo4BgBEmYKDExpc3RDYXB0dXJlcxIlLm9wc2NlbnRlci5hcGkudjEuTGlzdENhcHR1cmVzUmVxdWVzdBomLm9wc2NlbnRlci5hcGkudjEuTGlzdENhcHR1cmVzUmVzcG9uc2UiB5ACAejgGAESXQoKUGluQ2FwdHVyZRIjLm9wc2NlbnRlci5hcGkudjEuUGluQ2FwdHVyZVJlcXVlc3QaJC5vcHNjZW50ZXIuYXBpLnYxLlBpbkNhcHR1cmVSZXNwb25zZSIE6OAYAxJmCg1EZWxldGVDYXB0dXJlEiYub3BzY2VudGVyLmFwaS52MS5EZWxldGVDYXB0dXJlUmVxdWVzdBonLm9wc2NlbnRlci5hcGkudjEuRGVsZXRlQ2FwdHVyZVJlc3BvbnNlIgTo4BgEEnIKEExpc3RUcmFjZVdpbmRvd3MSKS5vcHNjZW50ZXIuYXBpLnYxLkxpc3RUcmFjZVdpbmRvd3NSZXF1ZXN0Gioub3BzY2VudGVyLmFwaS52MS5MaXN0VHJhY2VXaW5kb3dzUmVzcG9uc2UiB5ACAejgGAEyYwoMV2F0Y2hTZXJ2aWNlElMKBVdhdGNoEh4ub3BzY2VudGVyLmFwaS52MS5XYXRjaFJlcXVlc3QaHy5vcHNjZW50ZXIuYXBpLnYxLldhdGNoUmVzcG9uc2UiB5ACAejgGAEwAUK9AQoUY29tLm9wc2NlbnRlci5hcGkudjFCCEFwaVByb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_opscenter_api_v1_model, file_opscenter_api_v1_options]);
+
+/**
+ * GetDiagnosisRequest names a capture.
+ *
+ * @generated from message opscenter.api.v1.GetDiagnosisRequest
+ */
+export type GetDiagnosisRequest = Message<"opscenter.api.v1.GetDiagnosisRequest"> & {
+  /**
+   * @generated from field: string capture_id = 1;
+   */
+  captureId: string;
+
+  /**
+   * The language of the texts: "en" (the default) or "zh-TW".
+   *
+   * @generated from field: string lang = 2;
+   */
+  lang: string;
+};
+
+/**
+ * Describes the message opscenter.api.v1.GetDiagnosisRequest.
+ * Use `create(GetDiagnosisRequestSchema)` to create a new message.
+ */
+export const GetDiagnosisRequestSchema: GenMessage<GetDiagnosisRequest> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_api, 0);
+
+/**
+ * GetDiagnosisResponse is the verdict.
+ *
+ * @generated from message opscenter.api.v1.GetDiagnosisResponse
+ */
+export type GetDiagnosisResponse = Message<"opscenter.api.v1.GetDiagnosisResponse"> & {
+  /**
+   * opscenter.diagnosis/v1 for one instance, opscenter.diagnosis-set/v1 for
+   * several: the same object as ops diagnose --json and findings.json.
+   *
+   * @generated from field: string json = 1;
+   */
+  json: string;
+
+  /**
+   * The version of the rule set, and when it was made.
+   *
+   * @generated from field: string rules = 2;
+   */
+  rules: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp made = 3;
+   */
+  made?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message opscenter.api.v1.GetDiagnosisResponse.
+ * Use `create(GetDiagnosisResponseSchema)` to create a new message.
+ */
+export const GetDiagnosisResponseSchema: GenMessage<GetDiagnosisResponse> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_api, 1);
 
 /**
  * GetSystemRequest is empty.
@@ -38,7 +98,7 @@ export type GetSystemRequest = Message<"opscenter.api.v1.GetSystemRequest"> & {
  * Use `create(GetSystemRequestSchema)` to create a new message.
  */
 export const GetSystemRequestSchema: GenMessage<GetSystemRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 0);
+  messageDesc(file_opscenter_api_v1_api, 2);
 
 /**
  * GetSystemResponse describes the centre.
@@ -134,7 +194,7 @@ export type GetSystemResponse = Message<"opscenter.api.v1.GetSystemResponse"> & 
  * Use `create(GetSystemResponseSchema)` to create a new message.
  */
 export const GetSystemResponseSchema: GenMessage<GetSystemResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 1);
+  messageDesc(file_opscenter_api_v1_api, 3);
 
 /**
  * ListInstancesRequest filters; empty fields match all.
@@ -163,7 +223,7 @@ export type ListInstancesRequest = Message<"opscenter.api.v1.ListInstancesReques
  * Use `create(ListInstancesRequestSchema)` to create a new message.
  */
 export const ListInstancesRequestSchema: GenMessage<ListInstancesRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 2);
+  messageDesc(file_opscenter_api_v1_api, 4);
 
 /**
  * ListInstancesResponse is ordered by project, service, joined.
@@ -182,7 +242,7 @@ export type ListInstancesResponse = Message<"opscenter.api.v1.ListInstancesRespo
  * Use `create(ListInstancesResponseSchema)` to create a new message.
  */
 export const ListInstancesResponseSchema: GenMessage<ListInstancesResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 3);
+  messageDesc(file_opscenter_api_v1_api, 5);
 
 /**
  * GetInstanceRequest names an instance.
@@ -201,7 +261,7 @@ export type GetInstanceRequest = Message<"opscenter.api.v1.GetInstanceRequest"> 
  * Use `create(GetInstanceRequestSchema)` to create a new message.
  */
 export const GetInstanceRequestSchema: GenMessage<GetInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 4);
+  messageDesc(file_opscenter_api_v1_api, 6);
 
 /**
  * GetInstanceResponse is the instance.
@@ -220,7 +280,7 @@ export type GetInstanceResponse = Message<"opscenter.api.v1.GetInstanceResponse"
  * Use `create(GetInstanceResponseSchema)` to create a new message.
  */
 export const GetInstanceResponseSchema: GenMessage<GetInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 5);
+  messageDesc(file_opscenter_api_v1_api, 7);
 
 /**
  * GetHistoryRequest asks for a stretch of an instance's heartbeats.
@@ -253,7 +313,7 @@ export type GetHistoryRequest = Message<"opscenter.api.v1.GetHistoryRequest"> & 
  * Use `create(GetHistoryRequestSchema)` to create a new message.
  */
 export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 6);
+  messageDesc(file_opscenter_api_v1_api, 8);
 
 /**
  * GetHistoryResponse has points every step.
@@ -277,7 +337,7 @@ export type GetHistoryResponse = Message<"opscenter.api.v1.GetHistoryResponse"> 
  * Use `create(GetHistoryResponseSchema)` to create a new message.
  */
 export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 7);
+  messageDesc(file_opscenter_api_v1_api, 9);
 
 /**
  * StartCaptureRequest says what to capture where.
@@ -325,7 +385,7 @@ export type StartCaptureRequest = Message<"opscenter.api.v1.StartCaptureRequest"
  * Use `create(StartCaptureRequestSchema)` to create a new message.
  */
 export const StartCaptureRequestSchema: GenMessage<StartCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 8);
+  messageDesc(file_opscenter_api_v1_api, 10);
 
 /**
  * StartCaptureResponse is the capture, requested.
@@ -344,7 +404,7 @@ export type StartCaptureResponse = Message<"opscenter.api.v1.StartCaptureRespons
  * Use `create(StartCaptureResponseSchema)` to create a new message.
  */
 export const StartCaptureResponseSchema: GenMessage<StartCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 9);
+  messageDesc(file_opscenter_api_v1_api, 11);
 
 /**
  * StopCaptureRequest names a capture.
@@ -363,7 +423,7 @@ export type StopCaptureRequest = Message<"opscenter.api.v1.StopCaptureRequest"> 
  * Use `create(StopCaptureRequestSchema)` to create a new message.
  */
 export const StopCaptureRequestSchema: GenMessage<StopCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 10);
+  messageDesc(file_opscenter_api_v1_api, 12);
 
 /**
  * StopCaptureResponse is empty.
@@ -378,7 +438,7 @@ export type StopCaptureResponse = Message<"opscenter.api.v1.StopCaptureResponse"
  * Use `create(StopCaptureResponseSchema)` to create a new message.
  */
 export const StopCaptureResponseSchema: GenMessage<StopCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 11);
+  messageDesc(file_opscenter_api_v1_api, 13);
 
 /**
  * CancelCaptureRequest names a capture.
@@ -397,7 +457,7 @@ export type CancelCaptureRequest = Message<"opscenter.api.v1.CancelCaptureReques
  * Use `create(CancelCaptureRequestSchema)` to create a new message.
  */
 export const CancelCaptureRequestSchema: GenMessage<CancelCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 12);
+  messageDesc(file_opscenter_api_v1_api, 14);
 
 /**
  * CancelCaptureResponse is empty.
@@ -412,7 +472,7 @@ export type CancelCaptureResponse = Message<"opscenter.api.v1.CancelCaptureRespo
  * Use `create(CancelCaptureResponseSchema)` to create a new message.
  */
 export const CancelCaptureResponseSchema: GenMessage<CancelCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 13);
+  messageDesc(file_opscenter_api_v1_api, 15);
 
 /**
  * GetCaptureRequest names a capture.
@@ -431,7 +491,7 @@ export type GetCaptureRequest = Message<"opscenter.api.v1.GetCaptureRequest"> & 
  * Use `create(GetCaptureRequestSchema)` to create a new message.
  */
 export const GetCaptureRequestSchema: GenMessage<GetCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 14);
+  messageDesc(file_opscenter_api_v1_api, 16);
 
 /**
  * GetCaptureResponse is the capture.
@@ -450,7 +510,7 @@ export type GetCaptureResponse = Message<"opscenter.api.v1.GetCaptureResponse"> 
  * Use `create(GetCaptureResponseSchema)` to create a new message.
  */
 export const GetCaptureResponseSchema: GenMessage<GetCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 15);
+  messageDesc(file_opscenter_api_v1_api, 17);
 
 /**
  * ListCapturesRequest filters; empty fields match all.
@@ -491,7 +551,7 @@ export type ListCapturesRequest = Message<"opscenter.api.v1.ListCapturesRequest"
  * Use `create(ListCapturesRequestSchema)` to create a new message.
  */
 export const ListCapturesRequestSchema: GenMessage<ListCapturesRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 16);
+  messageDesc(file_opscenter_api_v1_api, 18);
 
 /**
  * ListCapturesResponse is a page; artifacts are left out of its captures.
@@ -517,7 +577,7 @@ export type ListCapturesResponse = Message<"opscenter.api.v1.ListCapturesRespons
  * Use `create(ListCapturesResponseSchema)` to create a new message.
  */
 export const ListCapturesResponseSchema: GenMessage<ListCapturesResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 17);
+  messageDesc(file_opscenter_api_v1_api, 19);
 
 /**
  * PinCaptureRequest pins or unpins.
@@ -541,7 +601,7 @@ export type PinCaptureRequest = Message<"opscenter.api.v1.PinCaptureRequest"> & 
  * Use `create(PinCaptureRequestSchema)` to create a new message.
  */
 export const PinCaptureRequestSchema: GenMessage<PinCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 18);
+  messageDesc(file_opscenter_api_v1_api, 20);
 
 /**
  * PinCaptureResponse is the capture.
@@ -560,7 +620,7 @@ export type PinCaptureResponse = Message<"opscenter.api.v1.PinCaptureResponse"> 
  * Use `create(PinCaptureResponseSchema)` to create a new message.
  */
 export const PinCaptureResponseSchema: GenMessage<PinCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 19);
+  messageDesc(file_opscenter_api_v1_api, 21);
 
 /**
  * DeleteCaptureRequest names a capture.
@@ -579,7 +639,7 @@ export type DeleteCaptureRequest = Message<"opscenter.api.v1.DeleteCaptureReques
  * Use `create(DeleteCaptureRequestSchema)` to create a new message.
  */
 export const DeleteCaptureRequestSchema: GenMessage<DeleteCaptureRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 20);
+  messageDesc(file_opscenter_api_v1_api, 22);
 
 /**
  * DeleteCaptureResponse is empty.
@@ -594,7 +654,7 @@ export type DeleteCaptureResponse = Message<"opscenter.api.v1.DeleteCaptureRespo
  * Use `create(DeleteCaptureResponseSchema)` to create a new message.
  */
 export const DeleteCaptureResponseSchema: GenMessage<DeleteCaptureResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 21);
+  messageDesc(file_opscenter_api_v1_api, 23);
 
 /**
  * ListTraceWindowsRequest names a trace artifact.
@@ -625,7 +685,7 @@ export type ListTraceWindowsRequest = Message<"opscenter.api.v1.ListTraceWindows
  * Use `create(ListTraceWindowsRequestSchema)` to create a new message.
  */
 export const ListTraceWindowsRequestSchema: GenMessage<ListTraceWindowsRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 22);
+  messageDesc(file_opscenter_api_v1_api, 24);
 
 /**
  * ListTraceWindowsResponse lists windows in order of time.
@@ -651,7 +711,7 @@ export type ListTraceWindowsResponse = Message<"opscenter.api.v1.ListTraceWindow
  * Use `create(ListTraceWindowsResponseSchema)` to create a new message.
  */
 export const ListTraceWindowsResponseSchema: GenMessage<ListTraceWindowsResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 23);
+  messageDesc(file_opscenter_api_v1_api, 25);
 
 /**
  * TraceWindow is a stretch of a trace that the viewer opens whole.
@@ -699,7 +759,7 @@ export type TraceWindow = Message<"opscenter.api.v1.TraceWindow"> & {
  * Use `create(TraceWindowSchema)` to create a new message.
  */
 export const TraceWindowSchema: GenMessage<TraceWindow> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 24);
+  messageDesc(file_opscenter_api_v1_api, 26);
 
 /**
  * WatchRequest chooses topics.
@@ -741,7 +801,7 @@ export type WatchRequest = Message<"opscenter.api.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 25);
+  messageDesc(file_opscenter_api_v1_api, 27);
 
 /**
  * WatchResponse is one message of the stream.
@@ -786,7 +846,7 @@ export type WatchResponse = Message<"opscenter.api.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 26);
+  messageDesc(file_opscenter_api_v1_api, 28);
 
 /**
  * FleetChange is a set of instances as they are now.
@@ -817,7 +877,7 @@ export type FleetChange = Message<"opscenter.api.v1.FleetChange"> & {
  * Use `create(FleetChangeSchema)` to create a new message.
  */
 export const FleetChangeSchema: GenMessage<FleetChange> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 27);
+  messageDesc(file_opscenter_api_v1_api, 29);
 
 /**
  * CaptureChange is a set of captures as they are now.
@@ -848,7 +908,7 @@ export type CaptureChange = Message<"opscenter.api.v1.CaptureChange"> & {
  * Use `create(CaptureChangeSchema)` to create a new message.
  */
 export const CaptureChangeSchema: GenMessage<CaptureChange> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 28);
+  messageDesc(file_opscenter_api_v1_api, 30);
 
 /**
  * MetricsSample is every value of one process at one time.
@@ -882,7 +942,7 @@ export type MetricsSample = Message<"opscenter.api.v1.MetricsSample"> & {
  * Use `create(MetricsSampleSchema)` to create a new message.
  */
 export const MetricsSampleSchema: GenMessage<MetricsSample> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 29);
+  messageDesc(file_opscenter_api_v1_api, 31);
 
 /**
  * MetricValue is one runtime/metrics value.
@@ -920,7 +980,7 @@ export type MetricValue = Message<"opscenter.api.v1.MetricValue"> & {
  * Use `create(MetricValueSchema)` to create a new message.
  */
 export const MetricValueSchema: GenMessage<MetricValue> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 30);
+  messageDesc(file_opscenter_api_v1_api, 32);
 
 /**
  * PoolStats is the state of a connection pool.
@@ -986,7 +1046,7 @@ export type PoolStats = Message<"opscenter.api.v1.PoolStats"> & {
  * Use `create(PoolStatsSchema)` to create a new message.
  */
 export const PoolStatsSchema: GenMessage<PoolStats> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 31);
+  messageDesc(file_opscenter_api_v1_api, 33);
 
 /**
  * KeepAlive is empty.
@@ -1001,7 +1061,7 @@ export type KeepAlive = Message<"opscenter.api.v1.KeepAlive"> & {
  * Use `create(KeepAliveSchema)` to create a new message.
  */
 export const KeepAliveSchema: GenMessage<KeepAlive> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_api, 32);
+  messageDesc(file_opscenter_api_v1_api, 34);
 
 /**
  * SystemService tells about the centre itself.
@@ -1107,6 +1167,18 @@ export const CaptureService: GenService<{
     methodKind: "unary";
     input: typeof GetCaptureRequestSchema;
     output: typeof GetCaptureResponseSchema;
+  },
+  /**
+   * GetDiagnosis returns what the rules say of a capture that has ended. It is
+   * made when the capture ends; a call that comes earlier, or after the rules
+   * have changed, waits for it. FAILED_PRECONDITION while the capture runs.
+   *
+   * @generated from rpc opscenter.api.v1.CaptureService.GetDiagnosis
+   */
+  getDiagnosis: {
+    methodKind: "unary";
+    input: typeof GetDiagnosisRequestSchema;
+    output: typeof GetDiagnosisResponseSchema;
   },
   /**
    * ListCaptures returns captures, newest first.

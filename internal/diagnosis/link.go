@@ -1,0 +1,189 @@
+package diagnosis
+
+import (
+	"slices"
+
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// bond says how two findings belong together.
+type bond uint8
+
+const (
+	// twin: both tell of the same fault; the second is dropped and its proofs go
+	// to the first.
+	twin bond = iota
+	// effect: the second is what the first does to others; it stays, points to its
+	// cause, and is not worse than it.
+	effect
+)
+
+// bonds are tried in their order: what is dropped or explained by an earlier one
+// is not asked again.
+var bonds = []struct {
+	cause, effect ops.RuleID
+	bond          bond
+	about         func(cause, effect *ops.Finding) bool
+}{
+	// The same lock, told by what is done under it, and by the waits for it.
+	{"deadlock", "lock-held-across-io", twin, samePlace},
+	{"deadlock", "lock-contention", twin, samePlace},
+	{"deadlock", "channel-backpressure", twin, samePlace},
+	{"deadlock", "goroutine-leak", twin, samePlace},
+	{"deadlock", "unbounded-concurrency", effect, always},
+	{"log-contention", "lock-held-across-io", twin, samePlace},
+	{"log-contention", "lock-contention", twin, samePlace},
+	{"log-contention", "syscall-blocked", twin, always},
+	{"lock-held-across-io", "lock-contention", twin, samePlace},
+	{"lock-held-across-io", "downstream-wait", twin, samePlace},
+	{"lock-held-across-io", "pool-exhausted", effect, samePlace},
+	{"cpu-password-hashing", "lock-contention", effect, samePlace},
+	{"cpu-hot-path", "lock-contention", effect, samePlace},
+
+	// The same hot code, told by its name and by its cost.
+	{"cpu-password-hashing", "cpu-hot-path", twin, samePlace},
+	{"memory-limit-thrash", "cpu-gc-pressure", twin, always},
+	{"cpu-gc-pressure", "cpu-hot-path", effect, samePlace},
+	{"cpu-password-hashing", "cpu-gc-pressure", effect, samePlace},
+
+	// A pool that nobody gives back to is not merely too small, and one behind a
+	// slow downstream is not too small at all.
+	{"pool-leaked", "pool-exhausted", twin, samePlace},
+	{"pool-leaked", "goroutine-leak", effect, samePlace},
+	{"downstream-wait", "pool-exhausted", effect, always},
+
+	// Goroutines that pile up behind something are its effect.
+	{"response-body-leak", "goroutine-leak", twin, always},
+	{"timer-leak", "goroutine-leak", twin, samePlace},
+	{"timer-leak", "heap-growth", effect, samePlace},
+	{"goroutine-leak", "unbounded-concurrency", twin, samePlace},
+	{"channel-backpressure", "goroutine-leak", twin, samePlace},
+	{"lock-held-across-io", "goroutine-leak", effect, samePlace},
+	{"lock-held-across-io", "unbounded-concurrency", effect, samePlace},
+	{"lock-contention", "unbounded-concurrency", effect, samePlace},
+	{"pool-leaked", "unbounded-concurrency", effect, samePlace},
+	{"downstream-wait", "unbounded-concurrency", effect, samePlace},
+	{"pool-exhausted", "unbounded-concurrency", effect, samePlace},
+	{"channel-backpressure", "unbounded-concurrency", effect, samePlace},
+
+	// What leaks also fills the heap.
+	{"response-body-leak", "heap-growth", effect, always},
+	{"goroutine-leak", "heap-growth", effect, samePlace},
+	{"goroutine-leak", "retained-objects", effect, samePlace},
+	{"heap-growth", "retained-objects", twin, samePlace},
+	{"heap-growth", "memory-limit-thrash", effect, always},
+	{"retained-objects", "memory-limit-thrash", effect, always},
+
+	// Whoever uses up the CPU makes others wait for it.
+	{"thread-explosion", "syscall-blocked", twin, samePlace},
+	{"syscall-blocked", "thread-explosion", effect, always},
+	{"cpu-password-hashing", "cpu-throttled", effect, always},
+	{"cpu-hot-path", "cpu-throttled", effect, always},
+	{"cpu-gc-pressure", "cpu-throttled", effect, always},
+	{"cpu-throttled", "scheduler-latency", effect, always},
+	{"cpu-password-hashing", "scheduler-latency", effect, always},
+	{"cpu-hot-path", "scheduler-latency", effect, always},
+	{"cpu-gc-pressure", "scheduler-latency", effect, always},
+	{"goroutine-churn", "scheduler-latency", effect, always},
+	{"timer-storm", "scheduler-latency", effect, always},
+}
+
+func always(_, _ *ops.Finding) bool { return true }
+
+// samePlace reports whether both findings name one function of the program.
+func samePlace(a, b *ops.Finding) bool {
+	for _, p := range a.Where {
+		if p.Function != "" && slices.ContainsFunc(b.Where, func(q ops.Place) bool { return q.Function == p.Function }) {
+			return true
+		}
+	}
+	return false
+}
+
+// link finds out which findings are effects of others, and drops those that say
+// the same in other words.
+func link(d *ops.Diagnosis) {
+	gone := map[int]bool{}
+	for _, b := range bonds {
+		for j := range d.Findings {
+			e := &d.Findings[j]
+			if e.Rule != b.effect || gone[j] || e.CausedBy != "" {
+				continue
+			}
+			i := worst(d.Findings, gone, b.cause, func(c *ops.Finding) bool { return b.about(c, e) && !causes(d.Findings, e, c) })
+			if i < 0 {
+				continue
+			}
+			c := &d.Findings[i]
+			if b.bond == twin {
+				gone[j] = true
+				absorb(d, c, e)
+				continue
+			}
+			e.CausedBy = c.ID()
+			e.Score = min(e.Score, c.Score)
+		}
+	}
+	var left []ops.Finding
+	for i, f := range d.Findings {
+		if !gone[i] {
+			left = append(left, f)
+		}
+	}
+	d.Findings = left
+}
+
+// worst returns the finding of a rule with the highest score that is about the
+// same; −1 = none.
+func worst(all []ops.Finding, gone map[int]bool, id ops.RuleID, about func(*ops.Finding) bool) int {
+	best := -1
+	for i := range all {
+		if all[i].Rule == id && !gone[i] && (best < 0 || all[i].Score > all[best].Score) && about(&all[i]) {
+			best = i
+		}
+	}
+	return best
+}
+
+// causes reports whether a is, by way of others, the cause of b: it cannot be its
+// effect as well.
+func causes(all []ops.Finding, a, b *ops.Finding) bool {
+	for seen := 0; b.CausedBy != "" && seen < len(all); seen++ {
+		if b.CausedBy == a.ID() {
+			return true
+		}
+		i := slices.IndexFunc(all, func(f ops.Finding) bool { return f.ID() == b.CausedBy })
+		if i < 0 {
+			return false
+		}
+		b = &all[i]
+	}
+	return false
+}
+
+// absorb keeps what a dropped finding proves, its places, and that it was found.
+func absorb(d *ops.Diagnosis, c, e *ops.Finding) {
+	for _, p := range e.Evidence {
+		if !slices.ContainsFunc(c.Evidence, func(q ops.Proof) bool { return q.Artifact == p.Artifact && q.Metric == p.Metric }) {
+			c.Evidence = append(c.Evidence, p)
+		}
+	}
+	for _, p := range e.Where {
+		if !slices.Contains(c.Where, p) {
+			c.Where = append(c.Where, p)
+		}
+	}
+	c.Score = max(c.Score, e.Score)
+	for i := range d.Findings {
+		if d.Findings[i].CausedBy == e.ID() {
+			d.Findings[i].CausedBy = c.ID()
+		}
+	}
+	for i := range d.Checks {
+		k := &d.Checks[i]
+		if k.Rule == e.Rule && !slices.ContainsFunc(d.Findings, func(f ops.Finding) bool { return f.Rule == e.Rule && f.ID() != e.ID() }) {
+			k.Reason = rule.Say("its signs are there, and are told as part of %s", "徵兆存在，已併入 %s 說明", c.ID())
+		}
+	}
+}
