@@ -73,6 +73,8 @@ type Expected struct {
 	Mark string `json:"mark,omitempty"`
 	// Also are places that are as good.
 	Also []Place `json:"also,omitempty"`
+	// Anywhere: none of the program's own lines is to blame, so that no place is wrong.
+	Anywhere bool `json:"anywhere,omitempty"`
 	// Only "agent": nothing from outside the process could show it.
 	Only Way `json:"only,omitempty"`
 }
@@ -180,6 +182,7 @@ func (l *Label) resolve(marks map[string][]Place) error {
 			return fmt.Errorf("finding %s: only %q: say \"agent\", or leave it out", e.Rule, e.Only)
 		case len(e.Places()) > 0:
 			continue
+		case e.Anywhere:
 		case len(marks[mark]) == 0:
 			return fmt.Errorf("finding %s has no place: name one, or mark its line with // want: %s", e.Rule, mark)
 		}
