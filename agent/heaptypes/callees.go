@@ -31,7 +31,7 @@ type impliedType struct {
 // that is an allocation, and not something that the allocator did meanwhile.
 // Go 1.27 has one for each size class.
 func isMalloc(name string) bool {
-	return strings.HasPrefix(name, "runtime.malloc") || strings.HasPrefix(name, "runtime.newobject") || name == "runtime.profilealloc"
+	return strings.HasPrefix(name, "runtime.malloc") || strings.HasPrefix(name, "runtime.newobject") || name == "runtime.profilealloc" || name == "internal/bytealg.MakeNoZero"
 }
 
 // isDetour says that what lies below a function of that name is the runtime's

@@ -149,6 +149,17 @@ func closure(s *Session, n int) func() int { return func() int { return n + len(
 //go:noinline
 func newNode[T any](v T) *Node[T] { return &Node[T]{Value: v} }
 
+// makeOf takes its type from the dictionary that the caller hands in.
+//
+//go:noinline
+func makeOf[T any](n int) []T { return make([]T, n) }
+
+//go:noinline
+func makeSessions(n int) []*Session { return makeOf[*Session](n) }
+
+//go:noinline
+func makeKeys(n int) []*Key { return makeOf[*Key](n) }
+
 //go:noinline
 func builder(n int) string {
 	var b strings.Builder
@@ -199,6 +210,8 @@ func main() {
 		hold(newNode(newStruct()))
 		hold(newNode(i))
 		hold(newNode(Key{}))
+		hold(makeSessions(40))
+		hold(makeKeys(60))
 		hold(builder(500))
 		many.Store(i, newStruct())
 	}
