@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opscenter/opscenter/internal/goroutines"
+	"github.com/opscenter/opscenter/internal/heaptypes"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/trace"
@@ -67,6 +68,7 @@ type loader struct {
 	e        *Evidence
 	profiles map[ops.Kind][]snapshot
 	gs       []groups
+	types    *heaptypes.Table
 	read     int
 	bad      []string // files that are nothing of ours
 }
@@ -180,7 +182,14 @@ func (l *loader) describe(_ context.Context, f File) error {
 		if err == nil {
 			identify(&l.e.Instance, r)
 		}
-	case "opscenter.heaptypes/v1", "opscenter.manifest/v1", "opscenter.diagnosis/v1", "opscenter.diagnosis-set/v1":
+	case "opscenter.heaptypes/v1":
+		t, err := heaptypes.Read(bytes.NewReader(b), heaptypes.Limits{})
+		if err != nil {
+			l.lose(ops.KindHeapTypes, f.Name, err)
+			return nil
+		}
+		l.types = t
+	case "opscenter.manifest/v1", "opscenter.diagnosis/v1", "opscenter.diagnosis-set/v1":
 	default:
 		l.bad = append(l.bad, fmt.Sprintf("%s has the schema %q", path.Base(f.Name), head.Schema))
 	}
@@ -372,6 +381,15 @@ func (l *loader) arrange() {
 		e.Leaks = OfProfile(ops.KindGoroutineLeak, leaks.p, e.Frames)
 	}
 	l.arrangeGoroutines()
+	if l.types == nil || e.Heap == nil {
+		return
+	}
+	t, err := ofHeapTypes(e.Heap, l.types, e.Frames)
+	if err != nil {
+		l.lose(ops.KindHeapTypes, ops.KindHeapTypes.FileName(), err)
+		return
+	}
+	e.Types = t
 }
 
 func (l *loader) cpu() *Profile {

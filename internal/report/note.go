@@ -45,10 +45,10 @@ func Note(w io.Writer, d ops.Diagnosis, s Style) error {
 }
 
 type vocabulary struct {
-	change, wait, evidence, against, fix, effect, next, fine, unknown, losses, none, noneBut, window, cores, confidence, outliers string
-	severity                                                                                                                      map[ops.Severity]string
-	level                                                                                                                         map[ops.Confidence]string
-	role                                                                                                                          map[ops.Role]string
+	change, wait, evidence, against, fix, effect, next, fine, unknown, losses, none, noneBut, window, cores, confidence, outliers, effectLine, evidenceLine string
+	severity                                                                                                                                                map[ops.Severity]string
+	level                                                                                                                                                   map[ops.Confidence]string
+	role                                                                                                                                                    map[ops.Role]string
 }
 
 var words = map[bool]vocabulary{
@@ -56,7 +56,7 @@ var words = map[bool]vocabulary{
 		change: "Change first", wait: "See also", evidence: "How we know", against: "What speaks against it, or limits it", fix: "What to do", effect: "Its effects", next: "To be surer",
 		fine: "Checked and fine", unknown: "Could not check", losses: "Not seen in this capture",
 		none: "Nothing is wrong as far as these rules can see.", noneBut: "Nothing is wrong in what could be checked; %d of %d rules lacked evidence (below).",
-		window: "window", cores: "GOMAXPROCS", confidence: "confidence", outliers: "Which instances differ",
+		window: "window", cores: "GOMAXPROCS", confidence: "confidence", outliers: "Which instances differ", effectLine: "%s %d: %s. %s", evidenceLine: "%s (%s: %s)",
 		severity: map[ops.Severity]string{ops.Critical: "CRITICAL", ops.Warning: "WARNING", ops.Notice: "NOTICE"},
 		level:    map[ops.Confidence]string{ops.High: "high", ops.Medium: "medium", ops.Low: "low"},
 		role: map[ops.Role]string{ops.RoleHold: "holds", ops.RoleWait: "waits", ops.RoleIO: "does I/O", ops.RoleCall: "calls", ops.RoleSend: "sends", ops.RoleReceive: "receives",
@@ -66,7 +66,7 @@ var words = map[bool]vocabulary{
 		change: "先改這裡", wait: "相關位置", evidence: "判斷依據", against: "反證與限制", fix: "處理方式", effect: "連帶影響", next: "想更確定",
 		fine: "已檢查，正常", unknown: "無法檢查", losses: "這次擷取沒有看到的部分",
 		none: "就這些規則所見，沒有問題。", noneBut: "可檢查的部分沒有問題；有 %d／%d 條規則缺少證據（見下）。",
-		window: "時窗", cores: "GOMAXPROCS", confidence: "信心", outliers: "與其他執行個體不同者",
+		window: "時窗", cores: "GOMAXPROCS", confidence: "信心", outliers: "與其他執行個體不同者", effectLine: "%s %d：%s。%s", evidenceLine: "%s（%s：%s）",
 		severity: map[ops.Severity]string{ops.Critical: "嚴重", ops.Warning: "警告", ops.Notice: "注意"},
 		level:    map[ops.Confidence]string{ops.High: "高", ops.Medium: "中", ops.Low: "低"},
 		role: map[ops.Role]string{ops.RoleHold: "持有鎖", ops.RoleWait: "等待", ops.RoleIO: "I/O", ops.RoleCall: "呼叫", ops.RoleSend: "送出", ops.RoleReceive: "接收",
@@ -139,12 +139,12 @@ func (n *note) finding(f ops.Finding, d ops.Diagnosis) {
 	}
 	n.paragraph("  ", clean(f.Explanation.In(l)))
 	n.list(n.w.fix, texts(f.Remedies, l), true)
-	n.list(fmt.Sprintf("%s (%s: %s)", n.w.evidence, n.w.confidence, n.w.level[f.Confidence]), proofLines(f.Evidence, l), false)
+	n.list(fmt.Sprintf(n.w.evidenceLine, n.w.evidence, n.w.confidence, n.w.level[f.Confidence]), proofLines(f.Evidence, l), false)
 	n.list(n.w.against, proofLines(f.CounterEvidence, l), false)
 	var effects []string
 	for _, e := range d.Findings {
 		if e.CausedBy == f.ID() {
-			effects = append(effects, fmt.Sprintf("%s %d: %s. %s", n.w.severity[e.Severity()], e.Score, e.Title.In(l), e.Summary.In(l)))
+			effects = append(effects, fmt.Sprintf(n.w.effectLine, n.w.severity[e.Severity()], e.Score, e.Title.In(l), e.Summary.In(l)))
 		}
 	}
 	n.list(n.w.effect, effects, false)
@@ -161,10 +161,10 @@ func (n *note) checks(d ops.Diagnosis) {
 		case ops.VerdictOK, ops.VerdictNotApplicable:
 			fine = append(fine, line)
 		case ops.VerdictCouldNotCheck:
-			if c.Next != nil {
-				line += "  → " + Command(*c.Next, d.Instance)
-			}
 			unknown = append(unknown, line)
+			if c.Next != nil {
+				unknown = append(unknown, arrow+Command(*c.Next, d.Instance))
+			}
 		}
 	}
 	n.section(n.w.fine, fine)
@@ -186,9 +186,16 @@ func (n *note) section(title string, lines []string) {
 	n.line("")
 	n.line(n.bold(title))
 	for _, l := range lines {
+		if command, ok := strings.CutPrefix(l, arrow); ok {
+			n.line("    " + arrow + clean(command)) // not wrapped: it is there to be copied
+			continue
+		}
 		n.item("  ", "· ", clean(l))
 	}
 }
+
+// arrow leads to the command that would answer.
+const arrow = "→ "
 
 func (n *note) list(title string, lines []string, numbered bool) {
 	if len(lines) == 0 {
