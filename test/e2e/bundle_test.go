@@ -289,9 +289,8 @@ func waitsOf(t *testing.T, b []byte, root string) waits {
 }
 
 // sampledCount is the relative standard deviation of an estimate of n objects of
-// that size, from a heap profile at the default rate.
-func sampledCount(n, sizeBytes float64) float64 {
-	const rate = 512 << 10
-	p := 1 - math.Exp(-sizeBytes/rate)
+// that size, from a heap profile that samples once in so many bytes.
+func sampledCount(n, sizeBytes, everyBytes float64) float64 {
+	p := 1 - math.Exp(-sizeBytes/everyBytes)
 	return math.Sqrt((1 - p) / (p * n))
 }

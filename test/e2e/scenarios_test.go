@@ -34,7 +34,7 @@ type baseline struct {
 	recorderIO       float64 // share of the record workers' time in network or pool
 	recordGoroutines float64
 	sendShare        float64 // of the block delta
-	roomDelay        float64 // seconds of the mutex delta
+	roomShare        float64 // of the mutex delta
 	betP99           float64 // ms
 	heldGoroutines   float64
 	sessions         float64 // objects in use
@@ -55,8 +55,15 @@ func healthyGame(t *testing.T) baseline {
 		calm := s.figure(t, "game-service", "bet_p99_ms")
 		captured := map[string]evidence{}
 		var mu sync.Mutex
-		t.Run("capture", func(t *testing.T) {
-			for _, service := range []string{"user-service", "gateway-service", "game-service", "game-record-service"} {
+		// The game-service by itself, as in its scenario. Several captures at once
+		// preempt those who hold a room, and a healthy room's share of the mutex
+		// delta, 0 to 2 % otherwise, is then as much as a third.
+		t.Run("capture one", func(t *testing.T) {
+			captured["game-service"] = captureOne(t, s.center, "game-service", "-d", window)
+		})
+		calm = min(calm, s.figure(t, "game-service", "bet_p99_ms"))
+		t.Run("capture the others", func(t *testing.T) {
+			for _, service := range []string{"user-service", "gateway-service", "game-record-service"} {
 				t.Run(service, func(t *testing.T) {
 					t.Parallel()
 					e := captureOne(t, s.center, service, "-d", window)
@@ -70,15 +77,13 @@ func healthyGame(t *testing.T) baseline {
 			t.Fatal("the healthy game could not be captured")
 		}
 		b := &healthy.baseline
-		// Four captures at once are felt on a small machine; a scenario has one.
-		b.betP99 = min(calm, s.figure(t, "game-service", "bet_p99_ms"))
+		b.betP99 = calm
 		b.hashingShare = share(weigh(t, captured["user-service"].profile(t, "cpu.pprof"), "cpu", hashing))
 		w := waitsOf(t, captured["game-record-service"].files["trace.out"], recordWorker)
 		b.recorderIO = share(w.io.Seconds(), w.all.Seconds())
 		_, b.recordGoroutines = weigh(t, captured["game-record-service"].profile(t, "goroutine.pprof"), "goroutine", hashing)
 		b.sendShare = share(weigh(t, captured["gateway-service"].profile(t, "block.pprof"), "delay", sendLine(t)))
-		delay, _ := weigh(t, captured["game-service"].profile(t, "mutex.pprof"), "delay", roomOrBook)
-		b.roomDelay = delay / 1e9
+		b.roomShare = share(weigh(t, captured["game-service"].profile(t, "mutex.pprof"), "delay", roomOrBook))
 		b.heldGoroutines, _ = weigh(t, captured["gateway-service"].profile(t, "goroutine.pprof"), "goroutine", heldInHold)
 		b.sessions, _ = weigh(t, captured["gateway-service"].profile(t, "heap.pprof"), "inuse_objects", newSession)
 		t.Logf("healthy: %+v", *b)
@@ -108,6 +113,9 @@ func TestHealthyGameHasNoScenario(t *testing.T) {
 	}
 	if h.sendShare >= 0.50/5 {
 		t.Errorf("the send line is %.0f %% of the block delta", 100*h.sendShare)
+	}
+	if h.roomShare >= 0.50/5 {
+		t.Errorf("rooms and wallets are %.0f %% of the mutex delta", 100*h.roomShare)
 	}
 	if h.heldGoroutines != 0 {
 		t.Errorf("%v sessions wait to be resumed", h.heldGoroutines)
@@ -156,8 +164,9 @@ func TestScenario2SlowRecords(t *testing.T) {
 	if h.recorderIO >= got/5 {
 		t.Errorf("record workers spend %.0f %% of their time in network or pool when all is well", 100*h.recorderIO)
 	}
-	if goroutines < 3*h.recordGoroutines {
-		t.Errorf("%.0f goroutines, want three times the healthy %.0f", goroutines, h.recordGoroutines)
+	// Three times would be enough to be seen; five is what holds for every figure.
+	if h.recordGoroutines >= goroutines/5 {
+		t.Errorf("%.0f goroutines, want more than five times the healthy %.0f", goroutines, h.recordGoroutines)
 	}
 	if cores >= 0.10 {
 		t.Errorf("%.0f %% of a core is used, want less than 10 %%", 100*cores)
@@ -196,14 +205,12 @@ func TestScenario4LockAcrossQuery(t *testing.T) {
 	p99 := s.figure(t, "game-service", "bet_p99_ms")
 	delay, total := weigh(t, e.profile(t, "mutex.pprof"), "delay", roomOrBook)
 	got := share(delay, total)
-	t.Logf("rooms and wallets are %.1f %% of %.1f s of mutex delta (healthy %.3f s); p99 of a bet %.1f ms (healthy %.1f ms)", 100*got, total/1e9, h.roomDelay, p99, h.betP99)
+	t.Logf("rooms and wallets are %.1f %% of %.1f s of mutex delta (healthy %.1f %%); p99 of a bet %.1f ms (healthy %.1f ms)", 100*got, total/1e9, 100*h.roomShare, p99, h.betP99)
 	if got < 0.50 {
 		t.Errorf("rooms and wallets are %.0f %% of the mutex delta, want at least 50 %%", 100*got)
 	}
-	// When all is well the whole delta is milliseconds, of which a share says
-	// nothing: the delay itself is compared.
-	if h.roomDelay >= delay/1e9/5 {
-		t.Errorf("bets wait %.3f s at rooms and wallets when all is well, %.3f s now", h.roomDelay, delay/1e9)
+	if h.roomShare >= got/5 {
+		t.Errorf("rooms and wallets are %.0f %% of the mutex delta when all is well", 100*h.roomShare)
 	}
 	if p99 < 5*h.betP99 {
 		t.Errorf("p99 of a bet is %.1f ms, want five times the healthy %.1f ms", p99, h.betP99)
@@ -241,12 +248,14 @@ func TestScenario5SessionLeak(t *testing.T) {
 		t.Errorf("%.0f goroutines are leaked when all is well", h.heldGoroutines)
 	}
 
-	objects, _ := weigh(t, e.profile(t, "heap.pprof"), "inuse_objects", newSession)
+	heap := e.profile(t, "heap.pprof")
+	objects, _ := weigh(t, heap, "inuse_objects", newSession)
 	// The heap is as of the last collection, which may be a wave of players ago.
 	heapAt := e.takenAt(t, "heap.pprof")
 	least, _ := around(t, counts, heapAt.Add(-3*time.Second), "sessions")
 	_, most := around(t, counts, heapAt, "sessions")
-	tolerance := 4 * sampledCount(most, sessionSizeBytes)
+	// Three standard deviations: all but one in 370 heaps of just so many objects.
+	tolerance := 3 * sampledCount(most, sessionSizeBytes, float64(heap.Period))
 	t.Logf("%.0f session objects in use ± %.0f %%, %.0f to %.0f sessions (healthy %.0f objects)", objects, 100*tolerance, least, most, h.sessions)
 	if objects < least*(1-tolerance) || objects > most*(1+tolerance) {
 		t.Errorf("%.0f session objects are in use, want %.0f to %.0f ± %.0f %%", objects, least, most, 100*tolerance)
