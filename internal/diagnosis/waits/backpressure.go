@@ -1,0 +1,301 @@
+package waits
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/goroutines"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// channelBackpressure finds senders that wait because a receiver is slow: a
+// broadcaster that one bad connection holds up, requests that wait for room in a
+// queue whose worker does not keep up.
+//
+// Evidence: waits in sends, and in selects that a receive ended, by trace, block
+// profile and snapshots; who ended them (the receivers), and what these do the
+// rest of their time. Senders that never woke are in no delta: they are read from
+// the snapshots and from the trace's open waits.
+//
+// Thresholds: for senders within a server's handler 200 ms with several at a time
+// are critical, 100 ms a warning, as for any wait within a request. For senders
+// that react to something (a connection, a timer, another channel), and for those
+// that wait for one receiver while others of its kind idle, it is critical if
+// half of their time is spent in waits of 5 ms and more, a warning at a quarter.
+// For producers that do nothing but produce it is at most a notice: a bounded
+// queue is there to pace them. If their receivers wait for somebody else rather
+// than work, and each wait is long, it is a warning (reasoning; the first half
+// seconds of a stall are what the guide's scenario 3 is about).
+//
+// Not to be confused with: workers parked in a receive; a semaphore that is made
+// of a channel (pool-exhausted); results that nobody takes any more
+// (goroutine-leak); hand-offs over unbuffered channels, which wait for moments.
+func channelBackpressure() rule.Rule {
+	return rule.Rule{
+		ID: "channel-backpressure", Scenario: 3, Name: rule.Say("channel backpressure", "channel 背壓"),
+		Judge: func(e *evidence.Evidence) rule.Result {
+			v, ok := viewOf(e)
+			if !ok {
+				return rule.Needs(e, ops.KindTrace, ops.KindGoroutine)
+			}
+			return v.judgeSends()
+		},
+	}
+}
+
+const (
+	slowSend   = 200 * time.Millisecond // x75 of a send within a request
+	mostOfTime = 0.5                    // x75 of a sender's time in sends
+	realWait   = 5 * time.Millisecond   // shorter ones are hand-offs
+	// pacedAtMost bounds what producers that only produce are worth.
+	pacedAtMost = 45
+)
+
+// sender is a line that sends.
+type sender struct {
+	place
+	role      role
+	receivers []receiver
+	stuck     bool // nobody received in the whole trace
+	share     float64
+}
+
+// role is who waits in the send.
+type role uint8
+
+const (
+	producer  role = iota // does nothing but produce
+	reacting              // would do something else, were it not for the send
+	answering             // somebody outside waits for its answer
+	spreading             // waits for one receiver while others of its kind idle
+	forgotten             // has nothing else to do: a leak
+)
+
+func (v *view) judgeSends() rule.Result {
+	var all []sender
+	for _, w := range v.waits {
+		if v.sends(w) {
+			all = addSender(all, w)
+		}
+	}
+	if len(all) == 0 {
+		return rule.OK(rule.Say("no goroutine waited in a send to a channel", "沒有 goroutine 卡在 channel 的送出"))
+	}
+	var findings []ops.Finding
+	for i := range all {
+		v.judgeSender(&all[i])
+	}
+	slices.SortStableFunc(all, func(a, b sender) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.busy, a.busy), compareFrames(a.user, b.user))
+	})
+	for i := range all {
+		findings = append(findings, v.tellSender(&all[i]))
+	}
+	s := &all[0]
+	fine := rule.Say("%[1]s waited in sends at %[2]s, %[3]s: %[4]s", "%[1]s 在 %[2]s 等待送出，%[3]s：%[4]s", people(s.busy), rule.Line(s.user), s.lasting(), s.role.fine())
+	return rule.Found(fine, unique(findings)...)
+}
+
+func (r role) fine() ops.Text {
+	switch r {
+	case producer:
+		return rule.Say("a producer that its queue paces", "生產者由佇列調節速度")
+	case forgotten:
+		return rule.Say("nobody receives any more, which goroutine-leak looks at", "已無人接收，由 goroutine-leak 判斷")
+	}
+	return rule.Say("too short to matter", "短到沒有影響")
+}
+
+// sends reports whether a wait is for a receiver, and no gate.
+func (v *view) sends(w *wait) bool {
+	switch {
+	case w.user == nil || w.at < 0 || v.busy(w) == 0 && v.counted(w) == 0 && w.blocked == 0:
+		return false
+	case w.kind == send:
+	case w.kind == choose && v.wokenBy(w, "runtime.chanrecv"):
+	case w.kind == choose && w.handler && v.handsOver(w):
+	default:
+		return false
+	}
+	return v.gate(w) == nil && !v.fansOut(w)
+}
+
+// handsOver reports whether a select within a handler waits for a worker that
+// takes its work by a select as well: which of the two sends cannot be seen, but
+// the worker would idle there if it were the one that waits.
+func (v *view) handsOver(w *wait) bool {
+	if !v.wokenBy(w, "runtime.selectgo") {
+		return false
+	}
+	for _, x := range v.wakers(w) {
+		for _, y := range v.waits {
+			if y.kind == choose && y.user == x.Waker.User() && v.busy(y) > v.busyStart(y.start)/10 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// busyStart is how many goroutines that began with a function wait at a time.
+func (v *view) busyStart(start string) (n float64) {
+	for _, w := range v.waits {
+		if w.start == start {
+			n += v.busy(w)
+		}
+	}
+	return n
+}
+
+// fansOut reports whether the channel bounds how many goroutines the sender has
+// started: each of them receives once, when it is done.
+func (v *view) fansOut(w *wait) bool {
+	if w.handler || v.e.Trace == nil {
+		return false
+	}
+	for _, x := range v.wakers(w) {
+		start := startOf(x.Waker)
+		if !strings.HasPrefix(start, w.user.Function+".func") {
+			continue
+		}
+		for _, g := range v.e.Trace.Groups {
+			if g.Func == start && g.Goroutines > 2 && g.Goroutines*2 >= x.Count {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func addSender(all []sender, w *wait) []sender {
+	for i := range all {
+		if all[i].user == w.user {
+			all[i].waits = append(all[i].waits, w)
+			return all
+		}
+	}
+	return append(all, sender{place: place{user: w.user, waits: []*wait{w}}})
+}
+
+func (v *view) judgeSender(s *sender) {
+	t := sum(s.waits)
+	s.busy = v.busyAll(s.waits)
+	if s.busy == 0 {
+		s.busy = float64(t.delay) / float64(max(v.e.Window, time.Second))
+	}
+	s.delay, s.atLeast, s.known = v.queueTime(s.waits)
+	s.stuck = v.e.Trace != nil && t.whole > 0 && t.count == t.open || t.aged > 0
+	s.receivers = v.receiversOf(s)
+	s.share = v.shareOf(s)
+	s.role = v.roleOf(s, &t)
+	s.score = v.scoreSender(s)
+}
+
+// shareOf is how much of their time the senders spend here.
+func (v *view) shareOf(s *sender) float64 {
+	starts := map[string]bool{}
+	for _, w := range s.waits {
+		starts[w.start] = true
+	}
+	n := 0.0
+	if v.e.Trace != nil {
+		for _, g := range v.e.Trace.Groups {
+			if d := v.traced(); starts[g.Func] && d > 0 {
+				n += float64(g.Times.Total()) / float64(d)
+			}
+		}
+	}
+	if n == 0 {
+		return min(1, s.busy)
+	}
+	return min(1, s.busy/max(n, 1))
+}
+
+func (v *view) roleOf(s *sender, t *wait) role {
+	switch {
+	case t.handler:
+		return answering
+	case slices.ContainsFunc(s.receivers, func(r receiver) bool { return r.spare }):
+		return spreading
+	case s.stuck && v.forgotten(s, t):
+		return forgotten
+	case v.reacts(s):
+		return reacting
+	}
+	return producer
+}
+
+// forgotten reports whether senders that nobody will receive from are leaked:
+// the send is in the very function that they began with, and there are several,
+// or more by the end than at the start.
+func (v *view) forgotten(s *sender, t *wait) bool {
+	direct := slices.ContainsFunc(s.waits, func(w *wait) bool { return w.start == w.user.Function })
+	return direct && len(s.receivers) == 0 && (t.now > 1 || t.now > t.before && v.before != nil)
+}
+
+// reacts reports whether the senders also wait for something else: the network, a
+// timer, another channel. Those who do nothing but send are producers.
+func (v *view) reacts(s *sender) bool {
+	for _, w := range v.waits {
+		if slices.Contains(s.waits, w) || w.user == nil || v.busy(w) == 0 || !slices.ContainsFunc(s.waits, func(x *wait) bool { return x.start == w.start }) {
+			continue
+		}
+		switch {
+		case w.kind == receive, w.kind == choose, w.kind == rawRead, w.kind == idle,
+			w.state == goroutines.Sleep, w.state == goroutines.NetRead, w.state == goroutines.NetAccept:
+			return true
+		}
+	}
+	return false
+}
+
+func (v *view) scoreSender(s *sender) int {
+	crowd := min(ops.Score(s.busy, 20), 60) // where nothing tells how long
+	if s.role == forgotten {
+		return 0
+	}
+	if !s.known {
+		switch s.role {
+		case answering, spreading:
+			return max(crowd, 55)
+		}
+		return min(crowd, pacedAtMost)
+	}
+	byTime := part(ops.Score(s.delay.Seconds(), slowSend.Seconds()), 1-math.Exp2(-s.busy))
+	byShare := part(ops.Score(s.share, mostOfTime), min(1, float64(s.delay)/float64(realWait)))
+	if s.stuck {
+		byShare = max(byShare, 80)
+	}
+	switch s.role {
+	case answering:
+		return byTime
+	case spreading, reacting:
+		return byShare
+	}
+	return v.scoreProducer(s, byTime, byShare)
+}
+
+// scoreProducer judges senders that only produce: what counts is why their
+// receivers are slow.
+func (v *view) scoreProducer(s *sender, byTime, byShare int) int {
+	low := min(byTime, byShare)
+	if s.stuck {
+		low = max(low, 60)
+	}
+	if len(s.receivers) == 0 {
+		return min(low, 60)
+	}
+	switch r := s.receivers[0]; r.does {
+	case atWork:
+		return part(low, 0.2) // the receiver cannot do more
+	case paced:
+		return min(part(low, 0.5), pacedAtMost)
+	default:
+		return min(low, 65)
+	}
+}

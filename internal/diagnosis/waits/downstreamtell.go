@@ -1,0 +1,131 @@
+package waits
+
+import (
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// name is the client with its remote, as far as that is known.
+func (d *downstream) name() ops.Text {
+	switch {
+	case d.kind == resolve:
+		return rule.Say("DNS", "DNS")
+	case d.remote != "":
+		return rule.Say("%s (%s)", "%s（%s）", d.client, d.remote)
+	}
+	return rule.Say("%s", "%s", d.client)
+}
+
+func (v *view) tellDownstream(d *downstream) ops.Finding {
+	p := &d.places[0]
+	f := ops.Finding{Rule: "downstream-wait", Scenario: 2, Score: p.score, Confidence: v.sure(p.waits)}
+	f.Where = append(f.Where, rule.At(ops.RoleIO, p.user))
+	for _, c := range callers(p.waits[0].stack, p.waits[0].at, 2) {
+		f.Where = addPlace(f.Where, c)
+	}
+	for _, o := range d.places[1:min(5, len(d.places))] {
+		f.Where = addPlace(f.Where, rule.At(ops.RoleIO, o.user))
+	}
+	d.say(&f, p)
+	f.Remedies = d.remedies()
+	f.Evidence = v.proofs(p.waits)
+	if c, ok := v.cpuProof(); ok && v.saturation() < saturated {
+		f.Evidence = append(f.Evidence, c)
+	}
+	f.CounterEvidence = append(v.busyCPU(), v.lossProof()...)
+	v.temper(&f, d, p)
+	return f
+}
+
+// say writes title, summary and explanation.
+func (d *downstream) say(f *ops.Finding, p *place) {
+	who, at := rule.Short(p.user), rule.Line(p.user)
+	switch {
+	case d.kind == resolve:
+		f.Title = rule.Say("%[1]s waits for DNS, %[3]s each time (%[2]s)", "%[1]s 卡在 DNS 解析，每次 %[3]s（%[2]s）", who, at, p.each())
+		f.Explanation = rule.Say("Before a connection can be made the host's name has to be resolved, and the answer is slow. Go does not cache names: every new connection asks again.",
+			"建立連線前必須先解析主機名稱，而 DNS 回應很慢。Go 不會快取解析結果，每條新連線都會重新查詢。")
+	case d.kind == dial:
+		f.Title = rule.Say("%[1]s waits for new connections of %[4]s, %[3]s each time (%[2]s)", "%[1]s 卡在建立 %[4]s 的新連線，每次 %[3]s（%[2]s）", who, at, p.each(), d.name())
+		f.Explanation = rule.Say("No connection is at hand, so one is made, and making it is slow: the other side does not accept, or the way to it loses packets. Connections that are kept would not have to be made.",
+			"手上沒有可用連線，必須新建，而建立連線很慢：對方來不及接受，或網路路徑掉封包。保留並重用連線就不必一再重建。")
+	case !p.known:
+		f.Title = rule.Say("%[1]s waits for %[3]s (%[2]s)", "%[1]s 正在等待 %[3]s（%[2]s）", who, at, d.name())
+	default:
+		f.Title = rule.Say("%[1]s waits %[3]s for every answer of %[4]s (%[2]s)", "%[1]s 每次等待 %[4]s 回應要 %[3]s（%[2]s）", who, at, p.each(), d.name())
+	}
+	if f.Explanation.EN == "" {
+		f.Explanation = rule.Say("The request has been sent; the goroutine is parked until the answer arrives and uses no CPU meanwhile. That is why the process looks idle while its callers wait. More CPU or more replicas do not help: the time passes on the other side, or on the way there.",
+			"請求已經送出，goroutine 停在那裡等回應，期間不耗 CPU，所以行程看起來很閒，呼叫端卻在等。加 CPU 或加副本都沒有用：時間花在對方，或花在路上。")
+	}
+	f.Summary = rule.Say("At a time, %[1]s wait for %[2]s; one wait takes %[3]s.", "同一時間有 %[1]s 在等 %[2]s，每次等待%[3]s。", people(d.busy), d.name(), p.lasting())
+	if len(d.places) > 1 {
+		f.Summary = rule.Say("%[1]s The lines that ask: %[2]s.", "%[1]s發出請求的程式碼：%[2]s。", f.Summary, list(d.places))
+	}
+}
+
+// temper adds what limits the finding.
+func (v *view) temper(f *ops.Finding, d *downstream, p *place) {
+	if p.doubt {
+		f.Confidence = ops.Low
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "long_poll", Value: p.delay.Seconds(), Unit: "s",
+			Text: rule.Say("a few goroutines that nobody waits for and long waits: a long poll, which is healthy, looks just like this", "少數幾個沒有人在等的 goroutine 長時間等待：健康的長輪詢（long poll）看起來也是這樣")})
+	}
+	if sum(p.waits).count == 0 {
+		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
+		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindCPU}}
+		text := rule.Say("how long one wait takes is not measured: that needs a trace", "每次等待多久並未量到，需要 trace 才知道")
+		if p.known && p.atLeast && p.waits[0].aged == 0 {
+			text = rule.Say("how long one wait takes is estimated: no call costs less than %s of CPU, so %s in %s of CPU use cannot be waiting for less", "每次等待的時間是推估的：每次呼叫至少耗 %s CPU，以 %s 與目前的 CPU 用量（%s）計算，等待不可能更短",
+				rule.Dur(callCost), people(p.busy), v.cores())
+		}
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "estimate", Value: p.delay.Seconds(), Unit: "s", Text: text})
+	}
+	if p.waits[0].unlisted {
+		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
+	}
+}
+
+func (v *view) cores() ops.Text {
+	c, _ := v.e.CPUCores()
+	return rule.Say("%.2f cores", "%.2f 核", c)
+}
+
+// remedies are the quickest first.
+func (d *downstream) remedies() []ops.Text {
+	limits := rule.Say("Give each call a timeout by its context, so that a slow downstream costs a request an error rather than a goroutine.", "為每次呼叫設定 context 逾時，讓下游變慢時只是請求失敗，而不是一直佔住 goroutine。")
+	switch {
+	case d.kind == resolve:
+		return []ops.Text{
+			rule.Say("Keep connections open instead of making new ones: then names are resolved once.", "保持連線並重用，不要一直新建，名稱就只需解析一次。"),
+			rule.Say("Look at the resolver: /etc/resolv.conf, its search list (ndots) and the cluster's DNS; a local cache helps.", "檢查解析設定：/etc/resolv.conf、search 清單（ndots）與叢集 DNS；加一層本機快取會有幫助。"),
+			limits,
+		}
+	case d.kind == dial:
+		return []ops.Text{
+			rule.Say("Keep more idle connections (MaxIdleConnsPerHost of http.Transport, MinConns or SetMaxIdleConns of a pool), and read response bodies to their end so that they can be used again.", "保留更多閒置連線（http.Transport 的 MaxIdleConnsPerHost、連線池的 MinConns 或 SetMaxIdleConns），並把回應內容讀完，連線才能重用。"),
+			rule.Say("Find out whether the other side still accepts: its backlog, its connection limit, the network in between.", "確認對方是否還能接受連線：accept 佇列、連線數上限、中間的網路。"),
+			limits,
+		}
+	case d.client == "HTTP" || d.client == "gRPC" || d.client == "net/rpc":
+		return []ops.Text{
+			limits,
+			rule.Say("Capture the service that is called in the same window: its own verdict says why it is slow.", "在同一時間擷取被呼叫的服務，看它自己的診斷為什麼慢。"),
+			rule.Say("Ask less: cache answers, join several requests into one, ask in parallel what does not depend on each other.", "減少呼叫：快取結果、合併請求，互不相依的請求改為平行送出。"),
+		}
+	case d.client == "Redis" || d.client == "memcached":
+		return []ops.Text{
+			rule.Say("Send several commands at once (a pipeline, MGET) instead of waiting for each answer.", "一次送出多個命令（pipeline、MGET），不要一個一個等。"),
+			rule.Say("Look for slow commands on the server (SLOWLOG, KEYS, large values).", "在伺服器上找慢命令（SLOWLOG、KEYS、過大的值）。"),
+			limits,
+		}
+	case d.client == "TCP":
+		return []ops.Text{limits, rule.Say("Send several requests before waiting for the first answer, or join them into one.", "先連續送出多個請求再等回應，或把它們合併成一個。"),
+			rule.Say("Find out on the other side why it answers slowly.", "到對方那一端查明為什麼回應慢。")}
+	}
+	return []ops.Text{
+		rule.Say("Write in batches (batch write: one multi-row INSERT, CopyFrom, SendBatch or a bulk write) so that many records share one round trip to the database.", "啟用批量寫入（Batch Write：多列 INSERT、CopyFrom、SendBatch 或 bulk write），讓多筆資料共用一次資料庫往返（RTT）。"),
+		rule.Say("Look at what the database waits for: its slow-query log, locks on the same rows (pg_stat_activity, SHOW PROCESSLIST), a missing index.", "看資料庫在等什麼：慢查詢紀錄、同一列上的鎖（pg_stat_activity、SHOW PROCESSLIST）、缺少的索引。"),
+		limits,
+	}
+}
