@@ -80,7 +80,10 @@ const (
 	maxClasses  = 1 << 14
 	maxSamples  = 1 << 10 // of holds, for the median
 	maxInside   = 1 << 10
-	slowWait    = time.Millisecond // a busy lock keeps people waiting for less
+	// maxHelpers is how many functions such as (*Room).lock can be between the
+	// function that holds a lock and the one that locks it.
+	maxHelpers = 3
+	slowWait   = time.Millisecond // a busy lock keeps people waiting for less
 )
 
 // Locks finds out what goroutines did while they held locks for which others
@@ -454,8 +457,8 @@ func (s *lockSink) unlocks(u, w *lockGo, stack StackID, now uint64) {
 	for i := len(u.held) - 1; i >= 0; i-- {
 		h := u.held[i]
 		depth := s.common(h.stack, stack)
-		if depth < 0 {
-			continue
+		if depth < 0 || s.all[h.stack].traits.lock != s.all[stack].traits.unlock || s.helpers(h.stack, depth) > maxHelpers || s.helpers(stack, depth) > maxHelpers {
+			continue // another lock, which the same request took elsewhere
 		}
 		hc := s.class(h.stack)
 		u.held = slices.Delete(u.held, i, i+1)
@@ -508,6 +511,12 @@ func (s *lockSink) common(a, b StackID) int32 {
 	}
 	s.depths[k] = d
 	return d
+}
+
+// helpers is how many calls are between the locking and the frame at a depth.
+func (s *lockSink) helpers(stack StackID, depth int32) int {
+	e := s.all[stack]
+	return int(e.end-e.first) - 1 - int(depth) - int(e.traits.user)
 }
 
 // line of the frame at a depth from the root.

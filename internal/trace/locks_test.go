@@ -81,6 +81,35 @@ func (s *store) ioOutside() {
 	time.Sleep(300 * time.Microsecond)
 }
 
+// twoLocks is a request that takes one lock, sleeps without any, and takes
+// another, each some calls away.
+func (s *store) twoLocks() {
+	s.handler(1, s.shortly)
+	time.Sleep(2 * time.Millisecond)
+	s.handler(1, s.other)
+}
+
+//go:noinline
+func (s *store) handler(n int, section func()) {
+	if n < 4 {
+		s.handler(n+1, section)
+		return
+	}
+	section()
+}
+
+func (s *store) shortly() {
+	s.mu.Lock()
+	spin(50 * time.Microsecond)
+	s.mu.Unlock()
+}
+
+func (s *store) other() {
+	s.rw.Lock()
+	spin(200 * time.Microsecond)
+	s.rw.Unlock()
+}
+
 //go:noinline
 func spin(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); { //nolint:revive // spinning is the point
@@ -240,6 +269,22 @@ func TestNoIOUnderALockIsNotSeen(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who waited for a lock and gives back another one later did not hold the first
+// until then.
+func TestAnUnlockElsewhereIsOfAnotherLock(t *testing.T) {
+	tr, classes := locked(t, func(s *store) []func() {
+		f := s.twoLocks
+		return []func(){f, f, f, f, f, f, f, f}
+	})
+	for _, c := range classes {
+		for _, w := range c.Exact.Inside {
+			if w.State == trace.StateSleep {
+				t.Fatalf("the sleep between the locks is said to be under one:\n%s", describe(tr, classes))
+			}
+		}
 	}
 }
 
