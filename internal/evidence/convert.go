@@ -102,6 +102,9 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 		Duration: a.Duration, Events: a.Events, Procs: a.Procs, Created: a.Created, Seen: a.Seen, Groups: a.Groups,
 		GC: a.GC, STW: a.STW, Heap: a.Heap, Tasks: a.Tasks, Regions: a.Regions,
 	}
+	for i := range out.Groups {
+		out.Groups[i].Func = withoutArguments(out.Groups[i].Func)
+	}
 	out.Latency = Latency{
 		Count: a.Latency.Count, Total: a.Latency.Total, Max: a.Latency.Max,
 		P50: a.Latency.Quantile(0.5), P99: a.Latency.Quantile(0.99), P999: a.Latency.Quantile(0.999),
@@ -113,7 +116,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 			continue
 		}
 		out.Sites = append(out.Sites, Site{
-			Stack: stack, Start: t.GroupName(s.Group), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: waitOf(stack),
+			Stack: stack, Start: withoutArguments(t.GroupName(s.Group)), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: waitOf(stack),
 			Count: s.Count, Total: s.Total, Max: s.Max, Open: s.Open, Whole: s.Whole,
 		})
 	}
@@ -122,7 +125,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 	}
 	for _, b := range a.Creations {
 		if stack := c.of(b.Stack); !stack.Watched() {
-			out.Creations = append(out.Creations, Creation{Stack: stack, Start: t.GroupName(b.Group), Count: b.Count})
+			out.Creations = append(out.Creations, Creation{Stack: stack, Start: withoutArguments(t.GroupName(b.Group)), Count: b.Count})
 		}
 	}
 	for i := range locks {

@@ -51,8 +51,10 @@ func NewFrames(module string) *Frames {
 	return &Frames{module: module, byKey: map[frameKey]*Frame{}, origin: map[[2]string]Origin{}}
 }
 
-// Of returns the frame.
+// Of returns the frame. Profiles write the type arguments of a generic function
+// as "[...]", traces in full: they are one function.
 func (f *Frames) Of(function, file string, line int) *Frame {
+	function = withoutArguments(function)
 	k := frameKey{function, file, line}
 	if fr := f.byKey[k]; fr != nil {
 		return fr
@@ -61,6 +63,15 @@ func (f *Frames) Of(function, file string, line int) *Frame {
 	fr := &Frame{Function: function, File: file, Line: line, Package: pkg, Origin: f.originOf(function, pkg, file)}
 	f.byKey[k] = fr
 	return fr
+}
+
+// withoutArguments writes a function's type arguments as profiles do.
+func withoutArguments(function string) string {
+	from, to := strings.IndexByte(function, '['), strings.LastIndexByte(function, ']')
+	if from < 0 || to < from || function[from+1:to] == "..." {
+		return function
+	}
+	return function[:from+1] + "..." + function[to:]
 }
 
 const agentPackage = "github.com/opscenter/opscenter/agent"

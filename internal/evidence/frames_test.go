@@ -30,3 +30,17 @@ func TestOrigin(t *testing.T) {
 		}
 	}
 }
+
+// Profiles and dumps leave out type arguments, traces write them.
+func TestAGenericFunctionIsOneFunction(t *testing.T) {
+	f := NewFrames("example.com/shop")
+	want := f.Of("main.(*topic[...]).publish", "/app/main.go", 22)
+	for _, name := range []string{"main.(*topic[go.shape.struct { main.player string; main.scores []int }]).publish", "main.(*topic[int]).publish"} {
+		if got := f.Of(name, "/app/main.go", 22); got != want {
+			t.Errorf("%s is %+v, not %+v", name, got, want)
+		}
+	}
+	if got := f.Of("main.emit[go.shape.int].func1", "/app/main.go", 30); got.Function != "main.emit[...].func1" || got.Package != "main" {
+		t.Errorf("a closure in a generic function: %+v", got)
+	}
+}
