@@ -33,7 +33,7 @@ func TestOrigin(t *testing.T) {
 
 // Profiles and dumps leave out type arguments, traces write them.
 func TestAGenericFunctionIsOneFunction(t *testing.T) {
-	f := NewFrames("example.com/shop")
+	f := evidence.NewFrames("example.com/shop")
 	want := f.Of("main.(*topic[...]).publish", "/app/main.go", 22)
 	for _, name := range []string{"main.(*topic[go.shape.struct { main.player string; main.scores []int }]).publish", "main.(*topic[int]).publish"} {
 		if got := f.Of(name, "/app/main.go", 22); got != want {
