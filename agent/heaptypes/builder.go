@@ -28,8 +28,15 @@ type Builder struct {
 	leaves  map[uint64]*built // those of sites without callers
 	failed  map[uint64]string // reasons by leaf
 	types   []Type
-	places  map[string]int // of types by name
-	whole   map[int]bool   // the types whose parts are there
+	places  map[placeKey]int
+	whole   map[int]bool // the types whose parts are there
+}
+
+// placeKey tells types apart; two whose names are shortened may be called the
+// same.
+type placeKey struct {
+	name string
+	size int64
 }
 
 // built is a site before it is written down.
@@ -49,7 +56,7 @@ func (r *Resolver) NewBuilder() *Builder {
 	if r.full() {
 		r.forget()
 	}
-	return &Builder{r: r, sites: map[string]*built{}, leaves: map[uint64]*built{}, failed: map[uint64]string{}, places: map[string]int{}, whole: map[int]bool{}}
+	return &Builder{r: r, sites: map[string]*built{}, leaves: map[uint64]*built{}, failed: map[uint64]string{}, places: map[placeKey]int{}, whole: map[int]bool{}}
 }
 
 // Add says what the objects of one more stack are. It is false when the table is
@@ -197,10 +204,11 @@ func (b *Builder) place(a *answer, function string) int {
 }
 
 func (b *Builder) implied(t impliedType) int {
-	if i, ok := b.places[t.name]; ok {
+	k := placeKey{t.name, t.size}
+	if i, ok := b.places[k]; ok {
 		return i
 	}
-	b.places[t.name] = len(b.types)
+	b.places[k] = len(b.types)
 	b.types = append(b.types, Type{Name: t.name, Kind: t.kind, Size: t.size})
 	return len(b.types) - 1
 }
@@ -208,10 +216,11 @@ func (b *Builder) implied(t impliedType) int {
 // describe adds a type and, if it is wanted whole, what a value of it holds: the
 // types within it whole as well, those that it points to by name.
 func (b *Builder) describe(d *descriptor, name string, whole bool) int {
-	i, ok := b.places[name]
+	k := placeKey{name, d.size}
+	i, ok := b.places[k]
 	if !ok {
 		i = len(b.types)
-		b.places[name] = i
+		b.places[k] = i
 		b.types = append(b.types, Type{Name: name, Kind: d.kind.String(), Size: d.size, Shape: d.shape})
 	}
 	pointer := d.kind == reflect.Pointer

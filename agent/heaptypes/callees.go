@@ -82,6 +82,7 @@ var (
 	byteSlice    = impliedType{"[]uint8", "slice", 24}
 	runeSlice    = impliedType{"int32", "int32", 4}
 	mapHeader    = impliedType{"map (header)", "", 48}
+	noPointers   = impliedType{name: "data without pointers"}
 	runtimeOther = impliedType{name: "runtime internals"}
 )
 

@@ -1,6 +1,7 @@
 package heaptypes
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 )
@@ -21,14 +22,17 @@ type architecture struct {
 	// isCall says that a call intervenes, after which the register would hold
 	// something else.
 	loads func(code []byte, base uint64, n operand, isCall func(target uint64) bool, yield func(addr uint64) bool)
+	// zeroes reports whether the end of code sets the n-th argument's register to
+	// zero: no type at all, for data without pointers.
+	zeroes func(code []byte, n operand) bool
 }
 
 func architectureOf(name string) *architecture {
 	switch name {
 	case "amd64":
-		return &architecture{callLen: 5, target: targetAMD64, loads: loadsAMD64}
+		return &architecture{callLen: 5, target: targetAMD64, loads: loadsAMD64, zeroes: zeroesAMD64}
 	case "arm64":
-		return &architecture{callLen: 4, target: targetARM64, loads: loadsARM64}
+		return &architecture{callLen: 4, target: targetARM64, loads: loadsARM64, zeroes: zeroesARM64}
 	}
 	return nil
 }
@@ -104,6 +108,26 @@ func loadsARM64(code []byte, base uint64, n operand, isCall func(uint64) bool, y
 			break
 		}
 	}
+}
+
+// zeroBack is how far before a call a register is set to zero: at most the other
+// two arguments are loaded in between.
+const zeroBack = 16
+
+// zeroesAMD64 finds XORL register, register.
+func zeroesAMD64(code []byte, n operand) bool {
+	r := registersAMD64[n]
+	return bytes.Contains(code[max(len(code)-zeroBack, 0):], []byte{0x31, 0xc0 | r<<3 | r})
+}
+
+// zeroesARM64 finds MOVD ZR, register.
+func zeroesARM64(code []byte, n operand) bool {
+	for i := len(code)&^3 - 4; i >= max(len(code)-zeroBack, 0); i -= 4 {
+		if binary.LittleEndian.Uint32(code[i:]) == 0xaa1f03e0|uint32(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // isBarrier says that a function keeps all registers.

@@ -284,8 +284,65 @@ func (r *Resolver) fieldTypes(d *descriptor) (out []*descriptor) {
 const maxFieldTypes = 32
 
 // readable writes a shape as a person would: "~int" is any type whose underlying
-// type is int and "*?" any pointer.
+// type is int and "*?" any pointer. Long structs are left out.
 func readable(name string) string {
-	name = strings.ReplaceAll(name, "go.shape.*uint8", "*?")
-	return strings.ReplaceAll(name, "go.shape.", "~")
+	const shape = "go.shape."
+	if !strings.Contains(name, shape) {
+		return name
+	}
+	var b strings.Builder
+	for {
+		before, after, more := strings.Cut(name, shape)
+		b.WriteString(before)
+		if !more {
+			return b.String()
+		}
+		n := structLen(after)
+		switch {
+		case strings.HasPrefix(after, "*uint8"):
+			b.WriteString("*?")
+			name = after[len("*uint8"):]
+		case n == hashLen || n > maxShownStruct:
+			b.WriteString("~struct {…}")
+			name = after[n:]
+		default:
+			b.WriteString("~")
+			name = after
+		}
+	}
+}
+
+const (
+	// maxShownStruct is how long the text of a struct may be within a type's name.
+	maxShownStruct = 80
+	// hashLen is how long the compiler's hash of a struct is.
+	hashLen = 64
+)
+
+// structLen is how long the struct at the beginning of s is, written out or as
+// the hash that the compiler gives those that are too long for it; 0 if there is
+// none.
+func structLen(s string) int {
+	hash := 0
+	for hash < len(s) && (s[hash] >= '0' && s[hash] <= '9' || s[hash] >= 'a' && s[hash] <= 'f') {
+		hash++
+	}
+	if hash == hashLen {
+		return hash
+	}
+	if !strings.HasPrefix(s, "struct {") {
+		return 0
+	}
+	depth := 0
+	for i := range len(s) {
+		switch s[i] {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return 0
 }

@@ -33,7 +33,7 @@ const (
 	FormChan      Form = "chan"      // an object is a channel with its buffer; the type is the channel's
 	FormInterface Form = "interface" // an object is one value of the type, kept in an interface
 	FormString    Form = "string"    // an object is the bytes of a string
-	FormBytes     Form = "bytes"     // an object is the backing array of a byte slice
+	FormBytes     Form = "bytes"     // an object is the backing array of a byte slice, or other data without pointers
 	FormClosure   Form = "closure"   // an object is a function value with what it captured
 	FormRuntime   Form = "runtime"   // an object is the runtime's own
 )

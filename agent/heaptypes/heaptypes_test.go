@@ -186,6 +186,10 @@ func TestReadable(t *testing.T) {
 	for in, want := range map[string]string{
 		"main.Node[go.shape.*uint8]":               "main.Node[*?]",
 		"main.Pair[go.shape.int,go.shape.[]uint8]": "main.Pair[~int,~[]uint8]",
+		"a.M[go.shape.5c276125c1448b797108e7d7251b8f2673614bc93d657927dcb30c91c78a763b,go.shape.int]":          "a.M[~struct {…},~int]",
+		"a.M[go.shape.struct { A struct { B int }; C string }]":                                                "a.M[~struct { A struct { B int }; C string }]",
+		"a.M[go.shape.struct { A struct { B int }; C " + strings.Repeat("*", 60) + "string },go.shape.*uint8]": "a.M[~struct {…},*?]",
+		"a.M[go.shape.struct { " + strings.Repeat("x", 100):                                                    "a.M[~struct { " + strings.Repeat("x", 100),
 		"main.Plain": "main.Plain",
 	} {
 		if got := readable(in); got != want {

@@ -185,6 +185,9 @@ func (r *Resolver) call(stack []uint64) *answer {
 			a.confidence = Caller
 		}
 	}
+	if a.typ == nil && f.Name == "runtime.mallocgc" && r.untyped(in, ret, f.callee.operand) {
+		return &answer{form: FormBytes, implied: noPointers, confidence: Implied}
+	}
 	if a.typ == nil {
 		reason := whyOperand
 		if in.reflect {
@@ -213,12 +216,24 @@ func (r *Resolver) refine(a *answer) *answer {
 	return a
 }
 
+// before returns the code before a call, and where it begins.
+func (r *Resolver) before(in *function, ret uint64) (code []byte, from uint64) {
+	call := ret - r.arch.callLen
+	from = max(in.Entry, call-min(call, lookBack))
+	return r.img.Code(from, int(call-from)), from
+}
+
+// untyped says that a call asks for data without pointers, of whatever type: the
+// compiler does for copies of byte slices and the like.
+func (r *Resolver) untyped(in *function, ret uint64, n operand) bool {
+	code, _ := r.before(in, ret)
+	return r.arch.zeroes(code, n)
+}
+
 // operandOf reads back from a call for what was loaded into an argument's
 // register.
 func (r *Resolver) operandOf(in *function, ret uint64, n operand) (found *descriptor) {
-	call := ret - r.arch.callLen
-	from := max(in.Entry, call-min(call, lookBack))
-	code := r.img.Code(from, int(call-from))
+	code, from := r.before(in, ret)
 	r.arch.loads(code, from, n, r.isCall, func(addr uint64) bool {
 		found = r.typeAt(addr)
 		return found == nil

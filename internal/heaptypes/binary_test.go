@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -156,8 +157,39 @@ func checkCalls(t *testing.T, b *heaptypes.Binary) {
 	}
 }
 
-func TestWrongExecutable(t *testing.T) {
-	p := heapProfile(t, "b2", 1, row{1, 8, []uint64{0x402000}})
+// What is read from just before a call is what following the flow of values
+// finds, at every call of a large program.
+func TestNearAgreesWithFlow(t *testing.T) {
+	b := openSelf(t)
+	near, far := guest.NewResolver(b), guest.NewResolver(callsOnly{b})
+	far.Fallback = b.Operand()
+	agree, nearOnly, farOnly := 0, 0, 0
+	b.EachCall(func(function string, ret uint64) {
+		if strings.HasPrefix(function, "runtime.") || strings.HasPrefix(function, "internal/runtime/") {
+			return
+		}
+		n, m := typeAt(near, ret), typeAt(far, ret)
+		switch {
+		case n == m && n != "":
+			agree++
+		case n == "" && m != "":
+			farOnly++
+		case m == "" && n != "":
+			nearOnly++
+		case n != m:
+			t.Errorf("in %s a %s is read and a %s found", function, n, m)
+		}
+	})
+	t.Logf("%d calls read and found alike, %d found only, %d read only", agree, farOnly, nearOnly)
+	if agree < 2000 || farOnly+nearOnly > agree/200 {
+		t.Errorf("%d calls agree, %d were not read, %d not found", agree, farOnly, nearOnly)
+	}
+}
+
+// openSelf opens the test's own executable.
+func openSelf(t *testing.T) *heaptypes.Binary {
+	t.Helper()
+	onLinux(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +203,43 @@ func TestWrongExecutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Resolve(p)
+	return b
+}
+
+// onLinux skips what runs or is an ELF executable.
+func onLinux(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("executables are read on linux, of amd64 and arm64")
+	}
+}
+
+// typeAt is what the call that returns to ret allocates, "" if it is not known
+// from an operand.
+func typeAt(r *guest.Resolver, ret uint64) string {
+	builder := r.NewBuilder()
+	builder.Add(guest.Record{Stack: []uint64{ret}, Leaf: ret - 1})
+	table := builder.Table()
+	if len(table.Sites) == 0 || table.Sites[0].Confidence == guest.Implied {
+		return ""
+	}
+	return string(table.Sites[0].Form) + " " + table.Types[table.Sites[0].Type].Name
+}
+
+// callsOnly hides what lies before calls.
+type callsOnly struct{ *heaptypes.Binary }
+
+func (c callsOnly) Code(addr uint64, n int) []byte {
+	if n > 5 {
+		return nil
+	}
+	return c.Binary.Code(addr, n)
+}
+
+func TestWrongExecutable(t *testing.T) {
+	p := heapProfile(t, "b2", 1, row{1, 8, []uint64{0x402000}})
+	b := openSelf(t)
+	_, err := b.Resolve(p)
 	wantError(t, err, ops.Conflict, "the profile is of build b2 and the executable is build "+b.BuildID+": give the one that the process was started from")
 	_, err = b.Resolve(&profile.Profile{})
 	wantError(t, err, ops.Invalid, "the profile does not say where the program was mapped: take it again as the runtime writes it")

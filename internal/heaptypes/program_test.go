@@ -86,6 +86,7 @@ func TestPrograms(t *testing.T) {
 // lies.
 func build(t *testing.T, name string) (dir string) {
 	t.Helper()
+	onLinux(t)
 	if testing.Short() && name != "plain" {
 		t.Skip("short")
 	}
