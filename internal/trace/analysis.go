@@ -225,7 +225,7 @@ func (t *Trace) Analyze(ctx context.Context, opts Options) (*Analysis, error) {
 	m := newMerge(t, geo, opts)
 	err := t.each(ctx, opts.Workers, 0, len(t.ix.Generations), func(n int, d *decoder, a *genStates, g *loaded) error {
 		a.reset(t, geo, d, g, opts.Every)
-		err := d.run(g, n == 0, haltable{ctx, d, a})
+		err := d.run(ctx, g, n == 0, a)
 		a.finish()
 		return err
 	}, m.generation)
@@ -233,20 +233,6 @@ func (t *Trace) Analyze(ctx context.Context, opts Options) (*Analysis, error) {
 		return nil, err
 	}
 	return m.result(), nil
-}
-
-// haltable ends the decoding when the context does.
-type haltable struct {
-	ctx context.Context
-	d   *decoder
-	*genStates
-}
-
-func (h haltable) event(e *event) {
-	if h.d.events&0xffff == 0 && h.ctx.Err() != nil {
-		h.d.halt = h.ctx.Err()
-	}
-	h.genStates.event(e)
 }
 
 // worker is what reading one generation needs, kept for the next one.

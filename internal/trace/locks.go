@@ -97,13 +97,13 @@ func (t *Trace) Locks(ctx context.Context) ([]LockClass, error) {
 	for n := range t.ix.Generations {
 		err := t.load(n, &buf, func(g *loaded) error {
 			s.generation(&d, g)
-			if err := d.run(g, n == 0, haltableLocks{ctx, &d, &lockTakers{s: s, g: g}}); err != nil && d.halt != nil {
+			if err := d.run(ctx, g, n == 0, &lockTakers{s: s, g: g}); err != nil && d.halt != nil {
 				return err
 			}
 			if len(s.takers) == 0 {
 				return nil
 			}
-			return d.run(g, n == 0, haltableLocks{ctx, &d, s})
+			return d.run(ctx, g, n == 0, s)
 		})
 		var damage *damage
 		if err != nil && !asDamage(err, &damage) {
@@ -112,20 +112,6 @@ func (t *Trace) Locks(ctx context.Context) ([]LockClass, error) {
 		s.keep(damage != nil)
 	}
 	return s.result(), nil
-}
-
-// haltableLocks ends the decoding when the context does.
-type haltableLocks struct {
-	ctx context.Context
-	d   *decoder
-	to  sink
-}
-
-func (h haltableLocks) event(e *event) {
-	if h.d.events&0xffff == 0 && h.ctx.Err() != nil {
-		h.d.halt = h.ctx.Err()
-	}
-	h.to.event(e)
 }
 
 // lockTakers finds the goroutines that wait for locks or end such waits.

@@ -1,9 +1,8 @@
 package trace
 
 import (
+	"context"
 	"math"
-	"math/bits"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -25,7 +24,9 @@ type event struct {
 	// loaded.strings.
 	stack, start uint32
 	str, str2    uint32
-	args         [4]uint64
+	// args are those of the kind; what is behind them means nothing.
+	args [4]uint64
+	end  int // of the event in what its thread wrote
 }
 
 // sink takes events; they are valid during the call.
@@ -51,16 +52,15 @@ type threadSlot struct {
 	seen bool // it had its turn
 }
 
-// source is what one thread wrote and has not been taken yet, with the next event
-// decoded.
+// source is what one thread wrote and has not been taken yet. Of the next event,
+// kind and time have been decoded; its arguments are from at on.
 type source struct {
 	data    []byte
 	at      int
+	time    uint64
 	batches []batchBody
 	m       int32
 	kind    EventKind
-	time    uint64
-	args    [4]uint64
 }
 
 type heapEntry struct {
@@ -72,8 +72,10 @@ type heapEntry struct {
 // happened: by time as far as sequence numbers allow, which is how the runtime's
 // own reader orders them. It can be used for one generation after the other.
 type decoder struct {
+	ctx     context.Context
 	gen     *loaded
-	first   bool // no generation before this one tells of ranges that it only ends
+	stacks  []uint32 // gen.stacks.dense
+	first   bool     // no generation before this one tells of ranges that it only ends
 	gs      []goSlot
 	free    []int32
 	byID    goTable
@@ -89,11 +91,13 @@ type decoder struct {
 	gcState    uint8 // 0 = unknown, 1 = off, 2 = on
 	time       uint64
 	events     int64
-	slow       int64 // events found out of turn
 	sink       sink
 	err        error // damage
-	halt       error // set by the sink: hand out no more
+	halt       error // the context's, or set by the sink: hand out no more
 }
+
+// askContext is after how many events the context is asked whether to go on.
+const askContext = 1 << 14
 
 // maxLive bounds the goroutines that live at one time, maxProcs the Ps.
 const (
@@ -101,16 +105,19 @@ const (
 	maxProcs = 1 << 16
 )
 
-// run hands all events of g to out. An error is damage; everything before has
-// been handed out.
-func (d *decoder) run(g *loaded, first bool, out sink) error {
-	d.gen, d.first, d.sink = g, first, out
+// run hands all events of g to out. An error is damage, the context's or what the
+// sink halted with; everything before has been handed out.
+func (d *decoder) run(ctx context.Context, g *loaded, first bool, out sink) error {
+	d.ctx, d.gen, d.stacks, d.first, d.sink = ctx, g, g.stacks.dense, first, out
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	d.gs, d.free, d.ps, d.ms = d.gs[:0], d.free[:0], d.ps[:0], d.ms[:0]
 	d.byID.reset()
 	d.mByID = map[uint64]int32{}
 	d.sources, d.heap, d.samples = d.sources[:0], d.heap[:0], g.samples
 	d.sampleUntil(0)
-	d.gcSeq, d.gcState, d.time, d.events, d.slow, d.err, d.halt = 0, 0, 0, 0, 0, nil, nil
+	d.gcSeq, d.gcState, d.time, d.events, d.err, d.halt = 0, 0, 0, 0, nil, nil
 	for _, t := range g.threads {
 		s := source{batches: t.batches, m: -1}
 		if t.id != math.MaxUint64 {
@@ -123,7 +130,7 @@ func (d *decoder) run(g *loaded, first bool, out sink) error {
 		case sourceMore:
 			d.heap = append(d.heap, heapEntry{d.sources[i].time, int32(i)})
 		case sourceBad:
-			return damaged("an event of generation %d cannot be read", g.number)
+			return d.unreadable()
 		}
 	}
 	for i := len(d.heap)/2 - 1; i >= 0; i-- {
@@ -161,20 +168,30 @@ func (d *decoder) turn(e *event) error {
 		if d.halt != nil {
 			return d.halt
 		}
-		switch src.next() {
-		case sourceBad:
-			return damaged("an event of generation %d cannot be read", d.gen.number)
-		case sourceEnd:
-			n := len(d.heap) - 1
-			d.heap[0] = d.heap[n]
-			d.heap = d.heap[:n]
-			if n > 0 {
-				d.down(0)
+		// What next does for most events, without a call.
+		now := src.time
+		if b, at := src.data, e.end; uint(at)+1 < uint(len(b)) && b[at+1] < 0x80 && shapes[b[at]].timed {
+			src.kind = EventKind(b[at])
+			now += uint64(b[at+1])
+			src.time, src.at = now, at+2
+		} else {
+			src.at = at
+			switch src.next() {
+			case sourceBad:
+				return d.unreadable()
+			case sourceEnd:
+				n := len(d.heap) - 1
+				d.heap[0] = d.heap[n]
+				d.heap = d.heap[:n]
+				if n > 0 {
+					d.down(0)
+				}
+				return nil
 			}
-			return nil
+			now = src.time
 		}
-		d.heap[0].time = src.time
-		if src.time > limit {
+		if now > limit {
+			d.heap[0].time = now
 			d.down(0)
 			return nil
 		}
@@ -183,7 +200,6 @@ func (d *decoder) turn(e *event) error {
 
 // outOfTurn finds the earliest event that can happen before the earliest one.
 func (d *decoder) outOfTurn(e *event) error {
-	d.slow++
 	d.heap[0].time = d.sources[d.heap[0].src].time
 	slices.SortFunc(d.heap, func(a, b heapEntry) int {
 		switch {
@@ -206,9 +222,10 @@ func (d *decoder) outOfTurn(e *event) error {
 		if d.halt != nil {
 			return d.halt
 		}
+		src.at = e.end
 		switch src.next() {
 		case sourceBad:
-			return damaged("an event of generation %d cannot be read", d.gen.number)
+			return d.unreadable()
 		case sourceEnd:
 			d.heap = slices.Delete(d.heap, i, i+1) // still sorted
 		default:
@@ -227,8 +244,14 @@ func (d *decoder) emit(src *source, e *event) {
 	}
 	d.time = max(d.time, src.time)
 	e.time, e.own = d.time, src.time
-	d.events++
+	if d.events++; d.events%askContext == 0 && d.halt == nil {
+		d.halt = d.ctx.Err()
+	}
 	d.sink.event(e)
+}
+
+func (d *decoder) unreadable() error {
+	return damaged("an event of generation %d cannot be read", d.gen.number)
 }
 
 // sampleUntil hands out the CPU samples taken before a time.
@@ -284,7 +307,7 @@ const (
 	sourceBad
 )
 
-// next decodes the next event.
+// next decodes kind and time of the next event.
 func (s *source) next() sourceState {
 	for s.at >= len(s.data) {
 		if len(s.batches) == 0 {
@@ -294,583 +317,38 @@ func (s *source) next() sourceState {
 		s.batches = s.batches[1:]
 	}
 	b := s.data[s.at:]
-	s.kind = EventKind(b[0])
-	sh := &shapes[b[0]]
-	if !sh.timed {
+	if len(b) < 2 || !shapes[b[0]].timed {
 		return sourceBad
 	}
-	i := uint(1)
-	for k := -1; k < int(sh.args); k++ {
-		if i >= uint(len(b)) {
+	s.kind = EventKind(b[0])
+	x, n := uint64(b[1]), 2
+	if x >= 0x80 {
+		if x, n = uvarint(b, 2, x); n == 0 {
 			return sourceBad
 		}
-		x := uint64(b[i])
-		i++
-		if x >= 0x80 {
-			x &= 0x7f
-			for shift := uint(7); ; shift += 7 {
-				if i >= uint(len(b)) || shift > 63 {
-					return sourceBad
-				}
-				c := b[i]
-				i++
-				x |= uint64(c&0x7f) << shift
-				if c < 0x80 {
-					break
-				}
-			}
-		}
-		if k < 0 {
-			s.time += x
-		} else {
-			s.args[k&3] = x
-		}
 	}
-	s.at += int(i)
+	s.time += x
+	s.at += n
 	return sourceMore
 }
 
-// thread returns the index of a thread and makes it known.
-func (d *decoder) thread(id uint64) int32 {
-	m, ok := d.mByID[id]
-	if !ok {
-		m = int32(len(d.ms))
-		d.mByID[id] = m
-		d.ms = append(d.ms, threadSlot{id: ThreadID(id), g: -1, p: -1})
-	}
-	return m
-}
-
-// fail is damage: the event can never happen.
-func (d *decoder) fail(what string) bool {
-	d.err = damaged("generation %d is inconsistent: %s", d.gen.number, what)
-	return false
-}
-
-// create gives a goroutine a slot; the id must be new.
-func (d *decoder) create(id uint64, status uint8) int32 {
-	var i int32
-	if n := len(d.free); n > 0 {
-		i = d.free[n-1]
-		d.free = d.free[:n-1]
-	} else {
-		i = int32(len(d.gs))
-		d.gs = append(d.gs, goSlot{})
-	}
-	d.gs[i] = goSlot{id: GoID(id), status: status}
-	d.byID.put(GoID(id), i, d.gs)
-	return i
-}
-
-func (d *decoder) destroy(i int32) {
-	d.byID.remove(d.gs[i].id, d.gs)
-	d.gs[i].status = goBad
-	d.free = append(d.free, i)
-}
-
-func (d *decoder) find(id uint64) int32 { return d.byID.get(GoID(id), d.gs) }
-
-// proc is the P with a number; nil if it has not been heard of.
-func (d *decoder) proc(id uint64) *procSlot {
-	if id < uint64(len(d.ps)) && d.ps[id].status != procBad {
-		return &d.ps[id]
-	}
-	return nil
-}
-
-// lacks says what the thread lacks for an event; "" = nothing.
-func (m *threadSlot) lacks(p, g bool) string {
-	switch {
-	case m == nil:
-		return "an event needs a thread"
-	case p && m.p < 0:
-		return "an event needs a P"
-	case g && m.g < 0:
-		return "an event needs a goroutine"
-	}
-	return ""
-}
-
-// advance lets the source's event happen if it can now, and fills e. False
-// without d.err means not yet.
-func (d *decoder) advance(src *source, e *event) bool {
-	var m *threadSlot
-	e.kind, e.m, e.p, e.g, e.s = src.kind, src.m, -1, -1, -1
-	if src.m >= 0 {
-		m = &d.ms[src.m]
-		m.seen = true
-		e.p, e.g = m.p, m.g
-	}
-	// One by one: to load two at a time what was stored singly stalls.
-	e.args[0], e.args[1], e.args[2], e.args[3] = src.args[0], src.args[1], src.args[2], src.args[3]
-	e.stack, e.start, e.str, e.str2 = 0, 0, 0, 0
-	if sh := &shapes[src.kind]; sh.stack|sh.str != 0 && !d.refs(sh, src, e) {
-		return d.fail("an event refers to a stack or string that is not there")
-	}
-	switch src.kind {
-	case EvGoStart:
-		i := d.find(src.args[0])
-		if i < 0 {
-			return false
-		}
-		g := &d.gs[i]
-		if g.status != goRunnable || src.args[1] != g.seq+1 {
-			return false
-		}
-		if what := m.lacks(true, false); what != "" {
-			return d.fail(what)
-		}
-		if m.g >= 0 {
-			return d.fail("a goroutine starts on a thread that has one")
-		}
-		g.status = goRunning
-		g.seq = src.args[1]
-		m.g = i
-		e.s = i
-	case EvGoUnblock:
-		i := d.find(src.args[0])
-		if i < 0 {
-			return false
-		}
-		g := &d.gs[i]
-		if g.status != goWaiting || src.args[1] != g.seq+1 {
-			return false
-		}
-		g.status = goRunnable
-		g.seq = src.args[1]
-		e.s = i
-	case EvGoBlock, EvGoStop, EvGoDestroy:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-		g := &d.gs[m.g]
-		if g.status != goRunning {
-			return d.fail("a goroutine stops that does not run")
-		}
-		switch src.kind {
-		case EvGoBlock:
-			g.status = goWaiting
-		case EvGoStop:
-			g.status = goRunnable
-		default:
-			d.destroy(m.g)
-		}
-		m.g = -1
-	case EvGoSyscallBegin:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-		g, p := &d.gs[m.g], &d.ps[m.p]
-		if g.status != goRunning {
-			return d.fail("a goroutine enters a syscall that does not run")
-		}
-		if src.args[0] != p.seq+1 {
-			return d.fail("a syscall is out of sequence")
-		}
-		g.status = goSyscall
-		p.status = procSyscall
-		p.seq = src.args[0]
-	case EvGoSyscallEnd:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-		g, p := &d.gs[m.g], &d.ps[m.p]
-		if g.status != goSyscall || p.status != procSyscall {
-			return d.fail("a goroutine leaves a syscall that it is not in")
-		}
-		g.status = goRunning
-		p.status = procRunning
-	case EvGoSyscallEndBlocked:
-		if m != nil && m.p >= 0 && d.ps[m.p].status == procSyscall {
-			return false
-		}
-		if what := m.lacks(false, true); what != "" {
-			return d.fail(what)
-		}
-		if d.gs[m.g].status != goSyscall {
-			return d.fail("a goroutine leaves a syscall that it is not in")
-		}
-		d.gs[m.g].status = goRunnable
-		m.g = -1
-	case EvGoCreate, EvGoCreateBlocked:
-		if what := m.lacks(true, false); what != "" {
-			return d.fail(what)
-		}
-		if m.g >= 0 && d.gs[m.g].status != goRunning {
-			return d.fail("a goroutine creates another and does not run")
-		}
-		if d.find(src.args[0]) >= 0 {
-			return d.fail("a goroutine is created twice")
-		}
-		if len(d.gs)-len(d.free) >= maxLive {
-			return d.fail("it has too many goroutines")
-		}
-		status := goRunnable
-		if src.kind == EvGoCreateBlocked {
-			status = goWaiting
-		}
-		e.s = d.create(src.args[0], status)
-	case EvGoStatus, EvGoStatusStack:
-		return d.goStatus(src, m, e)
-	default:
-		return d.advanceRare(src, m, e)
-	}
-	return true
-}
-
-// refs looks up what the event refers to.
-func (d *decoder) refs(sh *shape, src *source, e *event) bool {
-	ok := true
-	if sh.stack != 0 {
-		e.stack, ok = d.gen.stacks.ref(src.args[(sh.stack-1)&3])
-	}
-	if sh.start|sh.str|sh.str2 == 0 || !ok {
-		return ok
-	}
-	if sh.start != 0 {
-		e.start, ok = d.gen.stacks.ref(src.args[(sh.start-1)&3])
-	}
-	if sh.str != 0 && ok {
-		e.str, ok = d.gen.strings.ref(src.args[(sh.str-1)&3])
-	}
-	if sh.str2 != 0 && ok {
-		e.str2, ok = d.gen.strings.ref(src.args[(sh.str2-1)&3])
-	}
-	return ok
-}
-
-func (d *decoder) goStatus(src *source, m *threadSlot, e *event) bool {
-	if src.args[2] == 0 || src.args[2] >= uint64(goStatuses) {
-		return d.fail("a goroutine has no valid status")
-	}
-	status := uint8(src.args[2])
-	i := d.find(src.args[0])
-	if i >= 0 {
-		if d.gs[i].status != status {
-			return d.fail("a goroutine is not in the state that it is said to be in")
-		}
-		d.gs[i].seq = 0
-	} else {
-		if len(d.gs)-len(d.free) >= maxLive {
-			return d.fail("it has too many goroutines")
-		}
-		i = d.create(src.args[0], status)
-	}
-	e.s = i
-	switch status {
-	case goRunning:
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
-		m.g = i
-	case goSyscall:
-		id := src.args[1]
-		if id == math.MaxUint64 {
-			return d.fail("a goroutine is in a syscall on no thread")
-		}
-		if m != nil && uint64(m.id) == id {
-			m.g = i
-			break
-		}
-		if len(d.ms) >= 1<<20 {
-			return d.fail("it has too many threads")
-		}
-		// The P index is of another thread: that one sits in its syscall.
-		other := &d.ms[d.thread(id)]
-		if other.seen && other.g != i {
-			return d.fail("a thread in a syscall has another goroutine")
-		}
-		other.seen = true
-		other.g = i
-	}
-	return true
-}
-
-// advanceRare has the events that hardly ever happen.
-func (d *decoder) advanceRare(src *source, m *threadSlot, e *event) bool {
-	a := &src.args
-	switch src.kind {
-	case EvProcStart:
-		p := d.proc(a[0])
-		if p == nil || p.status != procIdle || a[1] != p.seq+1 || m != nil && m.p >= 0 {
-			return false
-		}
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
-		p.status = procRunning
-		p.seq = a[1]
-		m.p = int32(a[0])
-	case EvProcStop:
-		if what := m.lacks(true, false); what != "" {
-			return d.fail(what)
-		}
-		p := &d.ps[m.p]
-		if p.status != procRunning && p.status != procSyscall {
-			return d.fail("a P stops that does not run")
-		}
-		p.status = procIdle
-		m.p = -1
-	case EvProcSteal:
-		return d.procSteal(a, m)
-	case EvProcStatus:
-		return d.procStatus(a, m)
-	case EvGoCreateSyscall:
-		if m == nil || m.g >= 0 {
-			return d.fail("a thread of C calls Go and is in Go")
-		}
-		if d.find(a[0]) >= 0 {
-			return d.fail("a goroutine is created twice")
-		}
-		if len(d.gs)-len(d.free) >= maxLive {
-			return d.fail("it has too many goroutines")
-		}
-		m.g = d.create(a[0], goSyscall)
-		e.s = m.g
-	case EvGoDestroySyscall:
-		if what := m.lacks(false, true); what != "" {
-			return d.fail(what)
-		}
-		if d.gs[m.g].status != goSyscall {
-			return d.fail("a goroutine leaves a syscall that it is not in")
-		}
-		if m.p >= 0 {
-			if d.ps[m.p].status != procSyscall {
-				return d.fail("a P is not in the syscall of its goroutine")
-			}
-			d.ps[m.p].status = procAbandoned
-			m.p = -1
-		}
-		d.destroy(m.g)
-		m.g = -1
-	case EvGoSwitch, EvGoSwitchDestroy:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-		if d.gs[m.g].status != goRunning {
-			return d.fail("a goroutine stops that does not run")
-		}
-		i := d.find(a[0])
-		if i < 0 {
-			return false
-		}
-		g := &d.gs[i]
-		if g.status != goWaiting || a[1] != g.seq+1 {
-			return false
-		}
-		g.status = goRunning
-		g.seq = a[1]
-		if src.kind == EvGoSwitch {
-			d.gs[m.g].status = goWaiting
-		} else {
-			d.destroy(m.g)
-		}
-		m.g = i
-		e.s = i
-	case EvGCActive, EvGCBegin, EvGCEnd:
-		return d.gc(src, m)
-	case EvGCSweepActive:
-		p := d.proc(a[0])
-		if p == nil {
-			return d.fail("an unknown P sweeps")
-		}
-		p.sweep = true
-	case EvGCSweepBegin, EvGCSweepEnd:
-		if what := m.lacks(true, false); what != "" {
-			return d.fail(what)
-		}
-		p := &d.ps[m.p]
-		if p.sweep && src.kind == EvGCSweepBegin || !p.sweep && src.kind == EvGCSweepEnd && d.first {
-			return d.fail("a sweep begins twice or ends without beginning")
-		}
-		p.sweep = src.kind == EvGCSweepBegin
-	case EvGCMarkAssistActive:
-		i := d.find(a[0])
-		if i < 0 {
-			return d.fail("an unknown goroutine assists the GC")
-		}
-		d.gs[i].assist = true
-		e.s = i
-	case EvGCMarkAssistBegin, EvGCMarkAssistEnd:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-		g := &d.gs[m.g]
-		if g.assist && src.kind == EvGCMarkAssistBegin || !g.assist && src.kind == EvGCMarkAssistEnd && d.first {
-			return d.fail("a GC assist begins twice or ends without beginning")
-		}
-		g.assist = src.kind == EvGCMarkAssistBegin
-	case EvHeapAlloc, EvHeapGoal:
-		if what := m.lacks(true, false); what != "" {
-			return d.fail(what)
-		}
-	case EvProcsChange, EvSTWBegin, EvSTWEnd, EvGoLabel,
-		EvUserTaskBegin, EvUserTaskEnd, EvUserRegionBegin, EvUserRegionEnd, EvUserLog:
-		if what := m.lacks(true, true); what != "" {
-			return d.fail(what)
-		}
-	default: // experiments
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
-	}
-	return true
-}
-
-func (d *decoder) gc(src *source, m *threadSlot) bool {
-	seq := src.args[0]
-	if d.gcState == 0 && src.kind != EvGCEnd {
-		d.gcSeq, d.gcState = seq, 2
-		return true
-	}
-	if d.gcState == 0 {
-		return false // what it ends is said first
-	}
-	if seq != d.gcSeq+1 {
-		return false
-	}
-	if what := m.lacks(true, true); what != "" {
-		return d.fail(what)
-	}
-	switch {
-	case src.kind == EvGCBegin && d.gcState == 2, src.kind == EvGCActive:
-		return d.fail("a GC cycle begins within another")
-	case src.kind == EvGCEnd && d.gcState != 2:
-		return d.fail("a GC cycle ends that has not begun")
-	}
-	d.gcSeq, d.gcState = seq, 1
-	if src.kind == EvGCBegin {
-		d.gcState = 2
-	}
-	return true
-}
-
-func (d *decoder) procStatus(a *[4]uint64, m *threadSlot) bool {
-	if a[1] == 0 || a[1] >= uint64(procStatuses) {
-		return d.fail("a P has no valid status")
-	}
-	if a[0] >= maxProcs {
-		return d.fail("a P has an impossible number")
-	}
-	status := uint8(a[1])
-	for uint64(len(d.ps)) <= a[0] {
-		d.ps = append(d.ps, procSlot{})
-	}
-	p := &d.ps[a[0]]
-	switch {
-	case p.status == procBad:
-		p.status = status
-	case status == procAbandoned && (p.status == procSyscall || p.status == procAbandoned):
-	case p.status != status:
-		return d.fail("a P is not in the state that it is said to be in")
-	}
-	p.seq = 0
-	if status == procRunning || status == procSyscall {
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
-		m.p = int32(a[0])
-	}
-	return true
-}
-
-func (d *decoder) procSteal(a *[4]uint64, m *threadSlot) bool {
-	p := d.proc(a[0])
-	if p == nil || p.status != procSyscall && p.status != procAbandoned || a[1] != p.seq+1 {
-		return false
-	}
-	if m == nil {
-		return d.fail("an event needs a thread")
-	}
-	old := p.status
-	p.status = procIdle
-	p.seq = a[1]
-	if old == procAbandoned {
-		return true
-	}
-	i, ok := d.mByID[a[2]]
-	if !ok || !d.ms[i].seen {
-		return d.fail("a P is stolen from an unknown thread")
-	}
-	if d.ms[i].p != int32(a[0]) {
-		return d.fail("a P is stolen from a thread that does not have it")
-	}
-	d.ms[i].p = -1
-	return true
-}
-
-// goTable finds the slots of goroutines by their ids: open addressing, the keys
-// being in the slots. The multiplier is random, so that no trace can be written to
-// make it slow.
-type goTable struct {
-	slots []int32 // index + 1; 0 = free
-	n     int
-	shift uint
-	mul   uint64
-}
-
-func (t *goTable) reset() {
-	if t.slots == nil {
-		t.mul = rand.Uint64() | 1
-		t.grow(1<<10, nil)
-	}
-	clear(t.slots)
-	t.n = 0
-}
-
-func (t *goTable) grow(size int, gs []goSlot) {
-	old := t.slots
-	t.slots = make([]int32, size)
-	t.shift = uint(64 - bits.TrailingZeros(uint(size)))
-	for _, s := range old {
-		if s != 0 {
-			t.slots[t.place(gs[s-1].id, gs)] = s
-		}
-	}
-}
-
-// place is where an id is, or where it would be.
-func (t *goTable) place(id GoID, gs []goSlot) uint64 {
-	mask := uint64(len(t.slots) - 1)
-	i := uint64(id) * t.mul >> t.shift
-	for {
-		s := t.slots[i&mask]
-		if s == 0 || gs[s-1].id == id {
-			return i & mask
-		}
+// uvarint goes on with a number of which the first byte has been read. The
+// returned position is behind it; 0 = it cannot be read.
+func uvarint(b []byte, i int, x uint64) (uint64, int) {
+	x &= 0x7f
+	for shift := 7; i < len(b); shift += 7 {
+		c := b[i]
 		i++
-	}
-}
-
-// get returns the slot's index, -1 if the id has none.
-func (t *goTable) get(id GoID, gs []goSlot) int32 { return t.slots[t.place(id, gs)] - 1 }
-
-func (t *goTable) put(id GoID, i int32, gs []goSlot) {
-	if t.n++; 2*t.n > len(t.slots) {
-		t.grow(4*len(t.slots), gs)
-	}
-	t.slots[t.place(id, gs)] = i + 1
-}
-
-func (t *goTable) remove(id GoID, gs []goSlot) {
-	mask := uint64(len(t.slots) - 1)
-	i := t.place(id, gs)
-	if t.slots[i] == 0 {
-		return
-	}
-	t.n--
-	// Close the gap with what would have been here or before.
-	for j := i; ; {
-		j = (j + 1) & mask
-		s := t.slots[j]
-		if s == 0 {
+		x |= uint64(c&0x7f) << (shift & 63)
+		if c < 0x80 {
+			if shift == 63 && c > 1 {
+				break
+			}
+			return x, i
+		}
+		if shift == 63 {
 			break
 		}
-		home := uint64(gs[s-1].id) * t.mul >> t.shift
-		if (j-home)&mask >= (j-i)&mask {
-			t.slots[i] = s
-			i = j
-		}
 	}
-	t.slots[i] = 0
+	return 0, 0
 }

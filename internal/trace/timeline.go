@@ -187,7 +187,7 @@ func (l *Timeline) read(ctx context.Context, w window) (*bins, error) {
 	first = max(0, first-1)
 	err := l.t.each(ctx, 0, first, last+1, func(n int, d *decoder, a *genStates, g *loaded) error {
 		a.reset(l.t, geo, d, g, false)
-		err := d.run(g, n == 0, haltable{ctx, d, a})
+		err := d.run(ctx, g, n == 0, a)
 		a.finish()
 		return err
 	}, func(n int, a *genStates, loss *damage) { m.generation(n, a, loss) })

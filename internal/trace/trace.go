@@ -176,8 +176,8 @@ func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
 	}
 	var d decoder
 	err := t.load(n, nil, func(g *loaded) error {
-		out := &eventSink{ctx: ctx, t: t, d: &d, g: g, stacks: t.symbols.intern(g), texts: make([]string, max(1, len(g.strings.values))), fn: fn}
-		return d.run(g, n == 0, out)
+		out := &eventSink{t: t, d: &d, g: g, stacks: t.symbols.intern(g), texts: make([]string, max(1, len(g.strings.values))), fn: fn}
+		return d.run(ctx, g, n == 0, out)
 	})
 	if errors.Is(err, errEnough) {
 		return nil
@@ -199,14 +199,12 @@ func readable(err error) error {
 
 // eventSink turns events into what callers see.
 type eventSink struct {
-	ctx    context.Context
 	t      *Trace
 	d      *decoder
 	g      *loaded
 	stacks []StackID
 	texts  []string // by index into loaded.strings, as far as seen
 	fn     func(*Event) bool
-	n      int
 	out    Event
 }
 
@@ -221,10 +219,6 @@ func (s *eventSink) event(e *event) {
 	if s.d.halt != nil {
 		return
 	}
-	if s.n++; s.n&0xfff == 0 && s.ctx.Err() != nil {
-		s.d.halt = s.ctx.Err()
-		return
-	}
 	out := &s.out
 	out.Time = s.t.since(e.time)
 	out.Clock = out.Time
@@ -235,7 +229,7 @@ func (s *eventSink) event(e *event) {
 	out.Thread, out.Goroutine, out.Subject = NoThread, NoGoroutine, NoGoroutine
 	out.Stack, out.Start = s.stacks[e.stack], s.stacks[e.start]
 	out.Text, out.Text2 = "", ""
-	out.Args[0], out.Args[1], out.Args[2], out.Args[3] = e.args[0], e.args[1], e.args[2], e.args[3] // see decoder.advance
+	out.Args[0], out.Args[1], out.Args[2], out.Args[3] = e.args[0], e.args[1], e.args[2], e.args[3] // one by one: to load two at a time what was stored singly stalls
 	if e.m >= 0 {
 		out.Thread = s.d.ms[e.m].id
 	}
