@@ -27,6 +27,10 @@ test-full: ## what takes longer: hours of torture and fuzzing (FUZZTIME=10m TORT
 torture: ## kill -9 the centre for a while and count what was lost (TORTURE=10m)
 	@scripts/torture.sh
 
+.PHONY: corpus
+corpus: ## precision and recall of the diagnosis (RUN=regexp DIR=programs KEEP=captures REPLAY=captures NOISE=1 OUT=file.json)
+	@scripts/corpus.sh
+
 .PHONY: bench
 bench: ## benchmarks and their tables; bench/README.md keeps the results
 	@scripts/bench.sh

@@ -4,7 +4,7 @@
 # standard input and no network but loopback and the package registries.
 #
 #   scripts/test.sh           all stages
-#   scripts/test.sh STAGE…    only these: format gen vet web unit plain e2e browser
+#   scripts/test.sh STAGE…    only these: format gen vet web unit plain corpus e2e browser
 set -uo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
@@ -95,6 +95,11 @@ for stage in $stages; do
     plain)
       # shellcheck disable=SC2046
       gotest "go test" -timeout 5m $(packages -E "$heavy" | grep -v /test/e2e)
+      ;;
+    corpus)
+      # Type-checks them all; linking them would take ten times as long.
+      check "corpus: every program compiles" go vet -directive ./internal/diagnosis/corpus/testdata/programs/...
+      check "corpus: the quick programs are diagnosed" go run ./internal/diagnosis/corpus/cmd/corpus run -quick -jobs 3 -d 3s
       ;;
     e2e) gotest "go test ./test/e2e" -timeout 12m -count 1 -p 1 ./test/e2e/... ;;
     browser)

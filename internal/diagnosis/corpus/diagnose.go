@@ -2,10 +2,9 @@ package corpus
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -29,32 +28,14 @@ func Kept(keep string, program string, w Way) string { return filepath.Join(keep
 func Replay(ctx context.Context, ops, keep string, p Program, ways []Way) []Result {
 	var results []Result
 	for _, w := range ways {
-		dir, err := artifacts(Kept(keep, p.Name, w))
-		if os.IsNotExist(err) {
-			results = append(results, Result{Program: p.Name, Way: w, Healthy: p.Healthy, Skipped: "no capture kept"})
-			continue
-		}
-		if err != nil {
-			results = append(results, p.failed(w, err))
+		dir := Kept(keep, p.Name, w)
+		if _, err := os.Stat(dir); err != nil {
+			results = append(results, Result{Program: p.Name, Way: w, Healthy: p.Healthy, Skipped: "no capture is kept"})
 			continue
 		}
 		results = append(results, p.diagnosed(ctx, w, ops, 0, dir))
 	}
 	return results
-}
-
-// artifacts returns the folder in a bundle that holds the files of its one
-// instance.
-func artifacts(bundle string) (string, error) {
-	entries, err := os.ReadDir(bundle)
-	if err != nil {
-		return "", err
-	}
-	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !e.IsDir() })
-	if len(entries) != 1 {
-		return "", fmt.Errorf("%s has %d instances: one was expected", bundle, len(entries))
-	}
-	return bundle, nil
 }
 
 // diagnosed is the result of a diagnosis. window is the part of the time that
@@ -101,7 +82,7 @@ func (b *Bench) Live(ctx context.Context, p Program, ways []Way, keep string, ve
 	})
 	for _, w := range ways[len(results):] {
 		r := p.failed(w, err)
-		if skip, ok := err.(*SkipError); ok { //nolint:errorlint // it comes unwrapped
+		if skip := new(SkipError); errors.As(err, &skip) {
 			r.Error, r.Skipped = "", skip.Reason
 		}
 		results = append(results, r)

@@ -112,7 +112,7 @@ func (e Expected) answers(rule string) bool {
 }
 
 // Settle is how long to wait before the program is in its state.
-func (l Label) Settle() time.Duration {
+func (l *Label) Settle() time.Duration {
 	return time.Duration(cmp.Or(l.SettleSeconds, 4) * float64(time.Second))
 }
 

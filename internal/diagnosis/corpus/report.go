@@ -42,16 +42,16 @@ func (t *Tally) add(m Match) {
 }
 
 // Recall is the share of the expected findings that were found.
-func (t Tally) Recall() float64 { return share(t.Found, t.Expected) }
+func (t *Tally) Recall() float64 { return share(t.Found, t.Expected) }
 
 // Precision is the share of the findings that are true.
-func (t Tally) Precision() float64 { return share(t.Found, t.Found+t.False) }
+func (t *Tally) Precision() float64 { return share(t.Found, t.Found+t.False) }
 
 // RightFunction is the share of what was found that names the right function first.
-func (t Tally) RightFunction() float64 { return share(t.Function, t.Found) }
+func (t *Tally) RightFunction() float64 { return share(t.Function, t.Found) }
 
 // RightLine is the share of what was found that names the right line first.
-func (t Tally) RightLine() float64 { return share(t.Line, t.Found) }
+func (t *Tally) RightLine() float64 { return share(t.Line, t.Found) }
 
 // share is NaN for nothing of nothing.
 func share(part, whole int) float64 { return float64(part) / float64(whole) }
@@ -75,8 +75,8 @@ type Summary struct {
 }
 
 // Summarize counts the results.
-func Summarize(results []Result) Summary {
-	s := Summary{Rules: map[string]*Tally{}, Ways: map[Way]*Tally{}}
+func Summarize(results []Result) *Summary {
+	s := &Summary{Rules: map[string]*Tally{}, Ways: map[Way]*Tally{}}
 	var seconds []float64
 	for _, r := range results {
 		switch {
@@ -124,6 +124,9 @@ func (s *Summary) judge() {
 		if got < want {
 			s.Missed = append(s.Missed, fmt.Sprintf("%s is %.1f %%, below %.0f %%", what, 100*got, 100*want))
 		}
+	}
+	if s.Verdicts == 0 {
+		s.Missed = append(s.Missed, "no program got a verdict")
 	}
 	atLeast("recall", s.All.Recall(), TargetRecall)
 	atLeast("precision of warnings and above", s.All.Precision(), TargetPrecision)
@@ -185,24 +188,24 @@ func (r Result) right() bool {
 }
 
 // Print writes the tables.
-func (s Summary) Print(w io.Writer) error {
+func (s *Summary) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	header := func(what string) {
 		fmt.Fprintf(t, "%s\texpected\tfound\trecall\tfalse\tprecision\tfunction\tline\tfirst\t\n", what)
 	}
-	row := func(name string, c Tally) {
+	row := func(name string, c *Tally) {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t\n", name, c.Expected, c.Found, percent(c.Recall()), c.False,
 			percent(c.Precision()), percent(c.RightFunction()), percent(c.RightLine()), percent(share(c.Top, c.Found)))
 	}
 	header("rule")
 	for _, rule := range slices.Sorted(maps.Keys(s.Rules)) {
-		row(rule, *s.Rules[rule])
+		row(rule, s.Rules[rule])
 	}
 	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t\t")
 	for _, way := range slices.Sorted(maps.Keys(s.Ways)) {
-		row(string(way), *s.Ways[way])
+		row(string(way), s.Ways[way])
 	}
-	row("all", s.All)
+	row("all", &s.All)
 	if err := t.Flush(); err != nil {
 		return err
 	}

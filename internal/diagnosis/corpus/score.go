@@ -49,30 +49,33 @@ func ReadDiagnosis(b []byte) ([]Finding, error) {
 
 // Match is what became of an expected finding.
 type Match struct {
-	Rule string
+	Rule string `json:"rule"`
 	// Found: a rule that could answer reported a warning or worse. Weak: it only
 	// took notice.
-	Found, Weak bool
+	Found bool `json:"found"`
+	Weak  bool `json:"weak"`
 	// Function and Line are right; a right line is in a right function.
-	Function, Line bool
-	// Top: nothing else came before it, but what comes of it.
-	Top bool
-	Got *Finding
+	Function bool `json:"right_function"`
+	Line     bool `json:"right_line"`
+	// Top: it was reported before everything else.
+	Top bool     `json:"top"`
+	Got *Finding `json:"got"`
 }
 
 // Result is what became of one program, captured one way.
 type Result struct {
-	Program  string
-	Way      Way
-	Healthy  bool
-	Expected []Match
+	Program  string  `json:"program"`
+	Way      Way     `json:"way"`
+	Healthy  bool    `json:"healthy"`
+	Expected []Match `json:"expected"`
 	// False are warnings and worse that are not true of the program.
-	False []Finding
-	All   []Finding
+	False []Finding `json:"false"`
+	All   []Finding `json:"all"`
 	// Seconds from the end of the capture to the verdict.
-	Seconds float64
+	Seconds float64 `json:"seconds"`
 	// Skipped and Error say why there is no verdict; empty = there is one.
-	Skipped, Error string
+	Skipped string `json:"skipped,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
 // Critical counts the false findings that are critical.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,7 +65,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 		return 0, err
 	}
 	if o.quick {
-		programs = quickOnes(programs)
+		programs = slices.DeleteFunc(programs, func(p corpus.Program) bool { return !p.Quick })
 	}
 	if o.verb == "list" {
 		corpus.Describe(os.Stdout, programs)
@@ -81,7 +83,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 		return 0, err
 	}
 	if o.verb == "record" {
-		return 0, o.recorded(results)
+		return recorded(results), o.describe()
 	}
 	summary := corpus.Summarize(results)
 	fmt.Println()
@@ -101,7 +103,7 @@ func run(ctx context.Context, args []string) (code int, err error) {
 
 func parse(args []string) (o options, err error) {
 	if len(args) == 0 {
-		return o, errors.New(usage)
+		return o, fmt.Errorf("no verb\n%s", usage)
 	}
 	o.verb = args[0]
 	switch o.verb {
@@ -165,15 +167,6 @@ func moduleRoot() (string, error) {
 	return filepath.Dir(file), nil
 }
 
-func quickOnes(all []corpus.Program) (quick []corpus.Program) {
-	for _, p := range all {
-		if p.Quick {
-			quick = append(quick, p)
-		}
-	}
-	return quick
-}
-
 // results runs or replays the programs, and prints what came of each.
 func (o options) results(ctx context.Context, programs []corpus.Program) ([]corpus.Result, error) {
 	bench := &corpus.Bench{Ops: o.ops, Root: o.root, Window: o.window}
@@ -222,24 +215,23 @@ func (o options) results(ctx context.Context, programs []corpus.Program) ([]corp
 	return all, ctx.Err()
 }
 
-// recorded writes the list of what is in the folder of captures.
-func (o options) recorded(results []corpus.Result) error {
-	for _, r := range results {
-		if r.Error != "" {
-			defer os.Exit(1)
-			break
-		}
+// recorded is the exit code of a recording.
+func recorded(results []corpus.Result) (code int) {
+	if slices.ContainsFunc(results, func(r corpus.Result) bool { return r.Error != "" }) {
+		return 1
 	}
+	return 0
+}
+
+// describe says in the folder of captures what is expected of each program.
+func (o options) describe() error {
 	all, err := corpus.Load(o.dir, regexp.MustCompile(""))
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(o.keep, "README.txt"))
-	if err != nil {
-		return err
-	}
-	corpus.Describe(f, all)
-	return f.Close()
+	var text bytes.Buffer
+	corpus.Describe(&text, all)
+	return os.WriteFile(filepath.Join(o.keep, "README.txt"), text.Bytes(), 0o644)
 }
 
 func writeJSON(name string, v any) error {

@@ -28,15 +28,17 @@ func (s *sessions) expired(before int64) int {
 
 func main() {
 	st := stage.Start()
-	s := &sessions{byID: map[uint64]*session{}}
-	for i := range 400_000 {
-		s.byID[uint64(i)*0x9e3779b97f4a7c15] = &session{int64(i), i}
-	}
-	go func() {
-		for n := int64(0); ; n++ {
-			s.expired(n % 100)
-			time.Sleep(2 * time.Millisecond)
+	for range 2 { // shards
+		s := &sessions{byID: map[uint64]*session{}}
+		for i := range 200_000 {
+			s.byID[uint64(i)*0x9e3779b97f4a7c15] = &session{int64(i), i}
 		}
-	}()
+		go func() {
+			for n := int64(0); ; n++ {
+				s.expired(n % 100)
+				time.Sleep(200 * time.Microsecond)
+			}
+		}()
+	}
 	st.Wait()
 }

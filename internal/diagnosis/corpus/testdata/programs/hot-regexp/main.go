@@ -28,12 +28,14 @@ func main() {
 	s := stage.Start()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/say", func(w http.ResponseWriter, r *http.Request) {
-		out, err := clean(strings.Repeat(r.FormValue("text"), 2))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+		for line := range strings.SplitSeq(strings.Repeat(r.FormValue("text")+"\n", 10), "\n") {
+			out, err := clean(line)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			fmt.Fprintln(w, out)
 		}
-		fmt.Fprintln(w, out)
 	})
 	s.Crowd(stage.Traffic{URL: s.Serve(mux) + "/say?text=the+dealer+is+bluffing+with+spades", Users: 16, Pause: time.Millisecond})
 	s.Wait()

@@ -17,7 +17,7 @@ import (
 )
 
 func certificate() (tls.Certificate, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 3072)
+	key, err := rsa.GenerateKey(rand.Reader, 4096)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -41,6 +41,6 @@ func main() {
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true},
 	}
 	go func() { _ = server.ServeTLS(l, "", "") }()
-	s.Crowd(stage.Traffic{URL: "https://" + l.Addr().String() + "/", Users: 12, Pause: time.Millisecond, Reconnect: true})
+	s.Crowd(stage.Traffic{URL: "https://" + l.Addr().String() + "/", Users: 24, Reconnect: true})
 	s.Wait()
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/corpus/stage"
@@ -27,12 +28,15 @@ type player struct {
 type shop struct {
 	page    *template.Template
 	players []player
+	writers sync.Pool // of *flate.Writer
 }
 
 func (s *shop) checksum(w http.ResponseWriter, _ *http.Request) {
 	sum := [32]byte{}
-	for range 40 {
-		sum = sha256.Sum256(append(sum[:], make([]byte, 2048)...))
+	for range 250 {
+		block := [2048]byte{}
+		copy(block[:], sum[:])
+		sum = sha256.Sum256(block[:])
 	}
 	_, _ = w.Write(sum[:])
 }
@@ -43,19 +47,19 @@ func (s *shop) list(w http.ResponseWriter, _ *http.Request) {
 
 func (s *shop) top(w http.ResponseWriter, _ *http.Request) {
 	rows := slices.Clone(s.players)
-	for range 4 {
+	for range 20 {
 		slices.SortFunc(rows, func(a, b player) int { return b.Chips%97 - a.Chips%89 })
 	}
 	_, _ = w.Write([]byte(rows[0].Name))
 }
 
 func (s *shop) show(w http.ResponseWriter, _ *http.Request) {
-	_ = s.page.Execute(w, s.players[:12])
+	_ = s.page.Execute(w, s.players)
 }
 
 func (s *shop) search(w http.ResponseWriter, _ *http.Request) {
 	n := 0
-	for i := range 60 {
+	for i := range 40 {
 		for _, p := range s.players {
 			if strings.Contains(p.Name, strconv.Itoa(i)) {
 				n++
@@ -67,7 +71,7 @@ func (s *shop) search(w http.ResponseWriter, _ *http.Request) {
 
 func (s *shop) odds(w http.ResponseWriter, _ *http.Request) {
 	total := 0.0
-	for i := range 9000 {
+	for i := range 20_000 {
 		total += math.Sin(float64(i)) * math.Log(float64(i+1))
 	}
 	_, _ = w.Write([]byte(strconv.FormatFloat(total, 'f', 3, 64)))
@@ -75,7 +79,7 @@ func (s *shop) odds(w http.ResponseWriter, _ *http.Request) {
 
 func (s *shop) draw(w http.ResponseWriter, _ *http.Request) {
 	a := big.NewInt(1)
-	for i := range int64(220) {
+	for i := range int64(600) {
 		a.Mul(a, big.NewInt(i+1))
 	}
 	_, _ = w.Write(a.Bytes()[:8])
@@ -83,8 +87,10 @@ func (s *shop) draw(w http.ResponseWriter, _ *http.Request) {
 
 func (s *shop) export(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
-	z, _ := flate.NewWriter(&b, flate.BestSpeed)
-	_ = json.NewEncoder(z).Encode(s.players[:40])
+	z := s.writers.Get().(*flate.Writer)
+	defer s.writers.Put(z)
+	z.Reset(&b)
+	_ = json.NewEncoder(z).Encode(s.players)
 	_ = z.Close()
 	crc := crc32.ChecksumIEEE(b.Bytes())
 	_, _ = w.Write([]byte(strconv.Itoa(int(crc))))
@@ -93,22 +99,24 @@ func (s *shop) export(w http.ResponseWriter, _ *http.Request) {
 func main() {
 	st := stage.Start()
 	s := &shop{page: template.Must(template.New("").Parse(`<ul>{{range .}}<li>{{.Name}}: {{.Chips}}</li>{{end}}</ul>`))}
+	s.writers.New = func() any {
+		z, _ := flate.NewWriter(nil, flate.BestSpeed)
+		return z
+	}
 	for i := range 250 {
 		s.players = append(s.players, player{"player " + strconv.Itoa(i*7919), i * 31 % 1009})
 	}
 	mux := http.NewServeMux()
-	for path, h := range map[string]http.HandlerFunc{
+	handlers := map[string]http.HandlerFunc{
 		"/checksum": s.checksum, "/list": s.list, "/top": s.top, "/show": s.show,
 		"/search": s.search, "/odds": s.odds, "/draw": s.draw, "/export": s.export,
-	} {
+	}
+	for path, h := range handlers {
 		mux.HandleFunc(path, h)
 	}
 	url := st.Serve(mux)
-	for _, t := range []struct {
-		path string
-		rate float64
-	}{{"/checksum", 620}, {"/list", 620}, {"/top", 620}, {"/show", 620}, {"/search", 620}, {"/odds", 620}, {"/draw", 620}, {"/export", 620}} {
-		st.Crowd(stage.Traffic{URL: url + t.path, Users: 2, Pause: time.Duration(float64(2*time.Second) / t.rate)})
+	for path := range handlers {
+		st.Crowd(stage.Traffic{URL: url + path, Users: 4, Pause: 14 * time.Millisecond})
 	}
 	st.Wait()
 }
