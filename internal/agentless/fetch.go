@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -260,16 +261,21 @@ func isProfile(head []byte) bool {
 // isDump recognises the text of all stacks.
 func isDump(head []byte) bool { return bytes.HasPrefix(head, []byte("goroutine ")) }
 
-var traceVersion = regexp.MustCompile(`^go 1\.\d{1,4}$`)
+var traceHeader = regexp.MustCompile(`^go 1\.(\d{1,4}) trace\x00`)
 
-// isTrace recognises an execution trace and keeps what it says of the version.
+// isTrace recognises an execution trace and keeps the version of its format. That
+// is not the process's: Go 1.16 writes go 1.11, for nothing changed in between.
 func (w *window) isTrace(head []byte) bool {
-	version, _, ok := strings.Cut(string(head), " trace\x00")
-	if !ok || !traceVersion.MatchString(version) {
+	m := traceHeader.FindSubmatch(head)
+	if m == nil {
+		return false
+	}
+	minor, err := strconv.Atoi(string(m[1]))
+	if err != nil {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.goVersion = strings.Replace(version, " ", "", 1)
+	w.traceMinor = minor
 	return true
 }

@@ -1,7 +1,6 @@
 package agentless
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -155,7 +154,7 @@ func (w *window) runtimeFile(phase ops.Phase) (runtimeFile, ops.Artifact) {
 		Schema: "opscenter.runtime/v1", Capture: string(w.id),
 		Instance: runtimeInstance{ID: string(i.ID), Agentless: true, Project: string(i.Project), Service: string(i.Service), Labels: i.Labels},
 		Window:   runtimeWindow{Phase: string(phase), Start: start.UTC(), Seconds: seconds(end.Sub(start))},
-		Build:    runtimeBuild{GoVersion: cmp.Or(i.Build.GoVersion, w.goVersion), GOOS: i.Build.GOOS, GOARCH: i.Build.GOARCH},
+		Build:    runtimeBuild{GoVersion: i.Build.GoVersion, GOOS: i.Build.GOOS, GOARCH: i.Build.GOARCH},
 		Process:  runtimeProcess{Hostname: i.Process.Hostname, Executable: i.Process.Executable},
 		Rates:    runtimeRates{MutexFraction: w.mutexPeriod},
 		Series:   runtimeSeries{Seconds: []float64{}, Columns: map[string][]float64{}},

@@ -23,8 +23,11 @@ const (
 	// maxLeakGoroutines: the stop of a goroutineleak profile is quadratic in the
 	// waiters of one primitive; with fewer goroutines than this it cannot be long.
 	maxLeakGoroutines = 2000
-	maxProfile        = 64 << 20
-	maxDump           = 16 << 20
+	// oldestTrace is the Go 1 release since which traces can be read in parts,
+	// which is what everything here does with them.
+	oldestTrace = 22
+	maxProfile  = 64 << 20
+	maxDump     = 16 << 20
 )
 
 // Why a window ended that did not end well, as causes of its context.
@@ -58,7 +61,7 @@ type window struct {
 	series     []sample
 	before     *memstats
 	after      *memstats
-	goVersion  string // of the trace's header
+	traceMinor int // the trace's format is Go 1.traceMinor's; 0 = no trace so far
 	// mutexPeriod is the process's mutex profile fraction; nil = unknown.
 	mutexPeriod *int64
 }
@@ -533,6 +536,12 @@ func (w *window) recordTrace(ctx context.Context, deadline time.Time) {
 		}
 		w.lose(p)
 		break
+	}
+	w.mu.Lock()
+	format := w.traceMinor
+	w.mu.Unlock()
+	if format != 0 && format < oldestTrace {
+		w.state(ops.KindTrace, ops.LossUnsupported, fmt.Sprintf("the trace is in the format of Go 1.%d, from before Go 1.%d, and cannot be opened here: download it and run go tool trace", format, oldestTrace))
 	}
 	cut(nil)
 	watching.Wait()
