@@ -1,0 +1,287 @@
+package locks
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// knot is why nothing moves any more.
+type knot int
+
+const (
+	selfLock   knot = iota // wants a lock that it holds
+	lockOrder              // several hold what the others want
+	lockAndGo              // holds a lock that those it waits for want
+	forgotten              // nobody holds it any more who could give it back
+	sendAndGo              // waits for goroutines that wait to send to it
+	sendCircle             // all send, nobody receives
+)
+
+// standstill is goroutines that nothing can wake.
+type standstill struct {
+	knot  knot
+	v     *verdict // nil if there is no lock in it
+	count int
+	kind  ops.Kind // where it was seen
+	// change is the line to change first; then come those that stand.
+	change *evidence.Frame
+	role   ops.Role
+	others []*evidence.Frame
+	proof  proof
+	does   doing // of the holder
+}
+
+// circular reports whether the holder of a stuck lock, who waits for other
+// goroutines, waits for one that wants the lock. It is seen by one that began with
+// a function of its own, as those who serve a channel do, and by that nobody else
+// of the program is about anything that could end.
+func (m *model) circular(v *verdict) bool {
+	for k, sc := range m.scenes {
+		hs := v.holders(sc, true)
+		if len(hs) == 0 {
+			continue
+		}
+		h := hs[0]
+		family := slices.ContainsFunc(sc.actors, func(a actor) bool {
+			if a.site == nil || m.of[a.site] != v.lock || a.site.waiting[k] == 0 {
+				return false
+			}
+			return root(a.stack) != nil && (h.does == workers && startedBy(&a, h.stack) || !sameRoot(a.stack, h.stack))
+		})
+		if family && !m.alive(sc, v.lock) {
+			return true
+		}
+	}
+	return false
+}
+
+// startedBy reports whether a goroutine was started by a function of a stack.
+func startedBy(a *actor, by evidence.Stack) bool {
+	if len(a.stack) == 0 {
+		return false
+	}
+	parent := ""
+	if a.created != nil {
+		parent = outer(a.created)
+	} else if len(a.stack) > 0 {
+		for i := len(a.stack) - 1; i >= 0 && parent == ""; i-- {
+			if f := a.stack[i]; f.Origin == evidence.OwnCode {
+				parent = closureOf(f)
+				break
+			}
+		}
+	}
+	return parent != "" && slices.ContainsFunc(by, func(f *evidence.Frame) bool { return outer(f) == parent })
+}
+
+// alive reports whether a goroutine of the program does something that can end by
+// itself: computes, is in I/O, sleeps. Those who wait for an answer of an HTTP or
+// RPC server may be those who load this process.
+func (m *model) alive(sc scene, but *lock) bool {
+	return slices.ContainsFunc(sc.actors, func(a actor) bool {
+		if a.site != nil && m.of[a.site] == but {
+			return false
+		}
+		if !a.does.outside() && a.does != running || byWait(a.wait) == network && strings.HasPrefix(string(a.wait.Class), "http") || a.wait.Class == "rpc client" {
+			return false
+		}
+		return slices.ContainsFunc(a.stack, func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode })
+	})
+}
+
+// standstills finds everything that stands for good.
+func (m *model) standstills(verdicts []*verdict) (out []standstill) {
+	for _, v := range verdicts {
+		if v.nature == stuck {
+			out = append(out, m.lockKnot(v))
+		}
+	}
+	if len(out) == 0 {
+		if s, ok := m.channelKnot(); ok {
+			out = append(out, s)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b standstill) int { return cmp.Compare(b.count, a.count) })
+	return out
+}
+
+// lockKnot says why a lock is never given back.
+func (m *model) lockKnot(v *verdict) standstill {
+	s := standstill{v: v, count: v.stuck, role: ops.RoleWait, kind: ops.KindGoroutine, proof: v.seen.proof, does: v.seen.does}
+	if m.e.Trace != nil {
+		s.kind = ops.KindTrace
+	}
+	for _, x := range v.sites {
+		s.others = append(s.others, x.user())
+	}
+	if v.sighted && v.seen.does != otherLock && v.seen.does != running {
+		s.knot, s.change, s.role = lockAndGo, v.seen.change, v.seen.does.role()
+		return s
+	}
+	hs, n := m.lockedHolders(v)
+	if len(hs) == 0 {
+		return m.innerCall(v, s)
+	}
+	h := hs[0]
+	s.proof = h.proof
+	wants := h.stack[h.site.at]
+	// The line in the function that holds: where it calls what locks, or locks the
+	// second time itself.
+	s.change = h.stack[h.at]
+	s.role = ops.RoleCall
+	if s.change == h.site.frame {
+		s.role = ops.RoleWait
+	}
+	s.others = append([]*evidence.Frame{wants}, s.others...)
+	s.knot = selfLock
+	if n > 1 || len(hs) > 1 || m.of[h.site] != v.lock {
+		s.knot = lockOrder
+		for _, o := range hs[1:] {
+			s.others = append([]*evidence.Frame{o.stack[o.at]}, s.others...)
+		}
+	}
+	return s
+}
+
+// lockedHolders are those who hold the lock and wait for one, in the scene that
+// shows most of them, and how many goroutines they are.
+func (m *model) lockedHolders(v *verdict) (best []holder, most int) {
+	for _, sc := range m.scenes {
+		var hs []holder
+		n := 0
+		for _, h := range v.holders(sc, false) {
+			if h.does == otherLock && h.site != nil {
+				hs = append(hs, h)
+				n += h.count
+			}
+		}
+		if n > most {
+			best, most = hs, n
+		}
+	}
+	return best, most
+}
+
+// innerCall is for a lock that nobody seen holds. If just one goroutine came to
+// its Lock by way of another method of the same type, that one probably locked it
+// before; else somebody went without giving it back.
+func (m *model) innerCall(v *verdict, s standstill) standstill {
+	s.knot, s.proof = forgotten, sameType
+	s.change = v.sites[0].user()
+	for k, sc := range m.scenes {
+		for i := range sc.actors {
+			a := &sc.actors[i]
+			if a.site == nil || m.of[a.site] != v.lock || a.site.waiting[k] == 0 {
+				continue
+			}
+			t := receiver(a.stack[a.site.at])
+			if t == "" {
+				continue
+			}
+			for j := a.site.at + 1; j < len(a.stack); j++ {
+				f := a.stack[j]
+				if receiver(f) != t || f.Origin != evidence.OwnCode || outer(f) == outer(a.stack[a.site.at]) {
+					continue
+				}
+				if v.stuck > 1 && a.count > v.stuck/2 && a.count > 1 {
+					break // so did most: it is how one gets there
+				}
+				s.knot, s.change, s.role = selfLock, f, ops.RoleCall
+				s.others = append([]*evidence.Frame{a.stack[a.site.at]}, s.others...)
+				return s
+			}
+		}
+	}
+	return s
+}
+
+// standing are goroutines of the program that wait for a channel, a WaitGroup or
+// a lock, in a scene, for as long as is known.
+func (m *model) standing(k int) (out []*actor) {
+	sc := &m.scenes[k]
+	for i := range sc.actors {
+		a := &sc.actors[i]
+		if a.does != send && a.does != workers {
+			continue
+		}
+		if f := a.stack.User(); f == nil || f.Origin != evidence.OwnCode {
+			continue
+		}
+		if sc.kind == ops.KindTrace || m.stays(a, k) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// stays reports whether no snapshot lacks the goroutines of an actor, of those
+// that could have them, and there are at least two.
+func (m *model) stays(a *actor, k int) bool {
+	n := 0
+	for i := range m.scenes {
+		if m.scenes[i].kind != m.scenes[k].kind {
+			continue
+		}
+		n++
+		if !slices.ContainsFunc(m.scenes[i].actors, func(b actor) bool { return slices.Equal(a.stack, b.stack) && b.count >= a.count }) {
+			return false
+		}
+	}
+	return n >= 2
+}
+
+// channelKnot finds a standstill without locks: somebody waits for goroutines
+// which wait to send to it; or whoever is left only sends.
+func (m *model) channelKnot() (standstill, bool) {
+	for k := len(m.scenes) - 1; k >= 0; k-- {
+		all := m.standing(k)
+		if m.e.Trace != nil && m.scenes[k].kind != ops.KindTrace || m.alive(m.scenes[k], nil) {
+			continue // the trace knows better what stands
+		}
+		for _, w := range all {
+			if w.does != workers {
+				continue
+			}
+			s := standstill{knot: sendAndGo, count: w.count, kind: m.scenes[k].kind, change: w.stack.User(), role: ops.RoleWait, does: workers}
+			for _, a := range all {
+				if a.does == send && startedBy(a, w.stack) {
+					s.count += a.count
+					s.others = append(s.others, a.stack.User())
+				}
+			}
+			if len(s.others) > 0 {
+				return s, true
+			}
+		}
+		if s, ok := m.sendCircle(k, all); ok {
+			return s, true
+		}
+	}
+	return standstill{}, false
+}
+
+// sendCircle finds two that send while nobody receives, and that belong together:
+// one started the other, or they began with methods of one type.
+func (m *model) sendCircle(k int, all []*actor) (standstill, bool) {
+	for _, a := range all {
+		for _, b := range all {
+			if a == b || a.does != send || b.does != send || a.count > b.count || !startedBy(b, a.stack) && !siblings(a.stack, b.stack) {
+				continue
+			}
+			s := standstill{knot: sendCircle, count: a.count + b.count, kind: m.scenes[k].kind, change: a.stack.User(), role: ops.RoleSend, does: send}
+			s.others = append(s.others, b.stack.User())
+			return s, true
+		}
+	}
+	return standstill{}, false
+}
+
+// siblings reports whether two goroutines began with different methods of one type.
+func siblings(a, b evidence.Stack) bool {
+	x, y := root(a), root(b)
+	return x != nil && y != nil && outer(x) != outer(y) && receiver(x) != "" && receiver(x) == receiver(y)
+}

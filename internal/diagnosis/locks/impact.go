@@ -1,0 +1,133 @@
+package locks
+
+import (
+	"time"
+
+	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/trace"
+)
+
+// impact is how much a lock makes others wait, and by which artifact that is known.
+type impact struct {
+	kind ops.Kind
+	// waiters is how many goroutines waited for it on average, without waits of less
+	// than a millisecond where they are known.
+	waiters float64
+	// wait is the mean of these waits, 0 = unknown, and longest the longest.
+	wait, longest time.Duration
+	// count of them, and the whole time.
+	count int64
+	total time.Duration
+}
+
+// score is the lower of how many wait and how long each waits: see wait75.
+func (i impact) score() int {
+	return min(ops.Score(i.waiters, waiters75), ops.Score(float64(i.wait), float64(wait75)))
+}
+
+// impact takes the artifact that shows the most: a trace sees the end of the
+// window only, and a mutex profile is blind to a queue that stood when profiling
+// began and never emptied.
+func (m *model) impact(l *lock) impact {
+	best := impact{}
+	for _, i := range []impact{m.traceImpact(l), m.blockImpact(l), m.mutexImpact(l), m.sceneImpact(l)} {
+		switch {
+		case best.kind == "" || i.score() > best.score():
+			best = i
+		case i.score() == best.score() && i.waiters > best.waiters && best.score() == 0:
+			best = i
+		}
+	}
+	return best
+}
+
+func (m *model) traceImpact(l *lock) impact {
+	t := m.e.Trace
+	if t == nil || t.Duration <= 0 {
+		return impact{}
+	}
+	i := impact{kind: ops.KindTrace}
+	for _, s := range l.sites {
+		i.count += s.slow
+		i.total += s.slowTotal
+		i.longest = max(i.longest, s.max)
+		// Those that went on after the trace are not among the slow ones.
+		if open := s.total - s.endedTotal; s.open > 0 && open >= time.Duration(s.open)*slowWait {
+			i.count += s.open
+			i.total += open
+		}
+		if s.whole > 0 {
+			i.longest = max(i.longest, t.Duration)
+		}
+	}
+	return i.over(t.Duration)
+}
+
+func (i impact) over(d time.Duration) impact {
+	if i.count > 0 {
+		i.wait = i.total / time.Duration(i.count)
+	}
+	if d > 0 {
+		i.waiters = float64(i.total) / float64(d)
+	}
+	return i
+}
+
+func (m *model) blockImpact(l *lock) impact {
+	i := impact{kind: ops.KindBlock}
+	for _, s := range l.sites {
+		i.count += s.blocked
+		i.total += s.blockedBy
+	}
+	return i.over(m.e.Window)
+}
+
+func (m *model) mutexImpact(l *lock) impact {
+	i := impact{kind: ops.KindMutex}
+	for _, r := range l.releases {
+		i.count += r.contentions
+		i.total += r.delay
+	}
+	return i.over(m.e.Window)
+}
+
+// sceneImpact knows how many wait but not how long, which a trace does.
+func (m *model) sceneImpact(l *lock) impact {
+	i, n := impact{kind: ops.KindGoroutine}, 0
+	if m.e.Trace != nil {
+		return i
+	}
+	for k, sc := range m.scenes {
+		if sc.kind == ops.KindTrace {
+			continue
+		}
+		n++
+		for _, s := range l.sites {
+			i.count += int64(s.waiting[k])
+		}
+	}
+	if n > 0 {
+		i.waiters = float64(i.count) / float64(n)
+		i.count /= int64(n)
+	}
+	return i
+}
+
+// blame is the share of the time between two owners in which the lock's holder
+// got something done or waited for something: the rest it was ready to run and
+// had no processor, which is no fault of the lock.
+func (l *lock) blame() float64 {
+	var ready, all time.Duration
+	for _, c := range l.classes {
+		for _, t := range []trace.Times{c.Exact.Times, c.AtLeast.Times} {
+			ready += t[trace.StateRunnable]
+			all += t.Total()
+		}
+		ready += c.Handoff
+		all += c.Handoff
+	}
+	if all <= 0 {
+		return 1
+	}
+	return 1 - float64(ready)/float64(all)
+}
