@@ -51,6 +51,6 @@ func main() {
 		watch(r.RemoteAddr)
 		w.WriteHeader(http.StatusAccepted)
 	})
-	s.Crowd(stage.Traffic{URL: s.Serve(mux) + "/command", PerSecond: 160})
+	s.Crowd(stage.Traffic{URL: s.Serve(mux) + "/command", Users: 24, Pause: 150 * time.Millisecond})
 	s.Wait()
 }
