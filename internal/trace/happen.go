@@ -79,8 +79,14 @@ func (d *decoder) advance(src *source, e *event) bool {
 	b, at := src.data, src.at
 	switch src.kind {
 	case EvGoStart:
-		id, at := arg(b, at)
-		seq, at := arg(b, at)
+		id := first(b, at)
+		if at++; id >= 0x80 {
+			id, at = rest(b, at, id)
+		}
+		seq := first(b, at)
+		if at++; seq >= 0x80 {
+			seq, at = rest(b, at, seq)
+		}
 		e.args[0], e.args[1], e.end = id, seq, at
 		i := d.find(id)
 		if i < 0 {
@@ -101,9 +107,18 @@ func (d *decoder) advance(src *source, e *event) bool {
 		m.g = i
 		e.s = i
 	case EvGoUnblock:
-		id, at := arg(b, at)
-		seq, at := arg(b, at)
-		stack, at := arg(b, at)
+		id := first(b, at)
+		if at++; id >= 0x80 {
+			id, at = rest(b, at, id)
+		}
+		seq := first(b, at)
+		if at++; seq >= 0x80 {
+			seq, at = rest(b, at, seq)
+		}
+		stack := first(b, at)
+		if at++; stack >= 0x80 {
+			stack, at = rest(b, at, stack)
+		}
 		e.args[0], e.args[1], e.args[2], e.end = id, seq, stack, at
 		i := d.find(id)
 		if i < 0 {
@@ -120,8 +135,14 @@ func (d *decoder) advance(src *source, e *event) bool {
 			return false
 		}
 	case EvGoBlock, EvGoStop:
-		reason, at := arg(b, at)
-		stack, at := arg(b, at)
+		reason := first(b, at)
+		if at++; reason >= 0x80 {
+			reason, at = rest(b, at, reason)
+		}
+		stack := first(b, at)
+		if at++; stack >= 0x80 {
+			stack, at = rest(b, at, stack)
+		}
 		e.args[0], e.args[1], e.end = reason, stack, at
 		if !m.has(needsG) {
 			return d.lacking(m)
@@ -149,8 +170,14 @@ func (d *decoder) advance(src *source, e *event) bool {
 		d.destroy(m.g)
 		m.g = -1
 	case EvGoSyscallBegin:
-		seq, at := arg(b, at)
-		stack, at := arg(b, at)
+		seq := first(b, at)
+		if at++; seq >= 0x80 {
+			seq, at = rest(b, at, seq)
+		}
+		stack := first(b, at)
+		if at++; stack >= 0x80 {
+			stack, at = rest(b, at, stack)
+		}
 		e.args[0], e.args[1], e.end = seq, stack, at
 		if !m.has(needsG) {
 			return d.lacking(m)
@@ -182,7 +209,11 @@ func (d *decoder) advance(src *source, e *event) bool {
 	default:
 		sh := &shapes[src.kind]
 		for k := range sh.args {
-			e.args[k&3], at = arg(b, at)
+			x := first(b, at)
+			if at++; x >= 0x80 {
+				x, at = rest(b, at, x)
+			}
+			e.args[k&3] = x
 		}
 		e.end = at
 		if k := sh.stack; k != 0 && !d.stack(e, e.args[(k-1)&3]) {
@@ -192,32 +223,34 @@ func (d *decoder) advance(src *source, e *event) bool {
 			return false
 		}
 	}
-	if e.end < 0 {
+	if e.end >= behindAll {
 		d.err = d.unreadable()
 		return false
 	}
 	return true
 }
 
-// arg reads the argument at a position and returns that of the next one; -1 if it
-// cannot be read.
-func arg(b []byte, at int) (uint64, int) {
-	if uint(at) < uint(len(b)) && b[at] < 0x80 {
-		return uint64(b[at]), at + 1
+// first is the first byte of the argument at a position. From 0x80 on the argument
+// goes on, and rest reads what follows.
+func first(b []byte, at int) uint64 {
+	if uint(at) < uint(len(b)) {
+		return uint64(b[at])
 	}
-	return longArg(b, at)
+	return 0x80
 }
 
-func longArg(b []byte, at int) (uint64, int) {
-	if uint(at) >= uint(len(b)) {
-		return 0, -1
+// rest is behind everything if the argument cannot be read.
+func rest(b []byte, at int, x uint64) (uint64, int) {
+	if at <= len(b) {
+		if x, at = uvarint(b, at, x); at != 0 {
+			return x, at
+		}
 	}
-	x, at := uvarint(b, at+1, uint64(b[at]))
-	if at == 0 {
-		return 0, -1
-	}
-	return x, at
+	return 0, behindAll
 }
+
+// behindAll is a position that no argument can be at.
+const behindAll = math.MaxInt / 2
 
 // What an event needs beside a thread.
 const (
