@@ -111,12 +111,17 @@ func Judge(p Program, way Way, findings []Finding) Result {
 		r.Expected = append(r.Expected, m)
 	}
 	for i, f := range findings {
-		if taken[i] || !f.grave() || slices.Contains(p.Acceptable, f.Rule) || explained(f, findings, answered) || p.couldAnswer(f, way) {
+		if taken[i] || !f.grave() || p.accepts(f) || explained(f, findings, answered) || p.couldAnswer(f, way) {
 			continue
 		}
 		r.False = append(r.False, f)
 	}
 	return r
+}
+
+// accepts: what is also true of a healthy program is nevertheless not critical.
+func (p Program) accepts(f Finding) bool {
+	return slices.Contains(p.Acceptable, f.Rule) && !(p.Healthy && f.Severity == "critical")
 }
 
 // couldAnswer: what only the agent can show is no error where it is shown anyway.

@@ -133,6 +133,12 @@ right
 		"anywhere": {Label{Findings: []Expected{throttled}}, Agent, `critical cpu-throttled net/http.(*conn).serve:1`, `
 right
     found     critical cpu-throttled 80 at net/http.(*conn).serve /build/main.go:1`},
+		"healthy, and what is also true": {Label{Healthy: true, Acceptable: []string{"cpu-hot-path"}}, Agent, `
+			warning cpu-hot-path main.main:1
+			critical cpu-hot-path main.other:2`, `
+WRONG
+    false     critical cpu-hot-path 80 at main.other /build/main.go:2
+    also      warning cpu-hot-path 80 at main.main /build/main.go:1`},
 		"healthy":     {Label{Healthy: true}, Agent, `notice cpu-hot-path main.main:1`, "\nright"},
 		"not healthy": {Label{Healthy: true}, Agent, `warning cpu-hot-path main.main:1`, "\nWRONG\n    false     warning cpu-hot-path 80 at main.main /build/main.go:1"},
 	} {

@@ -1,9 +1,11 @@
-// Throttled draws numbers, with less CPU than it wants.
+// Throttled deals cards, with less CPU than its players want.
 package main
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"hash/crc32"
+	"net/http"
 	"sort"
 	"strconv"
 	"strings"
@@ -12,51 +14,49 @@ import (
 	"github.com/opscenter/opscenter/internal/diagnosis/corpus/stage"
 )
 
-type lottery struct {
+type deal struct {
 	seed    [32]byte
 	numbers []int
 	text    string
 	sum     uint32
 }
 
-func (l *lottery) hash()  { l.seed = sha256.Sum256(append(l.seed[:], make([]byte, 16<<10)...)) }
-func (l *lottery) order() { sort.Ints(l.numbers) }
-func (l *lottery) print() {
+func (d *deal) hash()  { d.seed = sha256.Sum256(append(d.seed[:], make([]byte, 128<<10)...)) }
+func (d *deal) order() { sort.Ints(d.numbers) }
+func (d *deal) print() {
 	var b strings.Builder
-	for _, n := range l.numbers {
+	for _, n := range d.numbers {
 		b.WriteString(strconv.Itoa(n))
 	}
-	l.text = b.String()
+	d.text = b.String()
 }
-func (l *lottery) check() {
-	for range 40 {
-		l.sum = crc32.Update(l.sum, crc32.IEEETable, []byte(l.text))
+func (d *deal) check() {
+	for range 200 {
+		d.sum = crc32.Update(d.sum, crc32.IEEETable, []byte(d.text))
 	}
 }
-func (l *lottery) shuffle() {
-	for i := range l.numbers {
-		j := int(l.seed[i%32]) * i % len(l.numbers)
-		l.numbers[i], l.numbers[j] = l.numbers[j], l.numbers[i]
+func (d *deal) shuffle() {
+	for i := range d.numbers {
+		j := int(d.seed[i%32]) * i % len(d.numbers)
+		d.numbers[i], d.numbers[j] = d.numbers[j], d.numbers[i]
 	}
+}
+
+func serve(w http.ResponseWriter, _ *http.Request) {
+	d := &deal{}
+	for i := range 6000 {
+		d.numbers = append(d.numbers, i)
+	}
+	d.hash()
+	d.shuffle()
+	d.order()
+	d.print()
+	d.check()
+	fmt.Fprintln(w, d.sum)
 }
 
 func main() {
 	s := stage.Start()
-	for range 2 {
-		go func() {
-			l := &lottery{}
-			for i := range 3000 {
-				l.numbers = append(l.numbers, i)
-			}
-			for s.Context().Err() == nil {
-				l.hash()
-				l.shuffle()
-				l.order()
-				l.print()
-				l.check()
-				time.Sleep(300 * time.Microsecond)
-			}
-		}()
-	}
+	s.Crowd(stage.Traffic{URL: s.Serve(http.HandlerFunc(serve)) + "/deal", Users: 12, Pause: 2 * time.Millisecond})
 	s.Wait()
 }
