@@ -63,6 +63,8 @@ type sender struct {
 	receivers []receiver
 	stuck     bool // nobody received in the whole trace
 	share     float64
+	cause     *evidence.Frame // where its receiver is itself held up in a send
+	blamed    bool            // it is that receiver, of others
 }
 
 // role is who waits in the send.
@@ -80,25 +82,65 @@ func (v *view) judgeSends() rule.Result {
 	var all []sender
 	for _, w := range v.waits {
 		if v.sends(w) {
+			w.kind = send // of a select, which could have been either
 			all = addSender(all, w)
 		}
 	}
 	if len(all) == 0 {
 		return rule.OK(rule.Say("no goroutine waited in a send to a channel", "沒有 goroutine 卡在 channel 的送出"))
 	}
-	var findings []ops.Finding
 	for i := range all {
 		v.judgeSender(&all[i])
 	}
+	blame(all)
 	slices.SortStableFunc(all, func(a, b sender) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.busy, a.busy), compareFrames(a.user, b.user))
 	})
+	var findings []ops.Finding
 	for i := range all {
 		findings = append(findings, v.tellSender(&all[i]))
 	}
 	s := &all[0]
-	fine := rule.Say("%[1]s waited in sends at %[2]s, %[3]s: %[4]s", "%[1]s 在 %[2]s 等待送出，%[3]s：%[4]s", people(s.busy), rule.Line(s.user), s.lasting(), s.role.fine())
-	return rule.Found(fine, unique(findings)...)
+	reason := rule.Say("waiting in sends at %[2]s: %[1]s at a time, %[3]s each", "同一時間有 %[1]s 在 %[2]s 等待送出，%[3]s", people(s.busy), rule.Line(s.user), s.lasting())
+	if ops.SeverityOf(s.score) == "" {
+		reason = rule.Say("%[1]s: %[2]s", "%[1]s：%[2]s", reason, s.role.fine())
+	}
+	return rule.Found(reason, unique(findings)...)
+}
+
+// blame finds senders whose receiver is itself held up in a send: that one is the
+// cause, and as bad as what it causes. A receiver that was seen shows it by what
+// it does; of one that is stuck for good, all that is left is that a goroutine of
+// the same type, or else of the same package, is stuck in a send of its own.
+func blame(all []sender) {
+	for i := range all {
+		e := &all[i]
+		for j := range all {
+			c := &all[j]
+			if i == j || c.cause == e.user {
+				continue
+			}
+			if !heldUpBy(e, c) && !(e.stuck && c.stuck && e.role == answering && c.role != answering && len(e.receivers) == 0 && related(e, c)) {
+				continue
+			}
+			e.cause, c.blamed = c.user, true
+			c.score = max(c.score, e.score)
+			e.score = min(e.score, c.score-1)
+			break
+		}
+	}
+}
+
+// heldUpBy reports whether the receiver of e spends its time in the sends of c.
+func heldUpBy(e, c *sender) bool {
+	return len(e.receivers) > 0 && e.receivers[0].slow != nil && slices.Contains(c.waits, e.receivers[0].slow)
+}
+
+func related(a, b *sender) bool {
+	if t := typeOf(a.user.Plain()); t != "" && typeOf(b.user.Plain()) != "" {
+		return t == typeOf(b.user.Plain())
+	}
+	return a.user.Package == b.user.Package
 }
 
 func (r role) fine() ops.Text {
@@ -108,7 +150,7 @@ func (r role) fine() ops.Text {
 	case forgotten:
 		return rule.Say("nobody receives any more, which goroutine-leak looks at", "已無人接收，由 goroutine-leak 判斷")
 	}
-	return rule.Say("too short to matter", "短到沒有影響")
+	return rule.Say("too short, or too seldom, to matter", "時間太短或太少，沒有影響")
 }
 
 // sends reports whether a wait is for a receiver, and no gate.

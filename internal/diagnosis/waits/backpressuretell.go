@@ -4,7 +4,6 @@ import (
 	"math"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
-	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -32,28 +31,33 @@ func (v *view) tellSender(s *sender) ops.Finding {
 	f.Evidence = append(v.proofs(s.waits), s.receiverProofs(v)...)
 	f.CounterEvidence = v.lossProof()
 	v.temperSender(&f, s)
+	if s.cause != nil {
+		f.CausedBy = ops.Finding{Rule: f.Rule, Where: []ops.Place{rule.At(ops.RoleSend, s.cause)}}.ID()
+		f.Where = addPlace(f.Where, rule.At(ops.RoleSend, s.cause))
+	}
 	return f
 }
 
 // reason is why nobody takes what is sent, for a title.
 func (s *sender) reason() ops.Text {
-	if len(s.receivers) == 0 {
+	switch {
+	case len(s.receivers) == 0 && s.cause != nil:
+		return rule.Say("who should receive is stuck at %s", "該接收的一方自己卡在 %s", rule.Line(s.cause))
+	case len(s.receivers) == 0:
 		return rule.Say("nobody is seen to receive", "看不到有人接收")
 	}
 	r := &s.receivers[0]
 	switch {
 	case r.does == atWork:
-		return rule.Say("%s cannot keep up", "%s 處理不及", short(r.start))
+		return rule.Say("%s cannot keep up", "%s 處理不及", rule.Short(r.at))
 	case r.slow != nil && r.slow.user != nil:
-		return rule.Say("%[1]s %[2]s (%[3]s)", "%[1]s %[2]s（%[3]s）", short(r.start), doing(r.slow), rule.Line(r.slow.user))
+		return rule.Say("%[1]s %[2]s (%[3]s)", "%[1]s %[2]s（%[3]s）", rule.Short(r.at), doing(r.slow), rule.Line(r.slow.user))
 	}
-	return rule.Say("%s receives too slowly", "%s 接收太慢", short(r.start))
+	return rule.Say("%s receives too slowly", "%s 接收太慢", rule.Short(r.at))
 }
 
-func short(function string) string { return rule.Short(&evidence.Frame{Function: function}) }
-
 func (v *view) summarize(s *sender) ops.Text {
-	out := rule.Say("At a time, %[1]s wait for somebody to receive, %[2]s", "同一時間有 %[1]s 在等人接收，%[2]s", people(s.busy), s.lasting())
+	out := rule.Say("Waiting for somebody to receive: %[1]s at a time, %[2]s each", "同一時間有 %[1]s 在等人接收，每次%[2]s", people(s.busy), s.lasting())
 	if s.share > 0 && s.role != answering {
 		out = rule.Say("%[1]s; that is %[2]s of the sender's time", "%[1]s；占送出端 %[2]s 的時間", out, rule.Pct(s.share))
 	}
@@ -71,6 +75,8 @@ func (s *sender) explain() ops.Text {
 	case s.role == spreading:
 		return rule.Say("The sender goes from receiver to receiver. As soon as the channel of one is full, because that one is slow, the sender stops there, and whatever all the others should get stops with it.",
 			"送出端逐一送給每個接收端。只要其中一個因為慢而 channel 滿了，送出端就停在那裡，其他人該收到的也跟著停住。")
+	case s.cause != nil:
+		return rule.Say("The channel is full, or has no buffer, and the goroutine that should receive from it cannot: it waits in a send of its own, at %s.", "channel 已滿（或沒有緩衝），而該來接收的 goroutine 無法接收：它自己也卡在 %s 的送出。", rule.Line(s.cause))
 	case s.stuck && len(s.receivers) == 0:
 		return rule.Say("The channel is full, or has no buffer, and nobody received from it in the whole window: the receiver is gone, or is itself stuck.", "channel 已滿（或沒有緩衝），而且整個視窗內沒有人接收：接收端已經不在，或它自己也卡住了。")
 	}
@@ -81,7 +87,7 @@ func (s *sender) remedies() []ops.Text {
 	faster := rule.Say("Make the receiver faster: look at what it waits for, take several items at a time, or run more of it.", "讓接收端變快：看它在等什麼、一次取多筆處理，或增加接收端數量。")
 	drop := rule.Say("Do not let the sender wait: send with select and default (or a short timeout), and disconnect or skip a receiver whose channel is full (drop slow consumer).", "不要讓送出端等待：用 select 加 default（或短逾時）送出，channel 滿的接收端就主動斷線或略過（Drop Slow Consumer）。")
 	buffer := rule.Say("A larger channel buffer rides out bursts; it does not help against a receiver that is always slower.", "加大 channel 緩衝可以吸收瞬間尖峰；但接收端若一直比較慢，再大也沒用。")
-	if s.role == spreading || s.role == reacting {
+	if s.role == spreading || s.role == reacting || s.stuck && s.role != answering {
 		return []ops.Text{drop, rule.Say("Set a write deadline (SetWriteDeadline) on connections, so that a peer that does not read is noticed.", "為連線設定寫入期限（SetWriteDeadline），才能察覺不讀資料的對方。"), buffer}
 	}
 	return []ops.Text{faster, rule.Say("Refuse early: if there is no room in time, answer with an error instead of waiting.", "早點拒絕：期限內沒有空位就回錯誤，不要一直等。"), buffer}
@@ -98,9 +104,9 @@ func (s *sender) receiverProofs(v *view) (out []ops.Proof) {
 			break
 		}
 		r := &s.receivers[i]
-		text := rule.Say("%[1]s receives at %[2]s", "%[1]s 在 %[2]s 接收", short(r.start), rule.Line(r.at))
+		text := rule.Say("%[1]s receives at %[2]s", "%[1]s 在 %[2]s 接收", rule.Short(r.at), rule.Line(r.at))
 		if r.guessed {
-			text = rule.Say("%[1]s, which receives at %[2]s, is likely the other end", "%[1]s 在 %[2]s 接收，很可能就是另一端", short(r.start), rule.Line(r.at))
+			text = rule.Say("%[1]s, which receives at %[2]s, is likely the other end", "%[1]s 在 %[2]s 接收，很可能就是另一端", rule.Short(r.at), rule.Line(r.at))
 		}
 		n := 0.0
 		switch {
@@ -108,7 +114,7 @@ func (s *sender) receiverProofs(v *view) (out []ops.Proof) {
 			text = rule.Say("%s; most of the rest of its time it works", "%s；其餘時間大多在執行", text)
 		case r.slow != nil && r.slow.user != nil:
 			n = v.busy(r.slow)
-			text = rule.Say("%[1]s; of %[4]d there are, %[5]s at a time: each %[2]s (%[3]s)", "%[1]s；共 %[4]d 個，同一時間 %[5]s %[2]s（%[3]s）", text, doing(r.slow), rule.Line(r.slow.user), r.n, people(n))
+			text = rule.Say("%[1]s; there are %[4]d of them, and %[5]s at a time: each %[2]s (%[3]s)", "%[1]s；這樣的 goroutine 共 %[4]d 個，同一時間有 %[5]s %[2]s（%[3]s）", text, doing(r.slow), rule.Line(r.slow.user), r.n, people(n))
 		}
 		out = append(out, ops.Proof{Artifact: artifact, Metric: "receiver", Value: math.Round(n*100) / 100, Unit: "goroutines", Text: text})
 	}
@@ -119,7 +125,7 @@ func (v *view) temperSender(f *ops.Finding, s *sender) {
 	if len(s.receivers) == 0 || s.receivers[0].guessed {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 	}
-	if s.role == producer {
+	if s.role == producer && !s.blamed {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "producer", Value: s.busy, Unit: "goroutines",
 			Text: rule.Say("the sender does nothing but send: if it is a batch, the channel may be there to pace it", "送出端除了送出沒有別的事：若是批次工作，channel 可能正是用來調節速度")})

@@ -84,11 +84,33 @@ func (v *view) judgeDownstream() rule.Result {
 		}
 		return rule.OK(rule.Say("no goroutine waited for an answer over the network in %s of trace", "在 %s 的追蹤中，沒有 goroutine 在等待網路回應", rule.Dur(v.traced())))
 	}
-	findings := make([]ops.Finding, len(all))
+	var findings []ops.Finding
 	for i := range all {
-		findings[i] = v.tellDownstream(&all[i])
+		if d := &all[i]; !v.behindQueue(d) {
+			findings = append(findings, v.tellDownstream(d))
+		}
 	}
 	return rule.Found(v.fineDownstream(&all[0]), unique(findings)...)
+}
+
+// behindQueue reports whether answers that are no warning by themselves are what
+// the holders of an exhausted pool wait for: then the queue is the fault, and its
+// finding tells of them.
+func (v *view) behindQueue(d *downstream) bool {
+	if d.places[0].score >= 50 {
+		return false
+	}
+	for _, p := range v.pools() {
+		if f := v.tellExhausted(p); f.Score <= d.places[0].score || v.leaked(p) == wholly {
+			continue
+		}
+		for _, pl := range d.places {
+			if slices.ContainsFunc(pl.waits, func(w *wait) bool { return slices.Contains(p.holders, w) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // fineDownstream says what was looked at, if it is all right.
@@ -98,8 +120,8 @@ func (v *view) fineDownstream(d *downstream) ops.Text {
 		return rule.Say("%s waited for %s, at %s, and nothing says for how long", "%s 在 %[3]s 等待 %[2]s，但沒有資料說明等了多久",
 			people(d.busy), d.name(), rule.Line(p.user))
 	}
-	return rule.Say("the longest waits are for %[1]s at %[2]s: %[3]s on average, %[4]s at a time", "等待最多的是 %[2]s 對 %[1]s 的呼叫：平均 %[3]s，同時 %[4]s",
-		d.name(), rule.Line(p.user), rule.Dur(p.delay), people(p.busy))
+	return rule.Say("the slowest answers are those of %[1]s at %[2]s: %[3]s, %[4]s waiting at a time", "回應最慢的是 %[2]s 呼叫的 %[1]s：%[3]s，同一時間有 %[4]s 在等",
+		d.name(), rule.Line(p.user), p.lasting(), people(p.busy))
 }
 
 // downstreams are sorted by score, then by how many wait.

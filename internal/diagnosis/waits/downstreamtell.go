@@ -11,7 +11,7 @@ func (d *downstream) name() ops.Text {
 	case d.kind == resolve:
 		return rule.Say("DNS", "DNS")
 	case d.remote != "":
-		return rule.Say("%s (%s)", "%s（%s）", d.client, d.remote)
+		return rule.Say("%s at %s", "%s (%s)", d.client, d.remote)
 	}
 	return rule.Say("%s", "%s", d.client)
 }
@@ -58,7 +58,7 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 		f.Explanation = rule.Say("The request has been sent; the goroutine is parked until the answer arrives and uses no CPU meanwhile. That is why the process looks idle while its callers wait. More CPU or more replicas do not help: the time passes on the other side, or on the way there.",
 			"請求已經送出，goroutine 停在那裡等回應，期間不耗 CPU，所以行程看起來很閒，呼叫端卻在等。加 CPU 或加副本都沒有用：時間花在對方，或花在路上。")
 	}
-	f.Summary = rule.Say("At a time, %[1]s wait for %[2]s; one wait takes %[3]s.", "同一時間有 %[1]s 在等 %[2]s，每次等待%[3]s。", people(d.busy), d.name(), p.lasting())
+	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間有 %[1]s 在等 %[2]s，每次%[3]s。", people(d.busy), d.name(), p.lasting())
 	if len(d.places) > 1 {
 		f.Summary = rule.Say("%[1]s The lines that ask: %[2]s.", "%[1]s發出請求的程式碼：%[2]s。", f.Summary, list(d.places))
 	}

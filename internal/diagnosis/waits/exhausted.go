@@ -68,10 +68,10 @@ func (v *view) judgeExhausted() rule.Result {
 	fine := rule.Say("no goroutine waited for a connection out of a pool", "沒有 goroutine 在等待連線池的連線")
 	for i, p := range v.pools() {
 		if i == 0 {
-			fine = rule.Say("%[1]s waited for %[2]s at %[3]s, %[4]s", "%[1]s 在 %[3]s 等待 %[2]s，%[4]s", people(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
+			fine = rule.Say("waiting for %[2]s at %[3]s: %[1]s at a time, %[4]s each", "同一時間有 %[1]s 在 %[3]s 等待 %[2]s，%[4]s", people(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
 		}
-		if v.leaked(p) != 0 {
-			fine = rule.Say("%s gives nothing back at all: see pool-leaked", "%s 完全沒有歸還連線：見 pool-leaked", p.name())
+		if l := v.leaked(p); l == wholly || l == partly {
+			fine = rule.Say("nobody gives back %s: pool-leaked tells of it", "沒有人歸還 %s：由 pool-leaked 說明", p.name())
 			continue
 		}
 		if f := v.tellExhausted(p); f.Severity() != "" {
@@ -84,7 +84,7 @@ func (v *view) judgeExhausted() rule.Result {
 // name is what is waited for.
 func (p *pool) name() ops.Text {
 	if p.client == "" {
-		return rule.Say("a turn at a semaphore of the program's own", "程式自己的號誌（semaphore）")
+		return rule.Say("a turn at a semaphore of the program's own", "semaphore（程式自己的號誌）")
 	}
 	name := p.client
 	if p.stats != nil {
@@ -130,7 +130,7 @@ func (v *view) tellExhausted(p *pool) ops.Finding {
 	if !pl.known {
 		f.Title = rule.Say("%[1]s queues for %[3]s (%[2]s)", "%[1]s 正在排隊等待 %[3]s（%[2]s）", rule.Short(pl.user), rule.Line(pl.user), p.name())
 	}
-	f.Summary = rule.Say("At a time, %[1]s wait for %[2]s, %[3]s.", "同一時間有 %[1]s 在等 %[2]s，%[3]s。", people(p.busy), p.name(), pl.lasting())
+	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間有 %[1]s 在等 %[2]s，每次%[3]s。", people(p.busy), p.name(), pl.lasting())
 	f.Explanation = v.explainQueue(p)
 	f.Remedies = p.remedies()
 	f.Evidence = append(v.proofs(pl.waits), v.holderProofs(p)...)
@@ -178,12 +178,14 @@ func (v *view) explainQueue(p *pool) ops.Text {
 		d, _, known := v.mean(h)
 		at := rule.Line(p.keeper(h))
 		switch {
+		case p.client == "":
+			why = rule.Say("Those that have passed it are at %[1]s, where each %[2]s.", "已經通過的人停在 %[1]s，%[2]s。", at, doing(h))
 		case !p.uses(h):
 			why = rule.Say("Those that have one keep it while they do something else: at %[1]s the holder %[2]s.", "持有者拿著它去做別的事：在 %[1]s，持有者%[2]s。", at, doing(h))
-		case known && d >= slowAnswer/4:
+		case known && d >= slowAnswer/2:
 			why = rule.Say("Those that have one wait %[2]s for each answer (%[1]s): the downstream is slow, and the queue is what follows.", "持有者每次要等 %[2]s 才得到回應（%[1]s）：慢的是下游，排隊只是結果。", at, rule.Dur(d))
 		case known:
-			why = rule.Say("Those that have one get their answer within %[2]s (%[1]s): there are more callers than the pool has room for.", "持有者在 %[2]s 內就得到回應（%[1]s）：是呼叫端多過連線池的容量。", at, rule.Dur(d))
+			why = rule.Say("Those that have one wait %[2]s for each answer (%[1]s): for so many callers that is too long, or the pool is too small.", "持有者每次等 %[2]s 得到回應（%[1]s）：以這麼多呼叫端來說，不是太久，就是連線池太小。", at, rule.Dur(d))
 		default:
 			why = rule.Say("Those that have one are at %[1]s, where the holder %[2]s.", "持有者停在 %[1]s，%[2]s。", at, doing(h))
 		}
@@ -195,7 +197,9 @@ func (p *pool) remedies() []ops.Text {
 	slow := rule.Say("Make those that have one faster: shorter queries and transactions, batches (batch write) so that several records share a round trip.", "縮短持有時間：縮短查詢與交易、批量寫入（Batch Write）讓多筆資料共用一次往返（RTT）。")
 	keep := rule.Say("Do nothing else while holding one: no other service's call, no sleep, no second query of another connection; give it back first.", "持有期間不要做別的事：不要呼叫其他服務、不要睡眠、不要再取第二條連線；先歸還再做。")
 	out := []ops.Text{slow}
-	if len(p.holders) > 0 && !p.uses(p.holders[0]) {
+	if p.client == "" {
+		out[0] = rule.Say("Make what it protects faster: look at what those wait for who have passed it.", "讓它所保護的工作變快：看已通過的人在等什麼。")
+	} else if len(p.holders) > 0 && !p.uses(p.holders[0]) {
 		out = []ops.Text{keep, slow}
 	}
 	grow := rule.Say("Then size the pool (SetMaxOpenConns, MaxConns, PoolSize): a larger one helps only if the other side can do more at a time.", "再調整連線池大小（SetMaxOpenConns、MaxConns、PoolSize）：只有在對方能同時處理更多時，加大才有用。")
@@ -220,7 +224,7 @@ func (v *view) holderProofs(p *pool) (out []ops.Proof) {
 		}
 		n := v.busy(h)
 		out = append(out, ops.Proof{Artifact: artifact, Metric: "holders", Value: math.Round(n*100) / 100, Unit: "goroutines", Share: min(1, n/max(p.held, 1e-9)),
-			Text: rule.Say("of those that have one, %[1]s at a time: each %[2]s (%[3]s)", "持有者之中，同一時間 %[1]s %[2]s（%[3]s）", people(n), doing(h), rule.Line(h.user))})
+			Text: rule.Say("of those that have one, %[1]s at a time: each %[2]s (%[3]s)", "持有者之中，同一時間有 %[1]s %[2]s（%[3]s）", people(n), doing(h), rule.Line(h.user))})
 	}
 	return out
 }
@@ -233,7 +237,9 @@ func (p *pool) statsProof() []ops.Proof {
 	used, _ := p.stats.Mean("in_use")
 	waits, _ := p.stats.Gain("wait_count")
 	secs, _ := p.stats.Gain("wait_seconds")
-	return []ops.Proof{{Artifact: ops.KindRuntime, Metric: "pool_in_use", Value: math.Round(used*100) / 100, Unit: "connections", Share: min(1, full(p.stats)),
-		Text: rule.Say("the pool %[1]s has %.1[2]f of %[3]d connections in use; callers waited %[4]s times in the window, together %[5]s",
-			"連線池 %[1]s 的 %[3]d 條連線用了 %.1[2]f 條；視窗內呼叫端等待 %[4]s 次、合計 %[5]s", p.stats.Name, used, p.stats.MaxOpen, rule.Count(int64(waits)), rule.Dur(time.Duration(secs*float64(time.Second))))}}
+	text := rule.Say("the pool %[1]s has %.1[2]f of %[3]d connections in use", "連線池 %[1]s 的 %[3]d 條連線用了 %.1[2]f 條", p.stats.Name, used, p.stats.MaxOpen)
+	if waits > 0 {
+		text = rule.Say("%[1]s; waits for one that ended in the window: %[2]s, together %[3]s", "%[1]s；視窗內結束的等待 %[2]s 次、合計 %[3]s", text, rule.Count(int64(waits)), rule.Dur(time.Duration(secs*float64(time.Second))))
+	}
+	return []ops.Proof{{Artifact: ops.KindRuntime, Metric: "pool_in_use", Value: math.Round(used*100) / 100, Unit: "connections", Share: min(1, full(p.stats)), Text: text}}
 }

@@ -52,21 +52,33 @@ const (
 	none leak = iota
 	partly
 	wholly
+	unsure // one snapshot, which may have caught the moment between two holders
 )
 
 func (v *view) judgeLeaked() rule.Result {
 	var findings []ops.Finding
 	fine := rule.Say("no goroutine waited for a connection out of a pool", "沒有 goroutine 在等待連線池的連線")
+	var doubt ops.Text
 	for _, p := range v.pools() {
 		if p.client == "" {
 			continue
 		}
 		l := v.leaked(p)
-		if l == none {
-			fine = rule.Say("connections of %[1]s are in use or come back: %[2]s hold one", "%[1]s 的連線都有人在用或有歸還：%[2]s 持有連線", p.client, people(p.held))
+		switch l {
+		case none:
+			fine = rule.Say("connections of %[1]s are in use or come back; holding one: %[2]s", "%[1]s 的連線都有人在用或有歸還；持有連線的有 %[2]s", p.client, people(max(p.held, float64(v.pastAny(p)))))
+			continue
+		case unsure:
+			if len(findings) == 0 {
+				doubt = rule.Say("waiting for a connection of %[2]s: %[1]s, and nobody is seen to have one, but a single snapshot may be the moment between two", "有 %[1]s 在等 %[2]s 的連線，看不到有人持有，但單一快照可能剛好落在交接的瞬間", people(v.countedAll(p)), p.client)
+			}
 			continue
 		}
+		fine = rule.Say("waiting for a connection of %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s 的連線，在使用的：%[3]s", people(max(p.busy, v.countedAll(p))), p.client, p.users())
 		findings = append(findings, v.tellLeaked(p, l))
+	}
+	if len(findings) == 0 && doubt.EN != "" {
+		return rule.CouldNotCheck(doubt, &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine}})
 	}
 	return rule.Found(fine, unique(findings)...)
 }
@@ -91,9 +103,8 @@ func (v *view) leaked(p *pool) leak {
 	if held > 0 || p.given {
 		return none
 	}
-	// One snapshot may have caught the moment between two holders.
 	if v.e.Trace == nil && v.stuckFor(p) == 0 && (v.before == nil || !slices.ContainsFunc(p.places, func(pl place) bool { return sum(pl.waits).before > 0 })) {
-		return none
+		return unsure
 	}
 	if v.e.Trace != nil && !slices.ContainsFunc(p.places, func(pl place) bool { return sum(pl.waits).open > 0 }) {
 		return none // all waits ended, by whatever
@@ -218,7 +229,7 @@ func (v *view) tellLeaked(p *pool, l leak) ops.Finding {
 	f.Evidence = append(v.proofs(p.places[0].waits), v.openProofs()...)
 	f.Evidence = append(f.Evidence, p.statsProof()...)
 	f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "holders", Value: p.held, Unit: "goroutines",
-		Text: rule.Say("%[1]s are inside the driver or past the acquire, and %[2]s", "在驅動程式裡或已取得連線的有 %[1]s，而且%[2]s", people(p.held), givenBack(p))})
+		Text: rule.Say("inside the driver, or past the acquire: %[1]s; %[2]s", "在驅動程式裡、或已取得連線的：%[1]s；%[2]s", p.users(), givenBack(p))})
 	f.CounterEvidence = v.lossProof()
 	if n == nil && len(p.places) > 1 {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
@@ -226,6 +237,14 @@ func (v *view) tellLeaked(p *pool, l leak) ops.Finding {
 			Text: rule.Say("several lines take from this pool (%s): who kept the connections is no longer to be seen", "有多處程式碼會取用這個連線池（%s）：是誰沒歸還，此刻已看不出來", list(p.places))})
 	}
 	return f
+}
+
+// users are those who have a connection in their hands.
+func (p *pool) users() ops.Text {
+	if p.held == 0 {
+		return rule.Say("nobody", "沒有人")
+	}
+	return people(p.held)
 }
 
 func givenBack(p *pool) ops.Text {
@@ -279,9 +298,9 @@ func (v *view) leakedWhere(f *ops.Finding, p *pool, n *nested, user *evidence.Fr
 
 func (v *view) sayLeaked(f *ops.Finding, p *pool, l leak, n *nested, user *evidence.Frame) {
 	who, at := rule.Short(user), rule.Line(user)
-	f.Summary = rule.Say("%[1]s wait for a connection of %[2]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", people(max(p.busy, v.countedAll(p))), p.client)
+	f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", people(max(p.busy, v.countedAll(p))), p.client)
 	if l == partly {
-		f.Summary = rule.Say("%[1]s wait for a connection of %[2]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", people(p.busy), p.client)
+		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", people(p.busy), p.client)
 	}
 	if n != nil {
 		f.Title = rule.Say("%[1]s waits for a second connection of %[3]s while it holds one (%[2]s)", "%[1]s 持有一條 %[3]s 連線時又去要第二條（%[2]s）", who, at, p.client)
@@ -295,8 +314,11 @@ func (v *view) sayLeaked(f *ops.Finding, p *pool, l leak, n *nested, user *evide
 		return
 	}
 	f.Title = rule.Say("Connections of %[3]s are not given back; all callers wait (%[1]s, %[2]s)", "%[3]s 的連線沒有歸還，所有呼叫端都在等（%[1]s，%[2]s）", who, at, p.client)
-	f.Explanation = rule.Say("Every connection has been taken and none is in use: somebody took it and went on without giving it back, often on a path that returns early because of an error. Each time costs one connection, until none is left.",
-		"每條連線都被取走，卻沒有一條在使用：有人取得後沒歸還就走了，常見於因錯誤提早 return 的路徑。每發生一次就少一條，直到用光。")
+	if l == partly {
+		f.Title = rule.Say("Some connections of %[3]s are not given back, and callers queue for the rest (%[1]s, %[2]s)", "%[3]s 有部分連線沒有歸還，呼叫端在排隊搶剩下的（%[1]s，%[2]s）", who, at, p.client)
+	}
+	f.Explanation = rule.Say("Connections have been taken and are not in use: somebody took them and went on without giving them back, often on a path that returns early because of an error. Each time costs one connection, until none is left.",
+		"連線被取走了，卻沒有在使用：有人取得後沒歸還就走了，常見於因錯誤提早 return 的路徑。每發生一次就少一條，直到用光。")
 	f.Remedies = p.leakRemedies()
 }
 

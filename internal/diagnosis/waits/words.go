@@ -18,6 +18,8 @@ func people(n float64) ops.Text {
 	case n >= 9.95:
 		s := rule.Count(int64(math.Round(n)))
 		return rule.Say("%s goroutines", "%s 個 goroutine", s)
+	case n < 0.05:
+		return rule.Say("hardly any goroutine", "幾乎沒有 goroutine")
 	case n >= 0.95 && n < 1.05:
 		return rule.Say("one goroutine", "1 個 goroutine")
 	}
@@ -134,8 +136,8 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		p := place{delay: mean, atLeast: least, known: true}
 		out = append(out, ops.Proof{
 			Artifact: ops.KindTrace, Metric: "wait_seconds", Value: s.total.Seconds(), Unit: "s",
-			Text: rule.Say("%[1]s waits of together %[2]s in %[3]s of trace: %[4]s, %[5]s the longest; %[6]s were still waiting at its end",
-				"%[3]s 的追蹤中有 %[1]s 次等待、合計 %[2]s：%[4]s，最長 %[5]s；結束時仍有 %[6]s 次未完成",
+			Text: rule.Say("waits in %[3]s of trace: %[1]s, together %[2]s; each %[4]s, the longest %[5]s; still waiting at its end: %[6]s",
+				"%[3]s 的追蹤中有 %[1]s 次等待、合計 %[2]s：每次%[4]s，最長 %[5]s；結束時仍有 %[6]s 次未完成",
 				rule.Count(s.count), rule.Dur(s.total), rule.Dur(v.traced()), p.lasting(), rule.Dur(s.max), rule.Count(s.open)),
 		})
 	}
@@ -146,7 +148,7 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		}
 		out = append(out, ops.Proof{
 			Artifact: ops.KindBlock, Metric: "delay_seconds", Value: s.delay.Seconds(), Unit: "s", Share: min(1, share),
-			Text: rule.Say("%[1]s waits that ended, of together %[2]s: %[3]s of all blocking in the window", "視窗內結束的等待有 %[1]s 次、合計 %[2]s，占所有阻塞時間的 %[3]s",
+			Text: rule.Say("waits that ended in the window: %[1]s, together %[2]s, which is %[3]s of all blocking", "視窗內結束的等待有 %[1]s 次、合計 %[2]s，占所有阻塞時間的 %[3]s",
 				rule.Count(s.blocked), rule.Dur(s.delay), rule.Pct(share)),
 		})
 	}
@@ -156,9 +158,9 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		if s.before > s.now && v.before != nil {
 			all = v.before.Total
 		}
-		text := rule.Say("%[1]s of %[2]s goroutines wait here", "%[2]s 個 goroutine 中有 %[1]s 個停在這裡", rule.Count(int64(n)), rule.Count(int64(all)))
+		text := rule.Say("waiting here: %[1]s of %[2]s goroutines", "%[2]s 個 goroutine 中有 %[1]s 個停在這裡", rule.Count(int64(n)), rule.Count(int64(all)))
 		if v.before != nil {
-			text = rule.Say("%[1]s goroutines wait here at the window's start, %[2]s at its end (of %[3]s)", "視窗開始時有 %[1]s 個 goroutine 停在這裡，結束時 %[2]s 個（共 %[3]s 個）",
+			text = rule.Say("goroutines waiting here: %[1]s at the window's start, %[2]s at its end (of %[3]s)", "視窗開始時有 %[1]s 個 goroutine 停在這裡，結束時 %[2]s 個（共 %[3]s 個）",
 				rule.Count(int64(s.before)), rule.Count(int64(s.now)), rule.Count(int64(v.now.Total)))
 		}
 		out = append(out, ops.Proof{
