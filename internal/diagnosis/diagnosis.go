@@ -14,7 +14,10 @@ import (
 	"strings"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/cpu"
+	"github.com/opscenter/opscenter/internal/diagnosis/locks"
+	"github.com/opscenter/opscenter/internal/diagnosis/memory"
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/diagnosis/waits"
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -25,7 +28,7 @@ const revision = 1
 
 // Rules are all rules, by id.
 func Rules() []rule.Rule {
-	all := slices.Concat(cpu.Rules())
+	all := slices.Concat(cpu.Rules(), locks.Rules(), waits.Rules(), memory.Rules())
 	slices.SortFunc(all, func(a, b rule.Rule) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }

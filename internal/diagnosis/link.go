@@ -14,9 +14,13 @@ const (
 	// twin: both tell of the same fault; the second is dropped and its proofs go
 	// to the first.
 	twin bond = iota
-	// effect: the second is what the first does to others; it stays, points to its
-	// cause, and is not worse than it.
+	// effect: the second is what the first does to others at the same place; it
+	// stays and points to its cause, which is as bad as what it does.
 	effect
+	// aftermath: the second is what the first does to everyone. Others may have a
+	// part in it, so that it needs a cause that is a fault by itself (a warning),
+	// and does not make it worse.
+	aftermath
 )
 
 // bonds are tried in their order: what is dropped or explained by an earlier one
@@ -31,7 +35,7 @@ var bonds = []struct {
 	{"deadlock", "lock-contention", twin, samePlace},
 	{"deadlock", "channel-backpressure", twin, samePlace},
 	{"deadlock", "goroutine-leak", twin, samePlace},
-	{"deadlock", "unbounded-concurrency", effect, always},
+	{"deadlock", "unbounded-concurrency", aftermath, always},
 	{"log-contention", "lock-held-across-io", twin, samePlace},
 	{"log-contention", "lock-contention", twin, samePlace},
 	{"log-contention", "syscall-blocked", twin, always},
@@ -51,7 +55,7 @@ var bonds = []struct {
 	// slow downstream is not too small at all.
 	{"pool-leaked", "pool-exhausted", twin, samePlace},
 	{"pool-leaked", "goroutine-leak", effect, samePlace},
-	{"downstream-wait", "pool-exhausted", effect, always},
+	{"downstream-wait", "pool-exhausted", aftermath, always},
 
 	// Goroutines that pile up behind something are its effect.
 	{"response-body-leak", "goroutine-leak", twin, always},
@@ -68,25 +72,25 @@ var bonds = []struct {
 	{"channel-backpressure", "unbounded-concurrency", effect, samePlace},
 
 	// What leaks also fills the heap.
-	{"response-body-leak", "heap-growth", effect, always},
+	{"response-body-leak", "heap-growth", aftermath, always},
 	{"goroutine-leak", "heap-growth", effect, samePlace},
 	{"goroutine-leak", "retained-objects", effect, samePlace},
 	{"heap-growth", "retained-objects", twin, samePlace},
-	{"heap-growth", "memory-limit-thrash", effect, always},
-	{"retained-objects", "memory-limit-thrash", effect, always},
+	{"heap-growth", "memory-limit-thrash", aftermath, always},
+	{"retained-objects", "memory-limit-thrash", aftermath, always},
 
 	// Whoever uses up the CPU makes others wait for it.
 	{"thread-explosion", "syscall-blocked", twin, samePlace},
-	{"syscall-blocked", "thread-explosion", effect, always},
-	{"cpu-password-hashing", "cpu-throttled", effect, always},
-	{"cpu-hot-path", "cpu-throttled", effect, always},
-	{"cpu-gc-pressure", "cpu-throttled", effect, always},
-	{"cpu-throttled", "scheduler-latency", effect, always},
-	{"cpu-password-hashing", "scheduler-latency", effect, always},
-	{"cpu-hot-path", "scheduler-latency", effect, always},
-	{"cpu-gc-pressure", "scheduler-latency", effect, always},
-	{"goroutine-churn", "scheduler-latency", effect, always},
-	{"timer-storm", "scheduler-latency", effect, always},
+	{"syscall-blocked", "thread-explosion", aftermath, always},
+	{"cpu-password-hashing", "cpu-throttled", aftermath, always},
+	{"cpu-hot-path", "cpu-throttled", aftermath, always},
+	{"cpu-gc-pressure", "cpu-throttled", aftermath, always},
+	{"cpu-throttled", "scheduler-latency", aftermath, always},
+	{"cpu-password-hashing", "scheduler-latency", aftermath, always},
+	{"cpu-hot-path", "scheduler-latency", aftermath, always},
+	{"cpu-gc-pressure", "scheduler-latency", aftermath, always},
+	{"goroutine-churn", "scheduler-latency", aftermath, always},
+	{"timer-storm", "scheduler-latency", aftermath, always},
 }
 
 func always(_, _ *ops.Finding) bool { return true }
@@ -111,7 +115,9 @@ func link(d *ops.Diagnosis) {
 			if e.Rule != b.effect || gone[j] || e.CausedBy != "" {
 				continue
 			}
-			i := worst(d.Findings, gone, b.cause, func(c *ops.Finding) bool { return b.about(c, e) && !causes(d.Findings, e, c) })
+			i := worst(d.Findings, gone, b.cause, func(c *ops.Finding) bool {
+				return b.about(c, e) && !causes(d.Findings, e, c) && (b.bond != aftermath || c.Severity() != ops.Notice)
+			})
 			if i < 0 {
 				continue
 			}
@@ -122,6 +128,9 @@ func link(d *ops.Diagnosis) {
 				continue
 			}
 			e.CausedBy = c.ID()
+			if b.bond == effect {
+				c.Score = max(c.Score, e.Score)
+			}
 			e.Score = min(e.Score, c.Score)
 		}
 	}
