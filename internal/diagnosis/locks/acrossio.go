@@ -140,7 +140,7 @@ func (m *model) acrossIOFinding(v *verdict) ops.Finding {
 // addVictims adds where others wait for locks whose holders wait for this one.
 func (m *model) addVictims(p *places, v *verdict) {
 	for _, l := range m.locks {
-		if l == v.lock {
+		if l == v.lock || !m.matters(l) {
 			continue
 		}
 		if h, ok := m.inTrace(l); ok && h.most.does == otherLock && m.of[h.other] == v.lock {

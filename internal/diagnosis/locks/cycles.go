@@ -120,6 +120,12 @@ func (m *model) lockKnot(v *verdict) standstill {
 	}
 	if v.sighted && v.seen.does != otherLock && v.seen.does != running {
 		s.knot, s.change, s.role = lockAndGo, v.seen.change, v.seen.does.role()
+		// The one that should come began with a function of its own.
+		slices.SortStableFunc(v.sites, func(a, b *site) int { return cmp.Compare(elsewhere(b, v), elsewhere(a, v)) })
+		s.others = nil
+		for _, x := range v.sites {
+			s.others = append(s.others, x.user())
+		}
 		return s
 	}
 	hs, n := m.lockedHolders(v)
@@ -128,12 +134,12 @@ func (m *model) lockKnot(v *verdict) standstill {
 	}
 	h := hs[0]
 	s.proof = h.proof
-	wants := h.stack[h.site.at]
+	wants := h.stack[h.actor.at]
 	// The line in the function that holds: where it calls what locks, or locks the
 	// second time itself.
 	s.change = h.stack[h.at]
 	s.role = ops.RoleCall
-	if s.change == h.site.frame {
+	if s.change == wants {
 		s.role = ops.RoleWait
 	}
 	s.others = append([]*evidence.Frame{wants}, s.others...)
@@ -145,6 +151,15 @@ func (m *model) lockKnot(v *verdict) standstill {
 		}
 	}
 	return s
+}
+
+// elsewhere is 1 for a site that somebody else came to than those who hold the
+// lock, by the functions that their goroutines began with.
+func elsewhere(s *site, v *verdict) int {
+	if root(s.stack) != nil && !sameRoot(s.stack, v.seen.stack) {
+		return 1
+	}
+	return 0
 }
 
 // lockedHolders are those who hold the lock and wait for one, in the scene that
@@ -178,20 +193,20 @@ func (m *model) innerCall(v *verdict, s standstill) standstill {
 			if a.site == nil || m.of[a.site] != v.lock || a.site.waiting[k] == 0 {
 				continue
 			}
-			t := receiver(a.stack[a.site.at])
+			t := receiver(a.stack[a.at])
 			if t == "" {
 				continue
 			}
-			for j := a.site.at + 1; j < len(a.stack); j++ {
+			for j := a.at + 1; j < len(a.stack); j++ {
 				f := a.stack[j]
-				if receiver(f) != t || f.Origin != evidence.OwnCode || outer(f) == outer(a.stack[a.site.at]) {
+				if receiver(f) != t || f.Origin != evidence.OwnCode || outer(f) == outer(a.stack[a.at]) {
 					continue
 				}
 				if v.stuck > 1 && a.count > v.stuck/2 && a.count > 1 {
 					break // so did most: it is how one gets there
 				}
 				s.knot, s.change, s.role = selfLock, f, ops.RoleCall
-				s.others = append([]*evidence.Frame{a.stack[a.site.at]}, s.others...)
+				s.others = append([]*evidence.Frame{a.stack[a.at]}, s.others...)
 				return s
 			}
 		}

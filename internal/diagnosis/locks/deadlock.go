@@ -55,6 +55,11 @@ func judgeDeadlock(e *evidence.Evidence) rule.Result {
 	if len(out) > 0 {
 		return rule.Found(rule.Say("goroutines stand that nothing will wake", "有 goroutine 停在原地，不會再被喚醒"), distinct(out)...)
 	}
+	for _, v := range all {
+		if v.stuck > 0 && v.held.does != idle {
+			return rule.OK(rule.Say("%s goroutines waited for a lock for as long as was looked; its holder %s, which can end", "有 %s 個 goroutine 在整段觀察期間都在等一把鎖，但持有者在%s，那有可能結束", rule.Count(int64(v.stuck)), v.held.does.words(v.held.wait)))
+		}
+	}
 	return rule.OK(rule.Say("no goroutine waited for a lock for as long as was looked (%s waited in a snapshot)", "沒有 goroutine 在整段觀察期間都等著同一把鎖（快照中有 %s 個在等）", rule.Count(int64(waiting))))
 }
 

@@ -3,6 +3,7 @@ package locks
 import (
 	"time"
 
+	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/trace"
 )
@@ -51,10 +52,12 @@ func (m *model) traceImpact(l *lock) impact {
 		i.count += s.slow
 		i.total += s.slowTotal
 		i.longest = max(i.longest, s.max)
-		// Those that went on after the trace are not among the slow ones.
-		if open := s.total - s.endedTotal; s.open > 0 && open >= time.Duration(s.open)*slowWait {
-			i.count += s.open
-			i.total += open
+		// Those that began before the trace, or went on after it, are not among the
+		// slow ones.
+		others, rest := s.open+max(0, s.gone-s.ended), s.total-s.endedTotal
+		if others > 0 && rest >= time.Duration(others)*slowWait {
+			i.count += others
+			i.total += rest
 		}
 		if s.whole > 0 {
 			i.longest = max(i.longest, t.Duration)
@@ -114,20 +117,30 @@ func (m *model) sceneImpact(l *lock) impact {
 }
 
 // blame is the share of the time between two owners in which the lock's holder
-// got something done or waited for something: the rest it was ready to run and
-// had no processor, which is no fault of the lock.
+// got something done or waited for something. The rest of it, it was ready to run
+// and had no processor, or the GC stopped it, which is no fault of the lock.
 func (l *lock) blame() float64 {
-	var ready, all time.Duration
+	var own, all time.Duration
 	for _, c := range l.classes {
-		for _, t := range []trace.Times{c.Exact.Times, c.AtLeast.Times} {
-			ready += t[trace.StateRunnable]
-			all += t.Total()
+		for _, h := range []*evidence.Holds{&c.Exact, &c.AtLeast} {
+			for _, s := range []trace.State{trace.StateRunning, trace.StateSyscall, trace.StateNetwork, trace.StateChan, trace.StateSleep} {
+				own += h.Times[s]
+			}
+			for _, w := range h.Inside {
+				if w.State == trace.StateSync && (len(w.Stack) == 0 || w.Stack[0].Package != "runtime") {
+					own += w.Total
+				}
+			}
+			all += h.Times.Total() - h.Times[trace.StateOther] - h.Times[trace.StateIdle]
 		}
-		ready += c.Handoff
 		all += c.Handoff
 	}
 	if all <= 0 {
 		return 1
 	}
-	return 1 - float64(ready)/float64(all)
+	return min(1, float64(own)/float64(all))
 }
+
+// fair is how much of the waits count by the blame: all from three quarters on;
+// none up to a quarter, where the same waits would be there without the lock.
+func fair(blame float64) float64 { return min(1, max(0, (blame-0.25)/0.5)) }

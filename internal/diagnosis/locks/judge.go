@@ -51,8 +51,18 @@ func (m *model) judge() []*verdict {
 	return out
 }
 
+// matters reports whether a lock can come to a finding at all. There may be
+// thousands of others.
+func (m *model) matters(l *lock) bool {
+	i := m.impact(l)
+	return i.score() > 5 || i.wait == 0 && i.waiters > 0 || m.stuck(l) > 0
+}
+
 func (m *model) verdict(l *lock) *verdict {
 	v := &verdict{lock: l, impact: m.impact(l), blame: l.blame(), stuck: m.stuck(l), held: held{at: -1}}
+	if !m.matters(l) {
+		return v
+	}
 	v.deferred = m.defers(l)
 	v.trace, v.traced = m.inTrace(l)
 	v.seen, v.sighted = m.sight(l, v.stuck > 0 || m.e.Trace == nil)
@@ -227,7 +237,7 @@ func (m *model) blames(v *verdict) bool {
 // if the holder is seen waiting it is as long as I/O is, else it may be nothing.
 func (v *verdict) worth() int {
 	i := v.impact
-	i.waiters *= v.blame
+	i.waiters *= fair(v.blame)
 	score := i.score()
 	if i.wait == 0 && v.nature != calm {
 		score = ops.Score(i.waiters, waiters75)

@@ -19,6 +19,7 @@ type site struct {
 	// From the trace: waits that ended, those of a millisecond and more, and what
 	// all of them took with those that had not ended.
 	ended, slow, open, whole int64
+	gone                     int64 // that ended, by another count: it has also those that began before
 	slowTotal, endedTotal    time.Duration
 	total, max               time.Duration
 	// From the block profile.
@@ -65,6 +66,7 @@ type actor struct {
 	wait    goroutines.Wait
 	created *evidence.Frame // nil = not known
 	site    *site           // where they wait for a lock; nil = they do not
+	at      int             // the index in stack of the frame that wants it
 }
 
 // model is all locks that somebody waited for.
@@ -155,7 +157,8 @@ func (m *model) addScenes() {
 			if a.does != otherLock {
 				continue
 			}
-			if a.site = m.site(a.stack); a.site != nil {
+			if l, ok := lockWait(a.stack); ok {
+				a.site, a.at = m.site(a.stack), l.at
 				a.site.waiting[k] += a.count
 			}
 		}
@@ -182,6 +185,7 @@ func (m *model) addTrace() {
 		if s := m.site(x.Stack); s != nil {
 			s.total += x.Total
 			s.open += x.Open
+			s.gone += x.Count - x.Open
 			s.whole += x.Whole
 			if s.file {
 				m.fileWaits(s, x)
@@ -359,7 +363,11 @@ func (m *model) collect(sites []*site, releases []*release) {
 			return cmp.Or(cmp.Compare(b.held, a.held), cmp.Compare(b.delay, a.delay))
 		})
 	}
-	slices.SortStableFunc(m.locks, func(a, b *lock) int { return cmp.Compare(m.impact(b).waiters, m.impact(a).waiters) })
+	waiters := make(map[*lock]float64, len(m.locks))
+	for _, l := range m.locks {
+		waiters[l] = m.impact(l).waiters
+	}
+	slices.SortStableFunc(m.locks, func(a, b *lock) int { return cmp.Compare(waiters[b], waiters[a]) })
 }
 
 // spot is a line of a function, whose type arguments a trace and a profile write
