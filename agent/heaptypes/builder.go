@@ -2,6 +2,7 @@ package heaptypes
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 )
@@ -14,8 +15,6 @@ type Record struct {
 	// the locations above it, as many as are known.
 	Leaf  uint64
 	Above []uint64
-	// Function is that of the leaf by name, to name closures by.
-	Function string
 	// Size is that of one of its objects; 0 = unknown.
 	Size int64
 }
@@ -23,10 +22,11 @@ type Record struct {
 // Builder puts a Table together, record by record.
 type Builder struct {
 	r       *Resolver
+	nameOf  func(leaf uint64) string
 	records int
-	sites   map[string]*built
-	leaves  map[uint64]*built // those of sites without callers
-	failed  map[uint64]string // reasons by leaf
+	sites   []built
+	leaves  map[uint64]int32 // places in sites of those without callers
+	deep    map[string]int32 // and with
 	types   []Type
 	places  map[placeKey]int
 	whole   map[int]bool // the types whose parts are there
@@ -41,8 +41,10 @@ type placeKey struct {
 
 // built is a site before it is written down.
 type built struct {
-	site      Site
-	ambiguous bool
+	leaf    uint64
+	callers []uint64
+	answer  answer
+	typ     int
 }
 
 // maxTypes bounds a table's types, maxSites its sites.
@@ -51,99 +53,88 @@ const (
 	maxSites = 100_000
 )
 
-// NewBuilder begins a table of what r's image allocates.
-func (r *Resolver) NewBuilder() *Builder {
+// NewBuilder begins a table of what r's image allocates, of about that many
+// records. Closures are named by the function that a leaf's address is in.
+func (r *Resolver) NewBuilder(records int, nameOf func(leaf uint64) string) *Builder {
 	if r.full() {
 		r.forget()
 	}
-	return &Builder{r: r, sites: map[string]*built{}, leaves: map[uint64]*built{}, failed: map[uint64]string{}, places: map[placeKey]int{}, whole: map[int]bool{}}
+	if len(r.pcs) == 0 {
+		r.pcs = make(map[uint64]*place, records)
+	}
+	return &Builder{
+		r: r, nameOf: nameOf, sites: make([]built, 0, records), leaves: make(map[uint64]int32, records),
+		deep: map[string]int32{}, places: map[placeKey]int{}, whole: map[int]bool{},
+	}
 }
 
 // Add says what the objects of one more stack are. It is false when the table is
 // full.
 func (b *Builder) Add(rec Record) bool {
-	if len(b.leaves)+len(b.sites)+len(b.failed) >= maxSites || len(b.types) >= maxTypes {
+	if len(b.sites) >= maxSites || len(b.types) >= maxTypes {
 		return false
 	}
 	b.records++
 	a := b.r.resolve(rec.Stack)
-	reason := a.reason
-	if reason == "" && !a.fits(rec.Size) {
-		reason = whySize
+	switch {
+	case a.reason != "":
+	case a.callers > len(rec.Above):
+		a = answer{reason: whyOperand}
+	case !a.fits(rec.Size):
+		a = answer{reason: whySize}
 	}
-	if reason != "" {
-		b.failed[rec.Leaf] = reason
-		return true
-	}
-	s := Site{Address: Address(rec.Leaf), Form: a.form, Confidence: a.confidence}
-	if a.callers > 0 {
-		if a.callers > len(rec.Above) {
-			b.failed[rec.Leaf] = whyOperand
+	s := built{leaf: rec.Leaf, answer: a}
+	if a.callers == 0 {
+		if i, ok := b.leaves[s.leaf]; ok {
+			b.again(i, a)
 			return true
 		}
-		for _, c := range rec.Above[:a.callers] {
-			s.Callers = append(s.Callers, Address(c))
+		b.leaves[s.leaf] = int32(len(b.sites))
+	} else {
+		s.callers = slices.Clone(rec.Above[:a.callers])
+		key := fmt.Sprint(s.leaf, s.callers)
+		if i, ok := b.deep[key]; ok {
+			b.again(i, a)
+			return true
 		}
+		b.deep[key] = int32(len(b.sites))
 	}
-	b.put(s, a, rec.Function)
+	if a.reason == "" {
+		s.typ = b.place(a, s.leaf)
+	}
+	b.sites = append(b.sites, s)
 	return true
 }
 
-func (b *Builder) put(s Site, a *answer, function string) {
-	var at *built
-	key := ""
-	if len(s.Callers) == 0 {
-		at = b.leaves[uint64(s.Address)]
-	} else {
-		key = siteKey(s)
-		at = b.sites[key]
-	}
-	if at != nil && at.site.Form == s.Form && at.site.Confidence == s.Confidence && b.types[at.site.Type].Name == a.name(function) {
-		return // once more the same
-	}
-	s.Type = b.place(a, function)
+// again compares an answer with the one that there is for its site. What is only
+// known of some of a site's objects is not known of the site.
+func (b *Builder) again(i int32, a answer) {
+	had := &b.sites[i].answer
 	switch {
-	case at != nil:
-		at.ambiguous = at.ambiguous || at.site.Type != s.Type || at.site.Form != s.Form
-	case key == "":
-		b.leaves[uint64(s.Address)] = &built{site: s}
-	default:
-		b.sites[key] = &built{site: s}
+	case had.typ == a.typ && had.implied == a.implied && had.form == a.form, had.reason != "":
+	case a.reason != "":
+		*had = a
+	case had.typ != nil || a.typ != nil || had.implied.name != a.implied.name || had.form != a.form:
+		*had = answer{reason: whySeveral}
 	}
-}
-
-func siteKey(s Site) string {
-	k := make([]byte, 0, 64)
-	for _, a := range append([]Address{s.Address}, s.Callers...) {
-		t, _ := a.MarshalText()
-		k = append(append(k, t...), ' ')
-	}
-	return string(k)
 }
 
 // Table returns what was found. The caller fills in what it is of.
 func (b *Builder) Table() Table {
-	t := Table{Schema: Schema, Records: b.records, Sites: []Site{}, Types: b.types, Unresolved: []Unresolved{}, Losses: []string{}}
+	t := Table{Schema: Schema, Records: b.records, Sites: make([]Site, 0, len(b.sites)), Types: b.types, Unresolved: []Unresolved{}, Losses: []string{}}
 	why := map[string]int{}
-	add := func(s *built) {
-		if s.ambiguous {
-			why[whySeveral]++
-		} else {
-			t.Sites = append(t.Sites, s.site)
+	for _, o := range b.order() {
+		s := &b.sites[o.i]
+		if s.answer.reason != "" {
+			why[s.answer.reason]++
+			continue
 		}
+		site := Site{Address: Address(s.leaf), Type: s.typ, Form: s.answer.form, Confidence: s.answer.confidence}
+		for _, c := range s.callers {
+			site.Callers = append(site.Callers, Address(c))
+		}
+		t.Sites = append(t.Sites, site)
 	}
-	for _, s := range b.leaves {
-		add(s)
-	}
-	for _, s := range b.sites {
-		add(s)
-	}
-	for _, reason := range b.failed {
-		why[reason]++
-	}
-	slices.SortFunc(t.Sites, func(x, y Site) int {
-		return cmp.Or(cmp.Compare(x.Address, y.Address), slices.Compare(x.Callers, y.Callers))
-	})
 	for reason, n := range why {
 		t.Unresolved = append(t.Unresolved, Unresolved{Reason: reason, Sites: n})
 	}
@@ -156,11 +147,34 @@ func (b *Builder) Table() Table {
 	return t
 }
 
+// ordered is a site by what it is sorted by: moving those is cheaper.
+type ordered struct {
+	leaf uint64
+	i    int32
+}
+
+func (b *Builder) order() []ordered {
+	out := make([]ordered, len(b.sites))
+	for i := range b.sites {
+		out[i] = ordered{b.sites[i].leaf, int32(i)}
+	}
+	slices.SortFunc(out, func(x, y ordered) int {
+		switch {
+		case x.leaf < y.leaf:
+			return -1
+		case x.leaf > y.leaf:
+			return 1
+		}
+		return slices.Compare(b.sites[x.i].callers, b.sites[y.i].callers)
+	})
+	return out
+}
+
 // fits compares the size of the objects with that of the type, where one object
 // is one value. Size classes waste up to a quarter of the smallest objects and
 // less of larger ones, add a word to those with pointers above 512 bytes, and are
 // whole pages above 32 KiB.
-func (a *answer) fits(size int64) bool {
+func (a answer) fits(size int64) bool {
 	if size <= 0 || a.typ == nil {
 		return true
 	}
@@ -178,39 +192,32 @@ func (a *answer) fits(size int64) bool {
 	return true
 }
 
-// name is the type's in the table.
-func (a *answer) name(function string) string {
-	switch {
-	case a.form == FormClosure && function != "":
-		return "closure in " + function
-	case a.typ == nil:
-		return a.implied.name
-	case a.typ.shape:
-		return readable(a.typ.name)
-	}
-	return a.typ.name
-}
-
 // place returns the place of an answer's type in the table, where it is added if
 // it is new.
-func (b *Builder) place(a *answer, function string) int {
-	if a.typ == nil {
+func (b *Builder) place(a answer, leaf uint64) int {
+	switch {
+	case a.typ == nil:
 		return b.implied(a.implied)
+	case a.form == FormClosure && b.nameOf != nil:
+		if in := b.nameOf(leaf); in != "" {
+			return b.describe(a.typ, "closure in "+in, true)
+		}
 	}
-	if a.form == FormClosure && function != "" {
-		return b.describe(a.typ, a.name(function), true)
+	if a.typ.in != b {
+		a.typ.in, a.typ.place = b, b.describe(a.typ, readable(a.typ.name), true)
 	}
-	return b.describe(a.typ, a.name(""), true)
+	return a.typ.place
 }
 
-func (b *Builder) implied(t impliedType) int {
+func (b *Builder) implied(t *impliedType) int {
 	k := placeKey{t.name, t.size}
-	if i, ok := b.places[k]; ok {
-		return i
+	i, ok := b.places[k]
+	if !ok {
+		i = len(b.types)
+		b.places[k] = i
+		b.types = append(b.types, Type{Name: t.name, Kind: t.kind, Size: t.size})
 	}
-	b.places[k] = len(b.types)
-	b.types = append(b.types, Type{Name: t.name, Kind: t.kind, Size: t.size})
-	return len(b.types) - 1
+	return i
 }
 
 // describe adds a type and, if it is wanted whole, what a value of it holds: the

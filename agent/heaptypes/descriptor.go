@@ -21,6 +21,10 @@ type descriptor struct {
 	key      uint64
 	fields   uint64 // the address of a struct's fields
 	fieldLen int
+
+	// in is the table that has the type whole, at place.
+	in    *Builder
+	place int
 }
 
 // The layout of internal/abi.Type and what follows it, the same from Go 1.21 to
@@ -182,7 +186,11 @@ func (r *Resolver) fullName(d *descriptor, short string, flags byte, depth int) 
 		return path + "." + rest
 	}
 	elem := func(addr uint64) string {
-		if e := r.readType(addr, depth+1); e != nil {
+		e, ok := r.types[addr]
+		if !ok {
+			e = r.readType(addr, depth+1)
+		}
+		if e != nil {
 			return e.name
 		}
 		return ""

@@ -209,7 +209,7 @@ func TestSizesMustFit(t *testing.T) {
 		{FormNew, 3, 16, true}, {FormNew, 520, 576, true}, {FormNew, 4097, 4864, true}, {FormNew, 40000, 40960, true}, {FormNew, 40000, 57344, false},
 		{FormSlice, 24, 48, true}, {FormSlice, 24, 16, false}, {FormMap, 8, 4096, true},
 	} {
-		a := &answer{form: tc.form, typ: &descriptor{size: tc.typ}}
+		a := answer{form: tc.form, typ: &descriptor{size: tc.typ}}
 		if got := a.fits(tc.objects); got != tc.fits {
 			t.Errorf("%s of %d bytes in objects of %d: %v", tc.form, tc.typ, tc.objects, got)
 		}
@@ -219,7 +219,7 @@ func TestSizesMustFit(t *testing.T) {
 // A table has an end.
 func TestTablesAreBounded(t *testing.T) {
 	r := NewResolver(image{arch: "amd64"})
-	b := r.NewBuilder()
+	b := r.NewBuilder(0, nil)
 	n := 0
 	for b.Add(Record{Stack: []uint64{uint64(n) + 1}, Leaf: uint64(n)}) {
 		n++
@@ -230,12 +230,12 @@ func TestTablesAreBounded(t *testing.T) {
 	if len(r.pcs) > maxRemembered {
 		t.Errorf("%d addresses are remembered", len(r.pcs))
 	}
-	r.NewBuilder()
+	r.NewBuilder(0, nil)
 	r.pcs[1] = nil
 	for i := range maxRemembered + 1 {
 		r.pcs[uint64(i)] = nil
 	}
-	if r.NewBuilder(); len(r.pcs) != 0 {
+	if r.NewBuilder(0, nil); len(r.pcs) != 0 {
 		t.Error("what was remembered is not forgotten")
 	}
 }
@@ -259,14 +259,17 @@ func piece(b []byte, base, addr uint64, n int) []byte {
 	return b[addr-base:][:n]
 }
 
-// Func has a function every 64 bytes, some of them allocators.
-func (m image) Func(pc uint64) Func {
+// Entry has a function every 64 bytes, Name makes some of them allocators.
+func (m image) Entry(pc uint64) uint64 {
 	if piece(m.code, 0x1000, pc, 1) == nil {
-		return Func{}
+		return 0
 	}
+	return pc &^ 63
+}
+
+func (m image) Name(entry uint64) string {
 	names := []string{"main.f", "runtime.newobject", "main.g", "runtime.growslice", "runtime.mallocgc", "reflect.New", "runtime.mapassign", "runtime.gcAssistAlloc", "runtime.makechan", "runtime.convT"}
-	i := (pc - 0x1000) / 64
-	return Func{Entry: 0x1000 + 64*i, Name: names[i%uint64(len(names))]}
+	return names[entry/64%uint64(len(names))]
 }
 
 // Whatever code and constants are, no more comes of it than a wrong type.
@@ -286,7 +289,7 @@ func FuzzResolver(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code, data []byte, a, b uint16) {
 		for _, arch := range []string{"amd64", "arm64"} {
 			r := NewResolver(image{arch, code, data})
-			builder := r.NewBuilder()
+			builder := r.NewBuilder(0, nil)
 			for off := uint64(0); off < min(uint64(len(code)), 4096); off++ {
 				builder.Add(Record{Stack: []uint64{0x1000 + off, 0x1000 + uint64(a), 0x1000 + uint64(b)}, Leaf: off, Size: int64(a)})
 			}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
-	"slices"
 	"time"
 	"unsafe"
 )
@@ -16,17 +15,10 @@ type Process struct {
 	text, readOnly []span
 	base           uint64
 	resolver       *Resolver
-	leaves         map[uint64]leaf
 }
 
 // span is a range of addresses that are mapped as long as the program runs.
 type span struct{ from, to uint64 }
-
-// leaf is how a profile treats a return address.
-type leaf struct {
-	hidden bool // as one of the runtime's own
-	name   string
-}
 
 // NewProcess looks at how the program is mapped and tries itself on calls whose
 // types it knows. An error says why types cannot be told in this process; it
@@ -40,7 +32,7 @@ func NewProcess() (p *Process, err error) {
 	if unsafe.Sizeof(uintptr(0)) != 8 || architectureOf(runtime.GOARCH) == nil {
 		return nil, fmt.Errorf("the machine code of %s is not known to it", runtime.GOARCH)
 	}
-	p = &Process{leaves: map[uint64]leaf{}}
+	p = &Process{}
 	if p.text, p.readOnly, err = ownSpans(uint64(reflect.ValueOf(NewProcess).Pointer())); err != nil {
 		return nil, err
 	}
@@ -66,20 +58,23 @@ func (p *Process) Code(addr uint64, n int) []byte { return bytesWithin(p.text, a
 // ReadOnly implements Image.
 func (p *Process) ReadOnly(addr uint64, n int) []byte { return bytesWithin(p.readOnly, addr, n) }
 
-// Func implements Image.
-func (p *Process) Func(pc uint64) Func {
+// Entry implements Image.
+func (p *Process) Entry(pc uint64) uint64 {
 	if !within(p.text, pc, 1) {
-		return Func{}
+		return 0
 	}
-	f := runtime.FuncForPC(uintptr(pc))
-	if f == nil {
-		return Func{}
+	if f := runtime.FuncForPC(uintptr(pc)); f != nil {
+		return uint64(f.Entry())
 	}
-	entry := f.Entry()
-	if outer := runtime.FuncForPC(entry); outer != nil {
-		f = outer // f may be inlined there
+	return 0
+}
+
+// Name implements Image.
+func (p *Process) Name(entry uint64) string {
+	if f := runtime.FuncForPC(uintptr(entry)); f != nil {
+		return f.Name()
 	}
-	return Func{Entry: uint64(entry), Name: f.Name()}
+	return ""
 }
 
 func within(spans []span, addr uint64, n int) bool {
@@ -115,10 +110,7 @@ func (p *Process) Collect(ctx context.Context) (t Table, err error) {
 		}
 	}()
 	records, total := memProfile()
-	b := p.resolver.NewBuilder()
-	if len(p.leaves) > maxRemembered {
-		clear(p.leaves)
-	}
+	b := p.resolver.NewBuilder(len(records), p.nameOf)
 	var losses []string
 	if total > len(records) {
 		losses = append(losses, fmt.Sprintf("the heap profile has %d stacks, of which %d were looked at: those with live objects first", total, len(records)))
@@ -178,22 +170,31 @@ func (p *Process) record(stack []uint64, m *runtime.MemProfileRecord) Record {
 	if m.AllocObjects > 0 {
 		rec.Size = m.AllocBytes / m.AllocObjects
 	}
-	at := slices.IndexFunc(stack, func(ret uint64) bool { return !p.leafAt(ret).hidden })
-	at = max(at, 0)
-	rec.Leaf, rec.Function = stack[at]-1, p.leafAt(stack[at]).name
+	for _, ret := range stack {
+		if p.shows(ret) {
+			rec.Leaf = ret - 1
+			return rec
+		}
+	}
+	rec.Leaf = stack[0] - 1
 	return rec
 }
 
-func (p *Process) leafAt(ret uint64) leaf {
-	l, ok := p.leaves[ret]
-	if !ok {
-		if f := runtime.FuncForPC(uintptr(ret)); f != nil {
-			l = leaf{hidden: hiddenInProfiles(f.Name())}
+func (p *Process) shows(ret uint64) bool {
+	at := p.resolver.at(ret)
+	if at.shown == notAsked {
+		at.shown = yes
+		if f := runtime.FuncForPC(uintptr(ret)); f != nil && hiddenInProfiles(f.Name()) {
+			at.shown = no
 		}
-		if f := runtime.FuncForPC(uintptr(ret - 1)); f != nil {
-			l.name = f.Name()
-		}
-		p.leaves[ret] = l
 	}
-	return l
+	return at.shown == yes
+}
+
+// nameOf names the innermost function at an address.
+func (p *Process) nameOf(pc uint64) string {
+	if f := runtime.FuncForPC(uintptr(pc)); f != nil {
+		return f.Name()
+	}
+	return ""
 }

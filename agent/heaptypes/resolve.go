@@ -12,17 +12,13 @@ type Image interface {
 	// ReadOnly returns n bytes of data that the program cannot change, or nil if
 	// not all of them are.
 	ReadOnly(addr uint64, n int) []byte
-	// Func returns the function that an address is in, the outermost where others
-	// are inlined into it; the zero Func if there is none.
-	Func(pc uint64) Func
+	// Entry returns where the function begins that an address is in, the outermost
+	// where others are inlined into it; 0 if there is none.
+	Entry(pc uint64) uint64
+	// Name returns the name of the function that begins at an Entry.
+	Name(entry uint64) string
 	// TypeBase is what the offsets of names in type descriptors count from.
 	TypeBase() uint64
-}
-
-// Func is a function of an Image.
-type Func struct {
-	Entry uint64
-	Name  string
 }
 
 // Resolver says what allocation sites of one Image allocate. It remembers what
@@ -36,10 +32,16 @@ type Resolver struct {
 
 	img   Image
 	arch  *architecture
-	pcs   map[uint64]*function // by return address
+	pcs   map[uint64]*place    // by return address
 	funcs map[uint64]*function // by entry
-	calls map[uint64]*answer   // by return address
 	types map[uint64]*descriptor
+	room  []place // for the next ones
+
+	// recent are some of pcs: the frames of the runtime are in every stack.
+	recent [256]struct {
+		ret uint64
+		p   *place
+	}
 }
 
 // maxRemembered bounds each of a Resolver's memories; the largest programs that
@@ -48,16 +50,33 @@ const maxRemembered = 1 << 17
 
 // function is what is known of one of an Image.
 type function struct {
-	Func
+	entry                                     uint64
+	name                                      string
 	runtime, malloc, detour, reflect, barrier bool
-	allocates                                 bool
-	callee                                    callee
+	callee                                    *callee // nil if it is no allocator
 }
+
+// place is what is known of a return address.
+type place struct {
+	in       *function // nil if it is in none
+	resolved bool
+	answer   answer
+	shown    shown
+}
+
+// shown is whether a profile shows a place at the leaf of its stacks.
+type shown uint8
+
+const (
+	notAsked shown = iota
+	yes
+	no
+)
 
 // answer is what one call allocates.
 type answer struct {
-	typ        *descriptor // nil: see implied
-	implied    impliedType
+	typ        *descriptor  // nil: see implied
+	implied    *impliedType // nil: see reason
 	form       Form
 	confidence Confidence
 	callers    int    // the locations above the call that it depends on
@@ -76,38 +95,56 @@ func NewResolver(img Image) *Resolver {
 }
 
 func (r *Resolver) forget() {
-	r.pcs, r.funcs = map[uint64]*function{}, map[uint64]*function{}
-	r.calls, r.types = map[uint64]*answer{}, map[uint64]*descriptor{}
+	r.pcs, r.funcs, r.types = map[uint64]*place{}, map[uint64]*function{}, map[uint64]*descriptor{}
+	clear(r.recent[:])
 }
 
 // full reports whether it is time to forget.
 func (r *Resolver) full() bool {
-	return max(len(r.pcs), len(r.funcs), len(r.calls), len(r.types)) > maxRemembered
+	return max(len(r.pcs), len(r.funcs), len(r.types)) > maxRemembered
 }
 
-// functionOf returns the function that a call returns into; nil if there is none.
-func (r *Resolver) functionOf(ret uint64) *function {
-	if f, ok := r.pcs[ret]; ok {
-		return f
+// at returns the place that a call returns to.
+func (r *Resolver) at(ret uint64) *place {
+	recent := &r.recent[ret>>1%uint64(len(r.recent))]
+	if recent.ret == ret && recent.p != nil {
+		return recent.p
 	}
-	f := r.functionAt(ret - 1)
-	r.pcs[ret] = f
-	return f
+	p := r.pcs[ret]
+	if p == nil {
+		p = r.enter(ret)
+	}
+	recent.ret, recent.p = ret, p
+	return p
+}
+
+func (r *Resolver) enter(ret uint64) *place {
+	if len(r.room) == 0 {
+		r.room = make([]place, 64)
+	}
+	p := &r.room[0]
+	r.room = r.room[1:]
+	p.in = r.functionAt(ret - 1)
+	r.pcs[ret] = p
+	return p
 }
 
 func (r *Resolver) functionAt(pc uint64) *function {
-	at := r.img.Func(pc)
-	if at.Entry == 0 {
+	entry := r.img.Entry(pc)
+	if entry == 0 {
 		return nil
 	}
-	f, ok := r.funcs[at.Entry]
-	if !ok {
+	f := r.funcs[entry]
+	if f == nil {
+		name := r.img.Name(entry)
 		f = &function{
-			Func: at, runtime: isRuntime(at.Name), malloc: isMalloc(at.Name), detour: isDetour(at.Name),
-			reflect: isReflect(at.Name), barrier: isBarrier(at.Name),
+			entry: entry, name: name, runtime: isRuntime(name), malloc: isMalloc(name), detour: isDetour(name),
+			reflect: isReflect(name), barrier: isBarrier(name),
 		}
-		f.callee, f.allocates = allocator(at.Name)
-		r.funcs[at.Entry] = f
+		if c, ok := allocator(name); ok {
+			f.callee = &c
+		}
+		r.funcs[entry] = f
 	}
 	return f
 }
@@ -126,53 +163,51 @@ const (
 // callOf returns the place in stack of the call that the program made, above
 // all frames of the allocator; -1 if there is none. own is set if the object
 // is none of the program's.
-func (r *Resolver) callOf(stack []uint64) (at int, own bool) {
+func (r *Resolver) callOf(stack []uint64) (at int, p *place, own bool) {
 	for i, ret := range stack {
-		f := r.functionOf(ret)
-		if f == nil {
-			return -1, false
+		p := r.at(ret)
+		if p.in == nil {
+			return -1, nil, false
 		}
-		if !f.runtime {
-			return i, i > 0 && own
+		if !p.in.runtime {
+			return i, p, i > 0 && own
 		}
-		own = own || f.detour || i == 0 && !f.malloc
+		own = own || p.in.detour || i == 0 && !p.in.malloc
 	}
-	return -1, len(stack) > 0
+	return -1, nil, len(stack) > 0
 }
 
 // resolve says what the objects of a stack are. The stack has return addresses,
 // from the leaf on, with or without the allocator's own frames.
-func (r *Resolver) resolve(stack []uint64) *answer {
-	i, own := r.callOf(stack)
+func (r *Resolver) resolve(stack []uint64) answer {
+	i, p, own := r.callOf(stack)
 	switch {
 	case own:
-		return &answer{implied: runtimeOther, form: FormRuntime, confidence: Implied}
-	case i < 0:
-		return &answer{reason: whyNoFunction}
+		return answer{implied: &runtimeOther, form: FormRuntime, confidence: Implied}
+	case p == nil:
+		return answer{reason: whyNoFunction}
+	case p.resolved:
+		return p.answer
 	}
-	if a, ok := r.calls[stack[i]]; ok {
-		return a
-	}
-	a := r.call(stack[i:])
+	a := r.call(p.in, stack[i:])
 	if a.callers == 0 {
-		r.calls[stack[i]] = a
+		p.answer, p.resolved = a, true
 	}
 	return a
 }
 
-// call says what the call that returns to stack[0] allocates.
-func (r *Resolver) call(stack []uint64) *answer {
+// call says what the call in a function that returns to stack[0] allocates.
+func (r *Resolver) call(in *function, stack []uint64) answer {
 	ret := stack[0]
-	in := r.functionOf(ret)
 	target, ok := r.arch.target(r.img.Code(ret-r.arch.callLen, int(r.arch.callLen)), ret)
 	if !ok {
-		return &answer{reason: whyNoCall}
+		return answer{reason: whyNoCall}
 	}
 	f := r.functionAt(target)
-	if f == nil || f.Entry != target || !f.allocates {
-		return &answer{reason: whyCallee}
+	if f == nil || f.entry != target || f.callee == nil {
+		return answer{reason: whyCallee}
 	}
-	a := &answer{form: f.callee.form, implied: f.callee.implied, confidence: Implied}
+	a := answer{form: f.callee.form, implied: &f.callee.implied, confidence: Implied}
 	if f.callee.operand == noOperand {
 		return a
 	}
@@ -185,30 +220,26 @@ func (r *Resolver) call(stack []uint64) *answer {
 			a.confidence = Caller
 		}
 	}
-	if a.typ == nil && f.Name == "runtime.mallocgc" && r.untyped(in, ret, f.callee.operand) {
-		return &answer{form: FormBytes, implied: noPointers, confidence: Implied}
+	switch {
+	case a.typ != nil:
+		return r.refine(a)
+	case f.name == "runtime.mallocgc" && r.untyped(in, ret, f.callee.operand):
+		return answer{form: FormBytes, implied: &noPointers, confidence: Implied}
+	case in.reflect:
+		return answer{reason: whyReflect}
 	}
-	if a.typ == nil {
-		reason := whyOperand
-		if in.reflect {
-			reason = whyReflect
-		}
-		return &answer{reason: reason}
-	}
-	return r.refine(a)
+	return answer{reason: whyOperand}
 }
 
 // refine fits an answer to the type that was found.
-func (r *Resolver) refine(a *answer) *answer {
+func (r *Resolver) refine(a answer) answer {
 	switch {
 	case a.form == FormMap && a.typ.kind != reflect.Map, a.form == FormChan && a.typ.kind != reflect.Chan:
-		return &answer{reason: whyOperand} // chance, or a runtime that we do not know
+		return answer{reason: whyOperand} // chance, or a runtime that we do not know
 	case a.typ.closure && a.form == FormNew:
 		a.form = FormClosure
-	case a.form == FormSlice && a.typ.kind == reflect.Uint8 && !a.typ.named:
-		a.form, a.typ, a.implied = FormBytes, nil, byteSlice
-	case a.form == FormSlice && a.typ.kind == reflect.Uint8 && a.typ.name == "uint8":
-		a.form, a.typ, a.implied = FormBytes, nil, byteSlice
+	case a.form == FormSlice && a.typ.name == "uint8":
+		a.form, a.typ, a.implied = FormBytes, nil, &byteSlice
 	}
 	if a.typ != nil && a.typ.shape {
 		a.confidence = Shape
@@ -219,7 +250,7 @@ func (r *Resolver) refine(a *answer) *answer {
 // before returns the code before a call, and where it begins.
 func (r *Resolver) before(in *function, ret uint64) (code []byte, from uint64) {
 	call := ret - r.arch.callLen
-	from = max(in.Entry, call-min(call, lookBack))
+	from = max(in.entry, call-min(call, lookBack))
 	return r.img.Code(from, int(call-from)), from
 }
 
@@ -244,7 +275,7 @@ func (r *Resolver) operandOf(in *function, ret uint64, n operand) (found *descri
 // isCall tells calls from bytes that look like one.
 func (r *Resolver) isCall(target uint64) bool {
 	f := r.functionAt(target)
-	return f != nil && f.Entry == target && !f.barrier
+	return f != nil && f.entry == target && !f.barrier
 }
 
 // ask asks the fallback.

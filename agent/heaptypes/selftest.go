@@ -114,13 +114,13 @@ func (p *Process) tryIt() error {
 const maxProbe = 1024
 
 // allocationsOf resolves every call of an allocator in a function.
-func (p *Process) allocationsOf(entry uintptr) (out []*answer) {
+func (p *Process) allocationsOf(entry uintptr) (out []answer) {
 	f := p.resolver.functionAt(uint64(entry))
-	if f == nil || f.Entry != uint64(entry) {
+	if f == nil || f.entry != uint64(entry) {
 		return nil
 	}
 	n := p.resolver.arch.callLen
-	for ret := f.Entry + n; ret < f.Entry+maxProbe; ret++ {
+	for ret := f.entry + n; ret < f.entry+maxProbe; ret++ {
 		code := p.Code(ret-n, int(n))
 		if code == nil || p.resolver.functionAt(ret-1) != f {
 			break
@@ -129,10 +129,10 @@ func (p *Process) allocationsOf(entry uintptr) (out []*answer) {
 		if !ok {
 			continue
 		}
-		if g := p.resolver.functionAt(target); g == nil || g.Entry != target || !g.allocates {
+		if g := p.resolver.functionAt(target); g == nil || g.entry != target || g.callee == nil {
 			continue
 		}
-		out = append(out, p.resolver.call([]uint64{ret}))
+		out = append(out, p.resolver.call(f, []uint64{ret}))
 	}
 	return out
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	guest "github.com/opscenter/opscenter/agent/heaptypes"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -192,13 +191,18 @@ func (b *Binary) ReadOnly(addr uint64, n int) []byte {
 	return nil
 }
 
-// Func implements the guest's Image.
-func (b *Binary) Func(pc uint64) guest.Func {
-	entry, _, name := b.funcs.find(pc - b.text)
-	if name == "" {
-		return guest.Func{}
+// Entry implements the guest's Image.
+func (b *Binary) Entry(pc uint64) uint64 {
+	if entry, _, name := b.funcs.find(pc - b.text); len(name) > 0 {
+		return b.text + entry
 	}
-	return guest.Func{Entry: b.text + entry, Name: name}
+	return 0
+}
+
+// Name implements the guest's Image.
+func (b *Binary) Name(entry uint64) string {
+	_, _, name := b.funcs.find(entry - b.text)
+	return string(name)
 }
 
 // The layout of runtime.moduledata, from Go 1.20 to 1.27.

@@ -120,8 +120,8 @@ func checkCalls(t *testing.T, b *heaptypes.Binary) {
 			return
 		}
 		one := func(r *guest.Resolver) guest.Table {
-			builder := r.NewBuilder()
-			builder.Add(guest.Record{Stack: []uint64{ret}, Leaf: ret - 1, Function: function})
+			builder := r.NewBuilder(1, func(uint64) string { return function })
+			builder.Add(guest.Record{Stack: []uint64{ret}, Leaf: ret - 1})
 			return builder.Table()
 		}
 		table := one(near)
@@ -217,7 +217,7 @@ func onLinux(t *testing.T) {
 // typeAt is what the call that returns to ret allocates, "" if it is not known
 // from an operand.
 func typeAt(r *guest.Resolver, ret uint64) string {
-	builder := r.NewBuilder()
+	builder := r.NewBuilder(1, nil)
 	builder.Add(guest.Record{Stack: []uint64{ret}, Leaf: ret - 1})
 	table := builder.Table()
 	if len(table.Sites) == 0 || table.Sites[0].Confidence == guest.Implied {
@@ -365,7 +365,7 @@ func TestTinyELF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	builder := guest.NewResolver(b).NewBuilder()
+	builder := guest.NewResolver(b).NewBuilder(1, nil)
 	builder.Add(guest.Record{Stack: []uint64{0x401011}, Leaf: 0x401010})
 	if table := builder.Table(); len(table.Sites) != 1 || table.Types[table.Sites[0].Type].Name != "a.b" || table.Types[0].Size != 96 {
 		t.Errorf("%+v", table)

@@ -6,12 +6,12 @@ func (b *Binary) EachCall(yield func(function string, ret uint64)) {
 	f := newFlow(b)
 	for off := uint64(0); off < 1<<32-1; {
 		from, to, name := b.funcs.find(off)
-		if name == "" {
+		if len(name) == 0 {
 			return
 		}
 		for _, in := range f.function(b.text + from + 1).code {
 			if in.op == call {
-				yield(name, in.pc+uint64(in.len))
+				yield(string(name), in.pc+uint64(in.len))
 			}
 		}
 		off = to

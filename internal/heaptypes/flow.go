@@ -100,7 +100,7 @@ func (f *flow) function(ret uint64) *function {
 		return fn
 	}
 	fn := &function{entry: entry, jumps: map[uint64]int{}, spills: map[uint64][]int{}}
-	if code := f.b.Code(entry, int(min(to-from, maxFunction))); name != "" && code != nil {
+	if code := f.b.Code(entry, int(min(to-from, maxFunction))); len(name) > 0 && code != nil {
 		fn.code = f.decode(code, entry)
 	}
 	for i, in := range fn.code {
@@ -167,7 +167,7 @@ func (f *flow) value(fn *function, at int, r register, stack []uint64, depth int
 // keepsRegisters says that a call changes none: the write barrier has a
 // convention of its own.
 func (f *flow) keepsRegisters(target uint64) bool {
-	return strings.Contains(f.b.Func(target).Name, "gcWriteBarrier")
+	return strings.Contains(f.b.Name(target), "gcWriteBarrier")
 }
 
 // written says what instruction i wrote into r.

@@ -33,16 +33,16 @@ func readFunctions(tab []byte) (f functions, err error) {
 }
 
 // find returns the function that an offset of code is in, where it begins and
-// ends, or "".
-func (f *functions) find(off uint64) (from, to uint64, name string) {
+// ends, or no name.
+func (f *functions) find(off uint64) (from, to uint64, name []byte) {
 	le := binary.LittleEndian
 	if off > 1<<32-1 || f.n == 0 {
-		return 0, 0, ""
+		return 0, 0, nil
 	}
 	entry := func(i int) uint32 { return le.Uint32(f.table[8*i:]) }
 	i := sort.Search(f.n, func(i int) bool { return uint64(entry(i)) > off }) - 1
 	if i < 0 {
-		return 0, 0, ""
+		return 0, 0, nil
 	}
 	// The end of the last function follows the pairs.
 	to = uint64(entry(i)) + 1<<20
@@ -51,16 +51,16 @@ func (f *functions) find(off uint64) (from, to uint64, name string) {
 	}
 	at := uint64(le.Uint32(f.table[8*i+4:]))
 	if off >= to || at+8 > uint64(len(f.table)) {
-		return 0, 0, ""
+		return 0, 0, nil
 	}
 	start := uint64(le.Uint32(f.table[at+4:]))
 	if start >= uint64(len(f.names)) {
-		return 0, 0, ""
+		return 0, 0, nil
 	}
 	b := f.names[start:]
 	end := bytes.IndexByte(b[:min(len(b), maxName)], 0)
 	if end <= 0 {
-		return 0, 0, ""
+		return 0, 0, nil
 	}
-	return uint64(entry(i)), to, string(b[:end])
+	return uint64(entry(i)), to, b[:end]
 }

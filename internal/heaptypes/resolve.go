@@ -31,7 +31,8 @@ func (b *Binary) Resolve(p *profile.Profile) (*Table, error) {
 	r := guest.NewResolver(b)
 	flow := newFlow(b)
 	r.Fallback = flow.operand
-	builder := r.NewBuilder()
+	names := map[uint64]string{}
+	builder := r.NewBuilder(p.Samples(), func(leaf uint64) string { return names[leaf] })
 	var stack, above []uint64
 	for i := range p.Samples() {
 		stack, above = stack[:0], above[:0]
@@ -50,8 +51,8 @@ func (b *Binary) Resolve(p *profile.Profile) (*Table, error) {
 		if len(stack) == 0 {
 			continue
 		}
-		rec := guest.Record{Stack: stack, Leaf: above[0], Above: above[1:], Function: leafName(p, i), Size: size(p, i)}
-		if !builder.Add(rec) {
+		names[above[0]] = leafName(p, i)
+		if !builder.Add(guest.Record{Stack: stack, Leaf: above[0], Above: above[1:], Size: size(p, i)}) {
 			break
 		}
 	}
