@@ -31,6 +31,7 @@ type standstill struct {
 	change *evidence.Frame
 	role   ops.Role
 	others []*evidence.Frame
+	wants  *lock // that its holder waits for; nil = none that is known
 	proof  proof
 	does   doing // of the holder
 }
@@ -105,7 +106,27 @@ func (m *model) standstills(verdicts []*verdict) (out []standstill) {
 			out = append(out, s)
 		}
 	}
+	out = circles(out)
 	slices.SortStableFunc(out, func(a, b standstill) int { return cmp.Compare(b.count, a.count) })
+	return out
+}
+
+// circles makes one of two locks whose holders want each other's.
+func circles(in []standstill) (out []standstill) {
+	gone := make([]bool, len(in))
+	for i := range in {
+		s := in[i]
+		for j := i + 1; j < len(in); j++ {
+			if o := in[j]; !gone[i] && !gone[j] && s.wants != nil && o.v != nil && o.wants != nil && (s.wants == o.v.lock || o.wants == s.v.lock) {
+				gone[j] = true
+				s.count += o.count
+				s.others = append([]*evidence.Frame{o.change}, s.others...)
+			}
+		}
+		if !gone[i] {
+			out = append(out, s)
+		}
+	}
 	return out
 }
 
@@ -143,7 +164,7 @@ func (m *model) lockKnot(v *verdict) standstill {
 		s.role = ops.RoleWait
 	}
 	s.others = append([]*evidence.Frame{wants}, s.others...)
-	s.knot = selfLock
+	s.knot, s.wants = selfLock, m.of[h.site]
 	if n > 1 || len(hs) > 1 || m.of[h.site] != v.lock {
 		s.knot = lockOrder
 		for _, o := range hs[1:] {

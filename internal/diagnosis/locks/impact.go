@@ -133,7 +133,9 @@ func (l *lock) blame() float64 {
 			}
 			all += h.Times.Total() - h.Times[trace.StateOther] - h.Times[trace.StateIdle]
 		}
-		all += c.Handoff
+		if c.Kind != trace.LockRead {
+			all += c.Handoff // of readers, who are woken together, nobody waits for the other
+		}
 	}
 	if all <= 0 {
 		return 1
