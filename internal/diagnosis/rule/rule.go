@@ -164,13 +164,20 @@ func Line(f *evidence.Frame) string {
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
 
-// Short is a function's name without its package's path: "main.(*Room).PlaceBet"
-// stays, "github.com/a/b/ws.(*Hub).Run" becomes "ws.(*Hub).Run".
+// Short is a function's name without its package's path and type arguments:
+// "main.(*Room).PlaceBet" stays, "github.com/a/b/ws.(*Hub[go.shape.int]).Run"
+// becomes "ws.(*Hub[...]).Run".
 func Short(f *evidence.Frame) string {
 	if f == nil {
 		return "?"
 	}
-	return f.Function[strings.LastIndexByte(f.Plain()[:max(0, strings.IndexByte(f.Plain()+"(", '('))], '/')+1:]
+	name := f.Function
+	if from, to := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']'); from >= 0 && from < to {
+		name = name[:from] + "[...]" + name[to+1:]
+	}
+	head, _, _ := strings.Cut(name, "(")
+	head, _, _ = strings.Cut(head, "[")
+	return name[strings.LastIndexByte(head, '/')+1:]
 }
 
 // Lower returns the lower of two confidences.
