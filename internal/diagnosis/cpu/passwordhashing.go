@@ -167,15 +167,6 @@ func judgePasswordHashing(e *evidence.Evidence) rule.Result {
 		}
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
-	if l.Limit == 0 {
-		f.Confidence = ops.Medium
-		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "cpu_limit_cores", Unit: "cores",
-			Text: rule.Say("how many cores the process may use is not known: one was assumed", "不知道此程序可用的核心數：以一個核心估計")})
-	}
-	if n := e.CPU.Rows; l.Total < time.Second && len(n) > 0 {
-		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
-		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindCPU, Metric: "samples", Value: float64(l.Total / (10 * time.Millisecond)), Unit: "samples",
-			Text: rule.Say("only %s of CPU time were sampled", "只取樣到 %s 的 CPU 時間", rule.Dur(l.Total))})
-	}
+	doubts(&f, e, l)
 	return rule.Found(rule.Say("%s is %s of the CPU time, %s of what the process may use", "%s 佔 CPU 時間 %s，為可用上限的 %s", name, rule.Pct(share), rule.Pct(of)), f)
 }

@@ -27,8 +27,8 @@ func loadProofs(e *evidence.Evidence, l load) (out []ops.Proof) {
 	}
 	if l.Queue > 0.05 {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "runnable_per_running", Value: l.Queue, Unit: "s/s",
-			Text: rule.Say("for each second that goroutines ran, others were ready and waited %.2f s for a processor (p99 of one wait %s)",
-				"goroutine 每執行 1 秒，就有其他可執行的 goroutine 共等待 CPU %.2f 秒（單次等待 p99 為 %s）", l.Queue, rule.Dur(e.Trace.Latency.P99))})
+			Text: rule.Say("for each second that goroutines ran, others were ready and waited %.2[1]f s for a processor: %[2]s each time on average, %[3]s at most",
+				"goroutine 每執行 1 秒，就有其他可執行的 goroutine 共等待 CPU %.2[1]f 秒：每次平均 %[2]s，最長 %[3]s", l.Queue, rule.Dur(l.Wait), rule.Dur(l.LongestWait))})
 	}
 	return out
 }

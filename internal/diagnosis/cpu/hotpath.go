@@ -1,0 +1,288 @@
+package cpu
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// hotPath finds the one place, or the one kind of work, that takes most of the
+// CPU: what would have to change for the process to need less.
+//
+// Evidence: the CPU profile by the innermost function of the program's own
+// (closures count with the function that they are written in, a comparison with
+// whoever sorts), the kind of work that it has done there, how much of what the
+// process can get is in use, and whether anybody waits for it.
+//
+// A busy process is no fault. The score is of the share of the limit that the
+// place takes: 75 where it is 60 %, a warning from 30 % on, so that eight kinds
+// of useful work of a tenth each, at 80 % use, are none. It stays below critical
+// as long as nobody waits for processors, or the machine gives the process less
+// than 60 % of its limit, in which case a neighbour is part of the trouble; and
+// it is a notice where nobody waits and the work is of a kind that can be the
+// very purpose of a program, such as arithmetic, encryption or compression: a
+// batch job that keeps a core busy is as it should be.
+//
+// Not to be confused with password hashing, which has a rule of its own, nor with
+// the collector's own work (cpu-gc-pressure).
+var hotPath = rule.Rule{
+	ID: "cpu-hot-path", Scenario: 1,
+	Name:  rule.Say("one path takes most of the CPU", "單一路徑佔用大部分 CPU"),
+	Judge: judgeHotPath,
+}
+
+const (
+	// hotX75 is the share of the limit at which the score is 75.
+	hotX75 = 0.6
+	// leastCPU is how much CPU time a profile must have for its shares to mean
+	// something: 50 samples, whose largest shares are known to ± 7 %.
+	leastCPU = 500 * time.Millisecond
+)
+
+// spot is CPU time that one function of the program is answerable for.
+type spot struct {
+	frame *evidence.Frame // its line with the largest part
+	value int64
+	own   bool // frame is the program's own
+	lines map[*evidence.Frame]int64
+	// classes are the kinds of work, callers who called it from elsewhere in the
+	// program.
+	classes map[*class]int64
+	callers map[*evidence.Frame]int64
+	// functions is how many of them do the work, if it is a kind of work that many
+	// do; 0 = one.
+	functions int
+	// iterates is what went into walking maps.
+	iterates int64
+}
+
+// class is the kind of work that most of the spot's time went into.
+func (s *spot) class() *class {
+	best := &own
+	for c, v := range s.classes {
+		if v > s.classes[best] || v == s.classes[best] && c.id < best.id {
+			best = c
+		}
+	}
+	// The loop over a map is compiled into the function that has it, so that only a
+	// part of its cost bears its name; what remains is mostly the memory that it
+	// touches.
+	if best == &own && float64(s.iterates) >= 0.05*float64(s.value) {
+		return named("map-iteration")
+	}
+	return best
+}
+
+func named(id string) *class {
+	return &classes[slices.IndexFunc(classes, func(c class) bool { return c.id == id })]
+}
+
+// place finds who is answerable for a sample: the innermost frame of the
+// program's own, by way of whom it is called if it is merely a callback. at is
+// −1 if it has nothing to do with the program, nor with work that has a name.
+func place(s evidence.Stack) (at int, isOwn bool) {
+	isOwnCode := func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }
+	at = s.Index(isOwnCode)
+	if at < 0 {
+		return unowned(s), false
+	}
+	// A comparison belongs to who sorts, a closure to the function it is part of.
+	for {
+		up := s[at+1:].Index(isOwnCode)
+		if up < 0 {
+			return at, true
+		}
+		up += at + 1
+		sorting := up > at+1 && s[at+1:up].Has("sort.", "slices.", "container/heap.")
+		if !sorting && outer(s[at].Function) != outer(s[up].Function) || outer(s[at].Function) == s[at].Function && !sorting {
+			return at, true
+		}
+		at = up
+	}
+}
+
+// unowned finds the frame that stands for a sample without the program's own
+// code: where a library's goroutine, or named work of the standard library,
+// begins.
+func unowned(s evidence.Stack) int {
+	if at := s.Outermost(func(f *evidence.Frame) bool {
+		return f.Origin == evidence.StdCode && hasPrefix(f.Plain(), named("tls").names)
+	}); at >= 0 {
+		return at
+	}
+	return s.Outermost(func(f *evidence.Frame) bool {
+		return f.Origin == evidence.LibraryCode && !hasPrefix(f.Plain(), serverRoots)
+	})
+}
+
+// outer is the function that a closure is written in: "main.(*Hub).run" of
+// "main.(*Hub).run.func2.1".
+func outer(function string) string {
+	slash := strings.LastIndexByte(function, '/') + 1
+	for i := slash; i < len(function); i++ {
+		rest := function[i:]
+		if strings.HasPrefix(rest, ".func") && len(rest) > 5 && rest[5] >= '0' && rest[5] <= '9' || strings.HasPrefix(rest, "-range") || strings.HasPrefix(rest, ".gowrap") || rest == "-fm" {
+			return function[:i]
+		}
+	}
+	return function
+}
+
+func hasPrefix(s string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+}
+
+// spots sums the CPU time by who is answerable, most first. Password hashing,
+// timers and the making of goroutines are left to their own rules.
+func spots(p *evidence.Profile, typ int) []*spot {
+	by := map[string]*spot{}
+	for i := range p.Rows {
+		s, v := p.Rows[i].Stack, p.Rows[i].Values[typ]
+		if v <= 0 {
+			continue
+		}
+		if at, _ := hashOf(s); at >= 0 {
+			continue
+		}
+		if p := partOf(s); p == partTimer || p == partSpawn || p == partSched {
+			continue
+		}
+		at, isOwn := place(s)
+		if at < 0 {
+			continue
+		}
+		key := s[at].Function
+		if isOwn {
+			key = outer(key)
+		}
+		sp := by[key]
+		if sp == nil {
+			sp = &spot{own: isOwn, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{}, callers: map[*evidence.Frame]int64{}}
+			by[key] = sp
+		}
+		sp.add(s, at, v)
+	}
+	out := make([]*spot, 0, len(by))
+	for _, sp := range by {
+		sp.frame = most(sp.lines)
+		out = append(out, sp)
+	}
+	slices.SortFunc(out, func(a, b *spot) int {
+		return cmp.Or(cmp.Compare(b.value, a.value), cmp.Compare(a.frame.Function, b.frame.Function))
+	})
+	return out
+}
+
+func (sp *spot) add(s evidence.Stack, at int, v int64) {
+	sp.value += v
+	sp.lines[s[at]] += v
+	// The frame itself is of the kind where it is not the program's own.
+	from := at
+	if !sp.own {
+		from++
+	}
+	sp.classes[classOf(s, from)] += v
+	if s[:at].Has(named("map-iteration").names...) {
+		sp.iterates += v
+	}
+	if !sp.own {
+		return
+	}
+	for _, f := range s[at+1:] {
+		if f.Origin == evidence.OwnCode && outer(f.Function) != outer(s[at].Function) {
+			sp.callers[f] += v
+			return
+		}
+	}
+}
+
+// most returns the frame with the largest part; by its line among equals.
+func most(parts map[*evidence.Frame]int64) (best *evidence.Frame) {
+	for f, v := range parts {
+		if best == nil || v > parts[best] || v == parts[best] && (f.Function < best.Function || f.Function == best.Function && f.Line < best.Line) {
+			best = f
+		}
+	}
+	return best
+}
+
+func judgeHotPath(e *evidence.Evidence) rule.Result {
+	typ := e.CPU.Type("cpu")
+	if typ < 0 {
+		return rule.Needs(e, ops.KindCPU)
+	}
+	l := loadOf(e)
+	all := spots(e.CPU, typ)
+	if len(all) == 0 || l.Total < leastCPU {
+		return rule.OK(rule.Say("the process used %s of CPU time in this window: too little for any path to matter", "此程序在這段時間只用了 %s 的 CPU：沒有哪條路徑值得在意", rule.Dur(l.Total)))
+	}
+	var found []ops.Finding
+	for _, sp := range dominating(all, l) {
+		found = append(found, hotFinding(e, l, sp))
+	}
+	top := all[0]
+	return rule.Found(rule.Say("the largest part is `%[1]s` with %[2]s of the CPU time, while %[3]s of what the process can get is in use", "佔比最大的是 `%[1]s`，佔 CPU 時間 %[2]s；可用的 CPU 使用了 %[3]s",
+		rule.Short(top.frame), rule.Pct(float64(top.value)/float64(l.Total)), rule.Pct(l.Use())), found...)
+}
+
+// dominating picks the spots to report: each that is worth a notice by itself, at
+// most three; or one kind of work that many functions have done, if it is much
+// more than any one of them.
+func dominating(all []*spot, l load) (out []*spot) {
+	if c := spread(all, l); c != nil {
+		return []*spot{c}
+	}
+	for _, sp := range all[:min(3, len(all))] {
+		// A tenth of the profile is never the one path.
+		if float64(sp.value) >= 0.2*float64(l.Total) {
+			out = append(out, sp)
+		}
+	}
+	return out
+}
+
+// spread joins the spots that have the same kind of work done, if that is at
+// least half of all and half as much again as the largest of them.
+func spread(all []*spot, l load) *spot {
+	sums := map[*class]*spot{}
+	for _, sp := range all {
+		c := sp.class()
+		if !sp.own || c == &own || c == &library || c.id == "system-calls" {
+			continue
+		}
+		sum := sums[c]
+		if sum == nil {
+			sum = &spot{frame: sp.frame, own: true, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{c: 1}, callers: map[*evidence.Frame]int64{}}
+			sums[c] = sum
+		}
+		sum.functions++
+		sum.value += sp.classes[c]
+		sum.lines[sp.frame] += sp.classes[c]
+		if sp.frame != sum.frame {
+			sum.callers[sp.frame] += sp.classes[c]
+		}
+	}
+	for _, sum := range sums {
+		if 2*float64(sum.value) >= float64(l.Total) && float64(sum.value) >= 1.5*float64(sum.lines[sum.frame]) {
+			return sum
+		}
+	}
+	return nil
+}
+
+// hotScore is how bad it is that one place takes that share of the CPU time.
+func hotScore(l load, share float64, c *class) int {
+	score := ops.Score(share*l.Use(), hotX75)
+	switch {
+	case !l.Others() && !c.waste:
+		return min(score, 49)
+	case !l.Others(), l.ofLimit() < hotX75 && l.Throttled < 0.25:
+		return min(score, 74)
+	}
+	return score
+}

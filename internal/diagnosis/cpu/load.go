@@ -1,0 +1,191 @@
+package cpu
+
+import (
+	"strings"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/goroutines"
+	"github.com/opscenter/opscenter/internal/trace"
+)
+
+// load is how busy the processors are, and who waits for them.
+type load struct {
+	// Total is the CPU time in the profile, Cores how many that is on average.
+	Total time.Duration
+	Cores float64
+	// Limit is how many cores the process may use; 0 = unknown.
+	Limit float64
+	// Busy is the share of the time of the trace in which goroutines had the
+	// processors (Go's Ps), 0 to 1; −1 = no trace tells. It is more than the CPU
+	// time says where the machine, or the quota, stops the threads meanwhile.
+	Busy float64
+	// Queue is how long goroutines that were ready waited for a processor, for
+	// each second that goroutines ran; −1 = no trace tells.
+	Queue float64
+	// Wait is how long a goroutine that was ready waited for a processor, on
+	// average of all times; LongestWait the longest. 0 = no trace tells.
+	Wait, LongestWait time.Duration
+	// Ready is how many goroutines were ready and waited, on average; −1 = unknown.
+	Ready float64
+	// Requests are goroutines that serve a request, when they were counted.
+	Requests int
+	// Throttled is the share of the cgroup's periods in which it was stopped.
+	Throttled float64
+	procs     int
+}
+
+func loadOf(e *evidence.Evidence) load {
+	l := load{
+		Total: time.Duration(e.CPU.Total(e.CPU.Type("cpu"))), Limit: e.CPULimit(),
+		Busy: -1, Queue: -1, Ready: -1, Requests: requests(e), procs: e.Procs(),
+	}
+	l.Cores, _ = e.CPUCores()
+	if r := e.Runtime; r != nil && r.Cgroup.Periods > 0 {
+		l.Throttled = float64(r.Cgroup.ThrottledPeriods) / float64(r.Cgroup.Periods)
+	}
+	if l.ofTrace(e.Trace) {
+		return l
+	}
+	if v, ok := e.Runtime.Mean("/sched/goroutines/runnable:goroutines"); ok {
+		l.Ready = v
+	} else if e.Dump != nil {
+		n := 0
+		for i := range e.Dump.Groups {
+			if e.Dump.Groups[i].State == goroutines.Runnable {
+				n += e.Dump.Groups[i].Count
+			}
+		}
+		l.Ready = float64(n)
+	}
+	return l
+}
+
+func (l *load) ofTrace(t *evidence.Trace) bool {
+	if t == nil || t.Duration <= 0 {
+		return false
+	}
+	var all, running, runnable time.Duration
+	var starts int64
+	for i := range t.Groups {
+		g := &t.Groups[i]
+		run := ran(g)
+		all += run
+		if !background(g.Func) {
+			running += run
+			runnable += g.Times[trace.StateRunnable]
+			starts += g.Starts
+			l.LongestWait = max(l.LongestWait, g.MaxLatency)
+		}
+	}
+	if running <= 0 {
+		return false
+	}
+	l.Wait = runnable / time.Duration(max(1, starts))
+	l.Queue = float64(runnable) / float64(running)
+	l.Ready = float64(runnable) / float64(t.Duration)
+	if l.procs > 0 {
+		l.Busy = min(1, float64(all)/float64(t.Duration)/float64(l.procs))
+	}
+	return true
+}
+
+// ran is how long goroutines of a group had a processor.
+func ran(g *trace.Group) time.Duration {
+	return g.Times[trace.StateRunning] + g.Times[trace.StateAssist]
+}
+
+// background tells the goroutines that give way to all others, or that work for
+// the observer: that they wait for a processor is nobody's trouble.
+func background(start string) bool {
+	for _, p := range []string{"runtime.", "runtime/", "github.com/opscenter/opscenter/agent", "net/http/pprof."} {
+		if strings.HasPrefix(start, p) {
+			return start != "runtime.main"
+		}
+	}
+	return false
+}
+
+// full is the use of a limit from which on work waits for processors: the
+// guide's 80 %.
+const full = 0.8
+
+// Use is the share of what the process can get that is in use, 0 to 1. Where the
+// limit is not known, one core counts as all of it. A process whose goroutines
+// queue for processors, or that is throttled, has used up what it can get even
+// if that is less than its limit, for it may share the machine.
+func (l load) Use() float64 {
+	use := max(l.ofLimit(), l.Busy)
+	if l.queues() || l.Throttled >= 0.25 {
+		use = max(use, full)
+	}
+	return use
+}
+
+// ofLimit is the share of the limit that was really used, 0 to 1.
+func (l load) ofLimit() float64 {
+	limit := l.Limit
+	if limit == 0 {
+		limit = 1
+	}
+	return min(1, l.Cores/limit)
+}
+
+// queues reports whether there is at least twice as much to do as can be done:
+// as many goroutines wait as there are processors, and they wait as long as
+// others run. A little waiting is ordinary: at 80 % use of two processors a
+// random stream of work waits about as long as it runs, and idle programs take
+// some time to wake a thread.
+func (l load) queues() bool {
+	return l.Ready >= float64(max(1, l.procs)) && (l.Queue < 0 || l.Queue >= 1)
+}
+
+// Others reports whether somebody has to wait because the processors are busy:
+// nearly all of what there is is in use, and either goroutines queue for it or
+// requests do. A batch job that has the machine for itself makes nobody wait.
+func (l load) Others() bool {
+	if l.Use() < full {
+		return false
+	}
+	return l.queues() || l.Requests >= 2*max(1, l.procs)
+}
+
+// Stolen is the part of the time in which goroutines had a processor that they
+// did not get CPU time for: other programs on the machine, or the quota, had
+// it. 0 where it is not known.
+func (l load) Stolen() float64 {
+	if l.Busy <= 0 || l.procs == 0 {
+		return 0
+	}
+	return max(0, 1-l.Cores/(l.Busy*float64(l.procs)))
+}
+
+// serverRoots begin the goroutines in which servers call a program.
+var serverRoots = []string{
+	"net/http.(*conn).serve", "net/http.(*http2serverConn).runHandler", "golang.org/x/net/http2.(*serverConn).runHandler",
+	"net/http/internal/http2.(*serverConn).runHandler", "google.golang.org/grpc.(*Server).", "github.com/valyala/fasthttp.(*workerPool).workerFunc",
+	"github.com/cloudwego/", "storj.io/drpc/", "github.com/smallnest/rpcx/", "net/rpc.(*service).call",
+}
+
+// serves reports whether the stack is that of a request: a server's goroutine
+// within the program's code.
+func serves(s evidence.Stack) bool {
+	at := s.Outermost(evidence.Named(serverRoots...))
+	return at > 0 && s[:at].Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0
+}
+
+func requests(e *evidence.Evidence) (n int) {
+	for _, g := range []*evidence.Goroutines{e.GoroutinesBefore, e.Goroutines, e.Dump} {
+		if g == nil {
+			continue
+		}
+		sum := 0
+		for i := range g.Groups {
+			if serves(g.Groups[i].Stack) {
+				sum += g.Groups[i].Count
+			}
+		}
+		n = max(n, sum)
+	}
+	return n
+}
