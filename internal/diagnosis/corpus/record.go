@@ -26,6 +26,9 @@ type Bench struct {
 	Root string
 	// Window of a capture; 0 = 10 s.
 	Window time.Duration
+	// Foreign programs need no agent: those without one are skipped where one is
+	// asked for.
+	Foreign bool
 
 	dir     string
 	centre  *process
@@ -269,6 +272,9 @@ func (r *Running) Capture(ctx context.Context, w Way, dir string) error {
 			break
 		}
 		if time.Now().After(deadline) {
+			if exit := new(exec.ExitError); b.Foreign && w == Agent && errors.As(err, &exit) && exit.ExitCode() == exitNotFound {
+				return &SkipError{"no agent of it joined the centre"}
+			}
 			return err
 		}
 		if err := sleep(ctx, 200*time.Millisecond); err != nil { // not there yet
@@ -285,8 +291,11 @@ func (r *Running) Capture(ctx context.Context, w Way, dir string) error {
 	return unpack(file, dir)
 }
 
-// Partial captures are answers, too.
-const exitPartial = 4
+// Exit codes of ops: a partial capture is an answer, too.
+const (
+	exitPartial  = 4
+	exitNotFound = 5
+)
 
 // ops runs the program under test against the centre.
 func (b *Bench) ops(ctx context.Context, args ...string) ([]byte, error) {

@@ -37,7 +37,7 @@ type options struct {
 	ways                            []corpus.Way
 	window                          time.Duration
 	jobs                            int
-	noise, quick                    bool
+	noise, quick, foreign           bool
 }
 
 func main() {
@@ -149,7 +149,7 @@ func parse(args []string) (o options, err error) {
 	if o.root, err = moduleRoot(); err != nil {
 		return o, err
 	}
-	if o.dir == "" {
+	if o.foreign = o.dir != ""; !o.foreign {
 		o.dir = filepath.Join(o.root, "internal", "diagnosis", "corpus", "testdata", "programs")
 	}
 	return o, nil
@@ -169,7 +169,7 @@ func moduleRoot() (string, error) {
 
 // results runs or replays the programs, and prints what came of each.
 func (o options) results(ctx context.Context, programs []corpus.Program) ([]corpus.Result, error) {
-	bench := &corpus.Bench{Ops: o.ops, Root: o.root, Window: o.window}
+	bench := &corpus.Bench{Ops: o.ops, Root: o.root, Window: o.window, Foreign: o.foreign}
 	if err := bench.Open(ctx); err != nil {
 		return nil, err
 	}
