@@ -232,3 +232,14 @@ func onlyMain(in []string) []string {
 		return !strings.Contains(s, "main.state") || strings.Contains(s, "iter.") || strings.Contains(s, "stateRunning")
 	})
 }
+
+func TestWorkersOfAnErrgroupAreNotAtItsLimit(t *testing.T) {
+	spawn := []goroutines.Frame{{Function: "runtime.chansend1"}, {Function: "golang.org/x/sync/errgroup.(*Group).Go"}, {Function: "main.fetchAll"}}
+	if w := goroutines.WaitOf(spawn); w.Class != goroutines.Limit {
+		t.Errorf("whoever waits for a slot waits in %q", w.Class)
+	}
+	work := []goroutines.Frame{{Function: "runtime.chanrecv1"}, {Function: "main.fetch"}, {Function: "golang.org/x/sync/errgroup.(*Group).Go.func1"}}
+	if w := goroutines.WaitOf(work); w.Class != "" {
+		t.Errorf("a worker waits in %q", w.Class)
+	}
+}
