@@ -139,12 +139,12 @@ func (l *leakSearch) progress(x *crowd) (stuck, ticking bool) {
 		return false, false
 	}
 	stuck = float64(x.ended) < 0.2*float64(x.arrived()) || x.arrived() == 0
-	g, known := l.c.born[x.start]
-	ticking = !stuck && known && !x.handler && g.Born >= 3 && float64(g.Died) < 0.1*float64(g.Born)
-	if !stuck && !ticking && x.whole >= 10 {
+	if !stuck && x.whole >= 10 {
 		// Many pass by quickly, and some stay: those who left took a moment.
 		stuck = x.endedMean() < l.c.traced/20 && float64(x.whole) >= 0.2*float64(x.after)
 	}
+	g, known := l.c.born[x.start]
+	ticking = !stuck && known && !x.handler && g.Born >= 3 && float64(g.Died) < 0.1*float64(g.Born)
 	return stuck, ticking
 }
 

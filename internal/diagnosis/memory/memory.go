@@ -16,7 +16,7 @@ import (
 
 // Rules of the family.
 func Rules() []rule.Rule {
-	return []rule.Rule{goroutineLeak()}
+	return []rule.Rule{goroutineLeak(), heapGrowth(), retainedObjects(), unboundedConcurrency(), responseBodyLeak(), timerLeak()}
 }
 
 // scenario of the guide that all of these belong to: memory grows until the

@@ -1,0 +1,203 @@
+package memory
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+)
+
+// sampleRate is Go's default: one of so many bytes that are allocated is sampled.
+const sampleRate = 512 << 10
+
+// amount is how much of the heap something is, by estimate from samples.
+type amount struct {
+	objects, bytes int64
+	variance       float64 // of bytes
+	samples        float64 // that were really seen
+}
+
+// add counts a row of a profile. The profile holds estimates: of objects of s
+// bytes each the sampler sees a share p = 1 − e^(−s/rate), and counts each that it
+// sees for 1/p.
+func (a *amount) add(objects, bytes int64) {
+	a.objects += objects
+	a.bytes += bytes
+	if objects <= 0 || bytes <= 0 {
+		return
+	}
+	size := float64(bytes) / float64(objects)
+	p := -math.Expm1(-size / sampleRate)
+	a.samples += float64(objects) * p
+	a.variance += float64(objects) * size * size * (1 - p) / p
+}
+
+// heapSite is what is allocated at one line of the program, or of a library where
+// no code of the program's own is in the stack.
+type heapSite struct {
+	frame         *evidence.Frame
+	stack         evidence.Stack // that with the most bytes
+	before, after amount
+	allocated     amount // within the window
+	container     bool   // a map or a slice grows here
+}
+
+func (s *heapSite) growth() int64 { return s.after.bytes - s.before.bytes }
+
+// deviation is the standard deviation of the growth. What was there before and
+// still is was sampled once and adds none; how much that is shows in how much was
+// allocated: where it is not known, or where much comes and goes, both ends count
+// as if they had nothing in common.
+func (s *heapSite) deviation(known bool) float64 {
+	if known && float64(s.allocated.bytes) <= 1.5*float64(s.growth()) {
+		return math.Sqrt(math.Max(s.after.variance-s.before.variance, s.allocated.variance))
+	}
+	return math.Sqrt(s.before.variance + s.after.variance)
+}
+
+// kept is the share of what was allocated at the line within the window that is
+// still there, 0 to 1.
+func (s *heapSite) kept() float64 {
+	if s.allocated.bytes <= 0 {
+		return 0
+	}
+	return min(1, max(0, float64(s.growth())/float64(s.allocated.bytes)))
+}
+
+// heapView is the heap by line at the window's ends.
+type heapView struct {
+	sites         []*heapSite // most bytes at the end first
+	before, after amount
+	compared      bool // there are both ends
+	allocs        bool // what was allocated in between is known
+}
+
+// viewHeap sums up the heap profiles; nil if there is none.
+func viewHeap(e *evidence.Evidence) *heapView {
+	if e.Heap.Type("inuse_space") < 0 {
+		return nil
+	}
+	v := &heapView{compared: e.HeapBefore.Type("inuse_space") >= 0, allocs: e.Allocs.Type("alloc_space") >= 0 && !e.Allocs.Whole}
+	by := map[*evidence.Frame]*heapSite{}
+	most := map[*heapSite]int64{}
+	take := func(p *evidence.Profile, objects, bytes string, total *amount, of func(*heapSite) *amount) {
+		o, b := p.Type(objects), p.Type(bytes)
+		if o < 0 || b < 0 {
+			return
+		}
+		for i := range p.Rows {
+			r := &p.Rows[i]
+			if r.Values[b] == 0 {
+				continue
+			}
+			f := allocFrame(r.Stack)
+			if f == nil {
+				continue
+			}
+			s := by[f]
+			if s == nil {
+				s = &heapSite{frame: f}
+				by[f] = s
+				v.sites = append(v.sites, s)
+			}
+			if r.Values[b] > most[s] {
+				most[s], s.stack = r.Values[b], r.Stack
+			}
+			s.container = s.container || growsContainer(r.Stack)
+			of(s).add(r.Values[o], r.Values[b])
+			total.add(r.Values[o], r.Values[b])
+		}
+	}
+	take(e.Heap, "inuse_objects", "inuse_space", &v.after, func(s *heapSite) *amount { return &s.after })
+	take(e.HeapBefore, "inuse_objects", "inuse_space", &v.before, func(s *heapSite) *amount { return &s.before })
+	var unused amount
+	if v.allocs {
+		take(e.Allocs, "alloc_objects", "alloc_space", &unused, func(s *heapSite) *amount { return &s.allocated })
+	}
+	slices.SortStableFunc(v.sites, func(a, b *heapSite) int { return cmp.Compare(b.after.bytes, a.after.bytes) })
+	return v
+}
+
+// allocators are the runtime's own parts of an allocation.
+var allocators = evidence.Named("runtime.mallocgc", "runtime.newobject", "runtime.makeslice", "runtime.growslice", "runtime.makechan", "runtime.makemap",
+	"runtime.mapassign", "internal/runtime/maps.", "runtime.rawbyteslice", "runtime.rawstring", "runtime.concatstring", "runtime.slicebytetostring",
+	"runtime.stringtoslice", "runtime.convT", "runtime.systemstack", "runtime.malg", "runtime.newproc1")
+
+// allocFrame is the line that allocates: the innermost one of the program's own
+// code; without any, of a library; what only the runtime has is its own.
+func allocFrame(s evidence.Stack) *evidence.Frame {
+	f := s.User()
+	if f == nil || f.Origin != evidence.RuntimeCode {
+		return f
+	}
+	if i := s.Index(func(f *evidence.Frame) bool { return !allocators(f) }); i >= 0 {
+		return s[i]
+	}
+	return s[len(s)-1]
+}
+
+var growers = evidence.Named("runtime.growslice", "runtime.mapassign", "internal/runtime/maps.")
+
+func growsContainer(s evidence.Stack) bool {
+	for _, f := range s {
+		if growers(f) {
+			return true
+		}
+		if f.Origin != evidence.RuntimeCode {
+			return false
+		}
+	}
+	return false
+}
+
+// typeAt is the type of which most bytes that are allocated at the line are; nil
+// if types are not known.
+func typeAt(e *evidence.Evidence, f *evidence.Frame) *evidence.HeapType {
+	if e.Types == nil {
+		return nil
+	}
+	var best *evidence.HeapType
+	var most int64
+	for i := range e.Types.Types {
+		t := &e.Types.Types[i]
+		var here int64
+		for _, s := range t.Sites {
+			if allocFrame(s.Stack) == f {
+				here += s.Bytes
+			}
+		}
+		if here > most {
+			best, most = t, here
+		}
+	}
+	return best
+}
+
+// typeName is how a type is spoken of: "main.session", "[]main.move".
+func typeName(t *evidence.HeapType) string {
+	if t.Form == "slice" && !strings.HasPrefix(t.Name, "[]") {
+		return "[]" + t.Name
+	}
+	return t.Name
+}
+
+// memoryLimit is the tightest limit that is known, and how much of it is in use;
+// 0 = none is known.
+func memoryLimit(e *evidence.Evidence) (limit, used int64) {
+	p := e.Instance.Process
+	limit, goLimit := p.MemoryLimitBytes, p.GoMemoryLimitBytes
+	if r := e.Runtime; r != nil {
+		limit, goLimit = cmp.Or(r.Cgroup.MemoryLimitBytes, limit), cmp.Or(r.Process.GoMemoryLimitBytes, goLimit)
+	}
+	if v, ok := e.Runtime.Last("ops/rss:bytes"); ok {
+		used = int64(v)
+	} else if v, ok := e.Runtime.Last("/memory/classes/total:bytes"); ok {
+		used = int64(v)
+	}
+	if goLimit > 0 && goLimit < 1<<60 && (limit <= 0 || goLimit < limit) {
+		limit = goLimit
+	}
+	return max(0, limit), used
+}

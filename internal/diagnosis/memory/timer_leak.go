@@ -1,0 +1,281 @@
+package memory
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// timerLeak finds timers that are made again and again and never stopped.
+//
+// Evidence: what package time allocated and is still live, by the program's line,
+// at the window's ends; and goroutines that become more, do not end, and are woken
+// by timers alone, each of which keeps a ticker going.
+//
+// Before Go 1.23 a ticker that is not stopped stays for ever, and a timer until it
+// fires, whether or not anything refers to it. From 1.23 on the collector takes
+// what is not referred to: what grows there is still referred to, is an AfterFunc,
+// which the runtime itself keeps until it fires, or is a context with a deadline
+// that was not cancelled, which has such a timer.
+//
+// A line counts if its live timers grew by more than three standard deviations of
+// sampling and at least half of what was made stayed. A timer takes some 100 to 300
+// bytes, so that some ten thousand must come on before a profile shows it. The score
+// is 75 at 500 more a second or 100,000 live ones, by reasoning: each costs memory,
+// a place in the heap of timers, and what its function refers to. For goroutines
+// that tick it is that of the goroutine leak.
+//
+// It must not be confused with one ticker for each of many connections (their
+// number stays), nor with timers that are few and busy (a storm, not a leak).
+func timerLeak() rule.Rule {
+	return rule.Rule{ID: "timer-leak", Scenario: scenario, Name: rule.Say("Timers never stopped", "Timer 從未停止"), Judge: judgeTimerLeak}
+}
+
+var (
+	makesTimer = evidence.Named("time.NewTicker", "time.NewTimer", "time.AfterFunc", "time.After", "time.Tick", "time.newTimer")
+	ofContext  = evidence.Named("context.WithTimeout", "context.WithDeadline")
+)
+
+func judgeTimerLeak(e *evidence.Evidence) rule.Result {
+	heap := e.Heap.Type("inuse_objects") >= 0 && e.HeapBefore.Type("inuse_objects") >= 0
+	c := gather(e)
+	if !heap && (c == nil || !c.compared) {
+		return rule.Needs(e, ops.KindHeap, ops.KindGoroutine, ops.KindTrace)
+	}
+	t := &timerSearch{e: e}
+	var found []ops.Finding
+	if heap {
+		for _, s := range t.sites() {
+			if s.counts() {
+				found = append(found, t.byHeap(s))
+			} else if f := t.byOwner(s); f != nil {
+				found = append(found, *f)
+			}
+		}
+	}
+	if c != nil {
+		found = append(found, t.ticking(c, found)...)
+	}
+	var live int64
+	for _, s := range t.all {
+		live += s.after.objects
+	}
+	looked := rule.Say("about %s live objects of timers", "存活的 timer 物件約 %s 個", rule.Count(about(float64(live))))
+	if res := rule.Found(looked, found...); len(res.Findings) > 0 {
+		return res
+	}
+	return rule.OK(rule.Say("%s: at no line did they grow by more than chance", "%s，沒有任何一行的成長超出誤差", looked))
+}
+
+// timerSite is the timers that one line of the program makes.
+type timerSite struct {
+	heapSite
+	maker   string // "time.AfterFunc"
+	context bool
+}
+
+type timerSearch struct {
+	e    *evidence.Evidence
+	all  []*timerSite
+	heap *heapView // nil = not looked at yet
+}
+
+func (t *timerSearch) sites() []*timerSite {
+	by := map[*evidence.Frame]*timerSite{}
+	take := func(p *evidence.Profile, objects, bytes string, of func(*heapSite) *amount) {
+		o, b := p.Type(objects), p.Type(bytes)
+		if o < 0 || b < 0 {
+			return
+		}
+		for i := range p.Rows {
+			r := &p.Rows[i]
+			at := r.Stack.Outermost(makesTimer)
+			f := r.Stack.UserAbove(at)
+			if at < 0 || f == nil || f.Origin != evidence.OwnCode || r.Values[b] == 0 || r.Stack[:at].Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0 {
+				continue
+			}
+			s := by[f]
+			if s == nil {
+				s = &timerSite{heapSite: heapSite{frame: f, stack: r.Stack}, maker: r.Stack[at].Plain(), context: r.Stack[at:].Index(ofContext) >= 0}
+				by[f] = s
+				t.all = append(t.all, s)
+			}
+			of(&s.heapSite).add(r.Values[o], r.Values[b])
+		}
+	}
+	take(t.e.Heap, "inuse_objects", "inuse_space", func(s *heapSite) *amount { return &s.after })
+	take(t.e.HeapBefore, "inuse_objects", "inuse_space", func(s *heapSite) *amount { return &s.before })
+	if t.e.Allocs != nil && !t.e.Allocs.Whole {
+		take(t.e.Allocs, "alloc_objects", "alloc_space", func(s *heapSite) *amount { return &s.allocated })
+	}
+	slices.SortStableFunc(t.all, func(a, b *timerSite) int { return cmp.Compare(b.growth(), a.growth()) })
+	return t.all
+}
+
+// counts reports a growth beyond chance. The deviation of few samples is at least
+// that of one.
+func (s *timerSite) counts() bool {
+	known := s.allocated.bytes > 0
+	return float64(s.growth()) >= 3*max(sampleRate, s.deviation(known)) && (!known || s.kept() >= 0.5)
+}
+
+// goMinor is the minor version of Go; 0 = unknown.
+func goMinor(e *evidence.Evidence) int {
+	v := e.Instance.Build.GoVersion
+	if e.Runtime != nil {
+		v = cmp.Or(e.Runtime.Build.GoVersion, v)
+	}
+	v = strings.TrimPrefix(v, "go1.")
+	if i := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		v = v[:i]
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
+	more := float64(s.after.objects - s.before.objects)
+	rate := more / max(1, t.e.Window.Seconds())
+	f := ops.Finding{Rule: "timer-leak", Scenario: scenario, Score: ops.Score(rate/500+float64(s.after.objects)/100_000, 1), Confidence: ops.Medium}
+	if s.growth() >= 10*sampleRate && s.allocated.bytes > 0 {
+		f.Confidence = ops.High
+	}
+	f.Where = append([]ops.Place{rule.At(ops.RoleAlloc, s.frame)}, callers(s.stack, s.frame)...)
+	name, line := rule.Short(s.frame), rule.Line(s.frame)
+	if s.context {
+		f.Title = rule.Say("`%s` does not cancel contexts that have a deadline (%s)", "`%s` 建立了有期限的 context 卻沒有取消（%s）", name, line)
+	} else {
+		f.Title = rule.Say("`%s` makes timers that are not stopped: %[3]s (%[2]s)", "`%s` 建立的 timer 沒有停止：%[3]s（%[2]s）", name, line, s.maker)
+	}
+	f.Summary = rule.Say("About %s objects of timers from %s are live, %s more than %s before.", "來自 %[2]s 的 timer 物件約有 %[1]s 個存活，比 %[4]s 前多了約 %[3]s 個。",
+		rule.Count(about(float64(s.after.objects))), line, rule.Count(about(more)), rule.Dur(t.e.Window))
+	f.Explanation, f.Remedies = t.words(s)
+	f.Evidence = []ops.Proof{{
+		Artifact: ops.KindHeap, Metric: "inuse_objects_growth", Value: more, Unit: "objects",
+		Text: rule.Say("live objects that package time made for %s: about %s, before %s", "time 套件為 %s 建立、仍存活的物件：約 %s 個，之前 %s 個", line, rule.Count(about(float64(s.after.objects))), rule.Count(about(float64(s.before.objects)))),
+	}}
+	if s.allocated.bytes > 0 {
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
+			Text: rule.Say("%s of what was made there within the window is still live", "視窗內在那裡建立的，還有 %s 存活", rule.Pct(s.kept())),
+		})
+	}
+	if strings.HasSuffix(s.maker, "After") && !s.context {
+		f.Score = min(f.Score, 60)
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindHeap, Metric: "bounded", Text: rule.Say("each of these goes when it fires: the number is bounded by how long they are", "這些 timer 觸發後就會消失：數量受等待時間限制")})
+	}
+	return f
+}
+
+// byOwner finds timers that are too small for the profile to show by what they
+// hold: the function that makes them also makes objects, which pile up, and none of
+// the timers that the profile does show is let go.
+func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
+	if s.context || s.maker != "time.AfterFunc" || s.growth() <= 0 || s.kept() < 0.7 {
+		return nil
+	}
+	if t.heap == nil {
+		t.heap = viewHeap(t.e)
+	}
+	seconds := max(1, t.e.Window.Seconds())
+	for _, o := range t.heap.sites {
+		if o.frame.Function != s.frame.Function || float64(o.growth()) < max(leastGrowth, 3*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
+			continue
+		}
+		rate := float64(o.growth()) / seconds
+		if tr, _ := liveTrend(t.e, rate); tr == settled || tr == falling {
+			return nil
+		}
+		f := t.byHeap(s)
+		f.Score, f.Confidence = min(74, ops.Score(rate, hourly)), ops.Low
+		f.Where = append(f.Where, rule.At(ops.RoleAlloc, o.frame))
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindHeap, Metric: "inuse_space_growth", Value: float64(o.growth()), Unit: "bytes",
+			Text: rule.Say("the same function makes what piles up at %s: %s more within the window", "同一個函式在 %s 建立的物件也越積越多：視窗內多了 %s", rule.Line(o.frame), rule.Bytes(o.growth())),
+		})
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindHeap, Metric: "samples", Value: s.after.samples, Unit: "samples",
+			Text: rule.Say("the timers themselves are too small to count: something else may hold the objects as well", "timer 本身太小，數不準：物件也可能是被別的東西留住")})
+		return &f
+	}
+	return nil
+}
+
+func (t *timerSearch) words(s *timerSite) (why ops.Text, remedies []ops.Text) {
+	switch {
+	case s.context:
+		return rule.Say("A context with a timeout or deadline has a timer, and its parent keeps it, until the time is up or its cancel function is called. Where cancel is not called, each stays for its whole timeout.",
+				"有逾時或期限的 context 會帶一個 timer，並被父 context 記住，直到時間到或呼叫 cancel。沒有呼叫 cancel，就會留滿整個逾時時間。"),
+			[]ops.Text{rule.Say("Keep the cancel function and call it: ctx, cancel := context.WithTimeout(…); defer cancel(). go vet (lostcancel) finds where it is dropped.", "保留 cancel 並呼叫它：ctx, cancel := context.WithTimeout(…); defer cancel()。go vet（lostcancel）能找出被丟掉的地方。")}
+	case s.maker == "time.AfterFunc":
+		return rule.Say("The runtime keeps an AfterFunc, its function and all that this refers to until it fires or is stopped. Those that are set far ahead, or set themselves again, pile up with each session or request.",
+				"AfterFunc 在觸發或停止之前，runtime 會一直留著它的函式與函式參考到的一切。設得很遠、或會重新設定自己的，就會隨 session 或請求越積越多。"),
+			[]ops.Text{
+				rule.Say("Keep the *time.Timer and call Stop when the session or request ends.", "保留 *time.Timer，在 session 或請求結束時呼叫 Stop。"),
+				rule.Say("For many deadlines: one ticker that looks for what has expired.", "期限很多時：改用一個 ticker 定期檢查誰到期。"),
+			}
+	}
+	why = rule.Say("Timers and tickers of this line are still referred to by something that was not let go, so that the collector leaves them.", "這一行建立的 timer 或 ticker 還有人參考著，垃圾回收器不會收走。")
+	if n := goMinor(t.e); n > 0 && n < 23 {
+		why = rule.Say("Before Go 1.23 (this is 1.%s) a ticker that is not stopped stays for ever, and a timer until it fires, whether or not anything refers to it.", "Go 1.23 之前（這裡是 1.%s），沒有 Stop 的 ticker 會永遠留著，timer 則留到觸發為止，不論有沒有人參考。", strconv.Itoa(n))
+	}
+	return why, []ops.Text{
+		rule.Say("Stop what is made: t := time.NewTicker(…); defer t.Stop().", "建立就要停止：t := time.NewTicker(…); defer t.Stop()。"),
+		rule.Say("In a loop, make one timer and Reset it, instead of time.After in every turn.", "迴圈裡建一個 timer 重複 Reset，不要每一輪都 time.After。"),
+		rule.Say("From Go 1.23 on, timers that nothing refers to are collected.", "升級到 Go 1.23 以上，沒人參考的 timer 會被回收。"),
+	}
+}
+
+// ticking are goroutines that become more, never end, and are woken by timers
+// alone: the ticker of each goes on as well.
+func (t *timerSearch) ticking(c *crowds, known []ops.Finding) (out []ops.Finding) {
+	l := &leakSearch{e: t.e, c: c}
+	for _, x := range c.all {
+		s := l.suspect(x)
+		if s == nil || !s.growing || !s.ticking || x.ended == 0 || 5*x.timed < 4*x.ended {
+			continue
+		}
+		f := l.finding(s)
+		f.Rule = "timer-leak"
+		if made := t.madeFor(c, x); made != nil {
+			f.Where = slices.Insert(f.Where, 0, rule.At(ops.RoleAlloc, made))
+		}
+		if slices.ContainsFunc(append(known, out...), func(k ops.Finding) bool { return k.ID() == f.ID() }) {
+			continue
+		}
+		f.Title = rule.Say("`%s` waits for a ticker for ever: %[3]s goroutines (%[2]s)", "`%s` 永遠在等 ticker：%[3]s 個 goroutine（%[2]s）", rule.Short(x.place), rule.Line(x.place), rule.Count(int64(x.after)))
+		f.Explanation = rule.Say("Each of these goroutines is woken by its own timer, does its turn and waits again. Nothing stops the ticker or ends the goroutine, so that both stay when the session or request that they were made for is long gone. A ticker that a goroutine waits for is never collected, in no version of Go.",
+			"每個 goroutine 都被自己的 timer 喚醒、做一輪、再繼續等。沒有人停止 ticker 或結束 goroutine，原本的 session 或請求早就結束了，兩者卻還在。只要有 goroutine 在等，任何版本的 Go 都不會回收它的 ticker。")
+		f.Remedies = append([]ops.Text{rule.Say("Stop the ticker and end the loop together: defer t.Stop(), and a select with case <-ctx.Done(): return beside case <-t.C.", "ticker 與迴圈要一起結束：defer t.Stop()，並在 case <-t.C 之外加上 case <-ctx.Done(): return。")}, f.Remedies[1:]...)
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindTrace, Metric: "timer_wakes", Value: float64(x.timed), Unit: "wakes", Share: min(1, float64(x.timed)/float64(x.ended)),
+			Text: rule.Say("in the trace of %s timers woke them %s times", "在 %s 的 trace 裡，timer 喚醒了它們 %s 次", rule.Dur(c.traced), rule.Count(x.timed)),
+		})
+		out = append(out, f)
+	}
+	return out
+}
+
+// madeFor is the line that makes the ticker of a goroutine: one in its own
+// function, or in the one that starts it.
+func (t *timerSearch) madeFor(c *crowds, x *crowd) *evidence.Frame {
+	created := c.created(t.e, x)
+	var best *timerSite
+	for _, s := range t.all {
+		mine := s.frame.Function == x.place.Function || created != nil && s.frame.Function == created.Function
+		if mine && (best == nil || s.after.bytes+s.allocated.bytes > best.after.bytes+best.allocated.bytes) {
+			best = s
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return best.frame
+}
