@@ -2,6 +2,7 @@ package locks
 
 import (
 	"slices"
+	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
@@ -37,26 +38,35 @@ func judgeHeldAcrossIO(e *evidence.Evidence) rule.Result {
 	}
 	m := build(e)
 	var out []ops.Finding
-	for _, v := range m.judge() {
+	all := m.judge()
+	for _, v := range all {
 		if v.nature == acrossIO {
 			out = append(out, m.acrossIOFinding(v))
 		}
 	}
-	return m.ending(out)
+	return m.ending(all, out)
 }
 
 // unknown reports whether there is a lock of which only is known that somebody
 // waits for it.
-func (m *model) unknown() bool {
+func (m *model) unknown(all []*verdict) bool {
 	if m.e.Trace != nil {
 		return false
 	}
-	for _, v := range m.judge() {
+	for _, v := range all {
 		if v.nature == contended && v.impact.wait == 0 && v.impact.waiters > 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// natures are why a lock makes others wait, for the rules that it is no case of.
+var natures = map[nature]ops.Text{
+	acrossIO:  rule.Say("its holder waits while it has it", "持有者在持鎖期間等待其他事情"),
+	logging:   rule.Say("its holder writes to the log", "持有者在寫日誌"),
+	contended: rule.Say("its holder computes, or too much is done under it", "持有者在運算，或太多事情共用這把鎖"),
+	stuck:     rule.Say("it is never given back", "鎖一直沒有被釋放"),
 }
 
 // missing reports whether nothing could show a wait for a lock.
@@ -65,7 +75,14 @@ func missing(e *evidence.Evidence) bool {
 }
 
 // ending of a rule: what it found, or how much is waited for locks at all.
-func (m *model) ending(found []ops.Finding) rule.Result {
+func (m *model) ending(all []*verdict, found []ops.Finding) rule.Result {
+	if len(found) == 0 {
+		for _, v := range all {
+			if why, ok := natures[v.nature]; ok && ops.SeverityOf(v.score) != "" && v.impact.wait+time.Duration(v.stuck) > 0 {
+				return rule.OK(rule.Say("whoever waits for a lock, at %s, waits for another reason: %s", "等鎖的 goroutine（%s）是因為別的原因：%s", rule.Line(v.sites0()), why))
+			}
+		}
+	}
 	worst := impact{}
 	for _, l := range m.locks {
 		i := m.impact(l)
@@ -88,7 +105,7 @@ func (m *model) ending(found []ops.Finding) rule.Result {
 	case m.e.Trace != nil && worst.wait > 0:
 		return rule.Found(rule.Say("%.2g goroutines waited for the busiest lock at any moment, %s each on average", "最忙的鎖在任一時刻平均有 %.2g 個 goroutine 在等，每次平均等 %s", worst.waiters, rule.Dur(worst.wait)), distinct(found)...)
 	}
-	if len(found) == 0 && m.unknown() {
+	if len(found) == 0 && m.unknown(all) {
 		return rule.CouldNotCheck(rule.Say("%.2g goroutines waited for a lock, on average over %d snapshots; how long and for whom, only a trace can tell", "平均有 %.2g 個 goroutine 在等鎖（%d 份快照）；等了多久、在等誰，只有 trace 才知道", worst.waiters, max(1, snapshots)),
 			&ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine}})
 	}
@@ -143,9 +160,15 @@ func (m *model) addVictims(p *places, v *verdict) {
 		if l == v.lock || !m.matters(l) {
 			continue
 		}
-		if h, ok := m.inTrace(l); ok && h.most.does == otherLock && m.of[h.other] == v.lock {
-			p.add(ops.RoleWait, l.sites[0].user())
+		h, ok := m.inTrace(l)
+		if !ok || h.most.does != otherLock {
+			if x, seen := m.sight(l, false); !seen || x.does != otherLock || m.wanted(l, x) != v.lock {
+				continue
+			}
+		} else if m.of[h.other] != v.lock {
+			continue
 		}
+		p.add(ops.RoleWait, l.sites[0].user())
 	}
 }
 

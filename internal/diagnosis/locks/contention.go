@@ -36,12 +36,13 @@ func judgeContention(e *evidence.Evidence) rule.Result {
 	}
 	m := build(e)
 	var out []ops.Finding
-	for _, v := range m.judge() {
+	all := m.judge()
+	for _, v := range all {
 		if v.nature == contended && v.score > 0 {
 			out = append(out, m.contentionFinding(v))
 		}
 	}
-	return m.ending(out)
+	return m.ending(all, out)
 }
 
 // culprit is the function whose holds are the longest, and its lines.

@@ -182,6 +182,10 @@ func (m *model) stuckNature(v *verdict) nature {
 		v.held, v.fromScenes = v.seen.held, true
 		return acrossIO
 	case d == otherLock:
+		if b := m.wanted(v.lock, v.seen); b != nil && b != v.lock && m.moves(b, 0) {
+			v.blocker = b
+			return behind
+		}
 		return stuck
 	case d == running:
 		v.held = v.seen.held
@@ -194,6 +198,38 @@ func (m *model) stuckNature(v *verdict) nature {
 		return stuck
 	}
 	return acrossIO
+}
+
+// wanted is the lock that those wait for who are seen to hold l.
+func (m *model) wanted(l *lock, s sighting) *lock {
+	for _, sc := range m.scenes {
+		for _, h := range l.holders(sc, s.proof == sameType) {
+			if h.does == otherLock && h.site != nil {
+				return m.of[h.site]
+			}
+		}
+	}
+	return nil
+}
+
+// moves reports whether a lock will be given back some day, as far as is seen:
+// others got it, or its holder, or the last of a chain of them, waits for
+// something outside or computes.
+func (m *model) moves(l *lock, depth int) bool {
+	if m.stuck(l) == 0 {
+		return true
+	}
+	s, ok := m.sight(l, true)
+	switch {
+	case !ok:
+		return m.computes(l)
+	case depth > 8: // a chain that comes back to its beginning
+		return false
+	case s.does == otherLock:
+		next := m.wanted(l, s)
+		return next != nil && next != l && m.moves(next, depth+1)
+	}
+	return s.does.outside() || s.does == running
 }
 
 // computes reports whether the lock's holder may be one that computes: the CPU

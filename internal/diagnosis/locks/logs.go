@@ -74,12 +74,13 @@ func judgeLogContention(e *evidence.Evidence) rule.Result {
 	}
 	m := build(e)
 	var out []ops.Finding
-	for _, v := range m.judge() {
+	all := m.judge()
+	for _, v := range all {
 		if v.nature == logging || v.nature == contended && v.ofLogger() {
 			out = append(out, m.logFinding(v))
 		}
 	}
-	return m.ending(out)
+	return m.ending(all, out)
 }
 
 // logCall is a line of the program that logs, and how much it waits.
