@@ -57,7 +57,7 @@ type Match struct {
 	// Function and Line are right; a right line is in a right function.
 	Function bool `json:"right_function"`
 	Line     bool `json:"right_line"`
-	// Top: it was reported before everything else.
+	// Top: nothing that is not true was reported before it.
 	Top bool     `json:"top"`
 	Got *Finding `json:"got"`
 }
@@ -106,7 +106,6 @@ func Judge(p Program, way Way, findings []Finding) Result {
 			m.Got = &f
 			m.Found, m.Weak = f.grave(), !f.grave()
 			m.Function, m.Line = e.right(f.place())
-			m.Top = at == 0
 		}
 		r.Expected = append(r.Expected, m)
 	}
@@ -116,12 +115,22 @@ func Judge(p Program, way Way, findings []Finding) Result {
 		}
 		r.False = append(r.False, f)
 	}
+	for i := range r.Expected {
+		m := &r.Expected[i]
+		m.Top = m.Got != nil && !slices.ContainsFunc(r.False, func(f Finding) bool { return before(findings, f, *m.Got) })
+	}
 	return r
+}
+
+// before reports whether a was reported before b.
+func before(findings []Finding, a, b Finding) bool {
+	at := func(f Finding) int { return slices.IndexFunc(findings, func(g Finding) bool { return g.ID == f.ID }) }
+	return at(a) < at(b)
 }
 
 // accepts: what is also true of a healthy program is nevertheless not critical.
 func (p Program) accepts(f Finding) bool {
-	return slices.Contains(p.Acceptable, f.Rule) && !(p.Healthy && f.Severity == "critical")
+	return slices.Contains(p.Acceptable, f.Rule) && (!p.Healthy || f.Severity != "critical")
 }
 
 // couldAnswer: what only the agent can show is no error where it is shown anyway.
@@ -157,13 +166,10 @@ func (e Expected) right(got Place) (function, line bool) {
 		return true, true
 	}
 	for _, want := range e.Places() {
-		if plain(got.Function) != plain(want.Function) {
-			continue
-		}
-		function = true
 		if path.Base(got.File) == path.Base(want.File) && got.Line == want.Line {
-			return true, true
+			return true, true // however inlining has named the closure there
 		}
+		function = function || plain(got.Function) == plain(want.Function)
 	}
 	return function, false
 }

@@ -77,9 +77,12 @@ WRONG
 		"another line of a closure in a generic function": {lock, Agent, `critical lock-held-across-io example.com/game/main.(*room[go.shape.int]).bet.func1.2:25`, `
 right
     off line  critical lock-held-across-io 80 at example.com/game/main.(*room[go.shape.int]).bet.func1.2 /build/main.go:25`},
-		"another function": {lock, Agent, `critical lock-held-across-io main.main:24`, `
+		"a closure that was inlined, at the right line": {lock, Agent, `critical lock-held-across-io main.main.serve.func3:24`, `
+right
+    found     critical lock-held-across-io 80 at main.main.serve.func3 /build/main.go:24`},
+		"another function": {lock, Agent, `critical lock-held-across-io main.main:90`, `
 WRONG
-    misplaced critical lock-held-across-io 80 at main.main /build/main.go:24`},
+    misplaced critical lock-held-across-io 80 at main.main /build/main.go:90`},
 		"what is also true, and what is not": {lock, Agent, `
 			critical heap-growth main.grow:3
 			critical lock-held-across-io main.(*room).bet:24
@@ -87,7 +90,7 @@ WRONG
 			notice timer-leak main.tick:6`, `
 WRONG
     found     critical lock-held-across-io 80 at main.(*room).bet /build/main.go:24
-              but not first
+              but not before what is false
     false     critical heap-growth 80 at main.grow /build/main.go:3
     also      warning goroutine-leak 80 at main.leak /build/main.go:5`},
 		"the same rule at the wrong place as well": {lock, Agent, `
@@ -95,7 +98,7 @@ WRONG
 			warning lock-held-across-io main.(*room).bet:24`, `
 WRONG
     found     warning lock-held-across-io 80 at main.(*room).bet /build/main.go:24
-              but not first
+              but not before what is false
     false     critical lock-held-across-io 80 at main.other /build/main.go:2`},
 		"an effect of an effect of what is true": {lock, Agent, `
 			critical lock-held-across-io main.(*room).bet:24 = a
@@ -120,7 +123,7 @@ WRONG
 			critical cpu-password-hashing main.register:9`, `
 WRONG
     found     critical cpu-password-hashing 80 at main.register /build/main.go:9
-              but not first
+              but not before what is false
     false     critical lock-contention 80 at main.register /build/main.go:9`},
 		"the other rule": {Label{Findings: []Expected{hashing}}, Agent, `critical lock-contention main.register:9`, `
 right
@@ -210,7 +213,7 @@ func TestSummary(t *testing.T) {
 		{Skipped: "no cgroup can be made here"},
 	}
 	bad := append(good[:4:4],
-		judged(leak, Agent, 7.5, "warning goroutine-leak main.main:5\ncritical heap-growth main.x:1"),
+		judged(leak, Agent, 7.5, "warning goroutine-leak main.main:50\ncritical heap-growth main.x:1"),
 		judged(leak, Agentless, 1, ""),
 		judged(Label{Healthy: true}, Agentless, 1, "critical deadlock main.main:1"),
 		Result{Error: "the program ended"},

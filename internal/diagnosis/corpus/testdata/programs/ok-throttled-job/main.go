@@ -19,7 +19,7 @@ type ledger struct {
 	sum     uint32
 }
 
-func (l *ledger) hash() { l.seed = sha256.Sum256(append(l.seed[:], make([]byte, 128<<10)...)) }
+func (l *ledger) hash() { l.seed = sha256.Sum256(append(l.seed[:], l.text...)) }
 
 func (l *ledger) order() { sort.Ints(l.numbers) }
 
@@ -32,8 +32,9 @@ func (l *ledger) write() {
 }
 
 func (l *ledger) check() {
-	for range 100 {
-		l.sum = crc32.Update(l.sum, crc32.IEEETable, []byte(l.text))
+	text := []byte(l.text)
+	for range 400 {
+		l.sum = crc32.Update(l.sum, crc32.IEEETable, text)
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *seat) poll() {
 
 func main() {
 	s := stage.Start()
-	seats := make([]seat, 600)
+	seats := make([]seat, 1800)
 	for i := range seats {
 		go seats[i].poll()
 	}

@@ -21,7 +21,7 @@ type deal struct {
 	sum     uint32
 }
 
-func (d *deal) hash()  { d.seed = sha256.Sum256(append(d.seed[:], make([]byte, 128<<10)...)) }
+func (d *deal) hash()  { d.seed = sha256.Sum256(append(d.seed[:], d.text...)) }
 func (d *deal) order() { sort.Ints(d.numbers) }
 func (d *deal) print() {
 	var b strings.Builder
@@ -31,8 +31,9 @@ func (d *deal) print() {
 	d.text = b.String()
 }
 func (d *deal) check() {
-	for range 200 {
-		d.sum = crc32.Update(d.sum, crc32.IEEETable, []byte(d.text))
+	text := []byte(d.text)
+	for range 800 {
+		d.sum = crc32.Update(d.sum, crc32.IEEETable, text)
 	}
 }
 func (d *deal) shuffle() {
