@@ -7,6 +7,7 @@ import (
 
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/trace"
 )
 
 // knot is why nothing moves any more.
@@ -204,7 +205,8 @@ func (m *model) lockedHolders(v *verdict) (best []holder, most int) {
 
 // innerCall is for a lock that nobody seen holds. If just one goroutine came to
 // its Lock by way of another method of the same type, that one probably locked it
-// before; else somebody went without giving it back.
+// before; so did readers who all came so, if a writer waits for readers to go. Else
+// somebody went without giving it back.
 func (m *model) innerCall(v *verdict, s standstill) standstill {
 	s.knot, s.proof = forgotten, sameType
 	s.change = v.sites[0].user()
@@ -223,7 +225,7 @@ func (m *model) innerCall(v *verdict, s standstill) standstill {
 				if receiver(f) != t || f.Origin != evidence.OwnCode || outer(f) == outer(a.stack[a.at]) {
 					continue
 				}
-				if v.stuck > 1 && a.count > v.stuck/2 && a.count > 1 {
+				if a.count > 1 && a.count > v.stuck/2 && (a.site.kind != trace.LockRead || !v.writers()) {
 					break // so did most: it is how one gets there
 				}
 				s.knot, s.change, s.role = selfLock, f, ops.RoleCall
@@ -233,6 +235,11 @@ func (m *model) innerCall(v *verdict, s standstill) standstill {
 		}
 	}
 	return s
+}
+
+// writers reports whether somebody waits to write.
+func (l *lock) writers() bool {
+	return slices.ContainsFunc(l.sites, func(s *site) bool { return s.kind == trace.LockWrite })
 }
 
 // standing are goroutines of the program that wait for a channel, a WaitGroup or
