@@ -6,7 +6,6 @@ import (
 
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/goroutines"
-	"github.com/opscenter/opscenter/internal/ops"
 )
 
 // proof is how it is known that somebody holds a lock, the best first.
@@ -153,17 +152,15 @@ func (h holder) held() held {
 type sighting struct {
 	held
 	proof
-	// scenes are those in which somebody waits, agreeing those in which also
-	// somebody is seen to hold it, doing the same; kinds are what these are.
-	scenes, agreeing int
-	kinds            []ops.Kind
-	waiting, holding int // goroutines, summed over the agreeing ones
+	// agreeing are the scenes in which somebody waits and somebody is seen to hold
+	// it, doing this; waiting and holding the goroutines of them all.
+	agreeing         int
+	waiting, holding int
 }
 
 // sight looks at the holders in all scenes, and returns what most of them do.
 func (m *model) sight(l *lock, loose bool) (best sighting, ok bool) {
 	var all []sighting
-	scenes := 0
 	for k, sc := range m.scenes {
 		waiting := 0
 		for _, s := range l.sites {
@@ -172,7 +169,6 @@ func (m *model) sight(l *lock, loose bool) (best sighting, ok bool) {
 		if waiting == 0 {
 			continue
 		}
-		scenes++
 		var seen []doing // once per scene
 		for _, h := range l.holders(sc, loose) {
 			x := h.held()
@@ -187,7 +183,6 @@ func (m *model) sight(l *lock, loose bool) (best sighting, ok bool) {
 				seen = append(seen, x.does)
 				o.agreeing++
 				o.waiting += waiting
-				o.kinds = append(o.kinds, sc.kind)
 			}
 		}
 	}
@@ -195,8 +190,7 @@ func (m *model) sight(l *lock, loose bool) (best sighting, ok bool) {
 		return cmp.Or(cmp.Compare(a.proof, b.proof), cmp.Compare(b.agreeing, a.agreeing), cmp.Compare(b.holding, a.holding))
 	})
 	if len(all) == 0 {
-		return sighting{held: held{at: -1}, scenes: scenes}, false
+		return sighting{held: held{at: -1}}, false
 	}
-	all[0].scenes = scenes
 	return all[0], true
 }
