@@ -38,10 +38,13 @@ func (a *amount) add(objects, bytes int64) {
 // no code of the program's own is in the stack.
 type heapSite struct {
 	frame         *evidence.Frame
-	stack         evidence.Stack // that with the most bytes
+	stack         evidence.Stack // that with the most bytes at the end
 	before, after amount
 	allocated     amount // within the window
-	container     bool   // a map or a slice grows here
+	inMap         bool   // they are parts of maps
+	// replaced is what was allocated within the window by the very stack that holds
+	// the most: the same line may also serve what is gone at once.
+	replaced int64
 }
 
 func (s *heapSite) growth() int64 { return s.after.bytes - s.before.bytes }
@@ -58,13 +61,34 @@ func (s *heapSite) deviation(known bool) float64 {
 }
 
 // kept is the share of what was allocated at the line within the window that is
-// still there, 0 to 1.
+// still there, 0 to 1. A large slice that is appended to is copied each time that
+// it has grown by a quarter: by the time it has grown by n bytes, five times as much
+// was allocated. Four times counts as all.
 func (s *heapSite) kept() float64 {
 	if s.allocated.bytes <= 0 {
 		return 0
 	}
-	return min(1, max(0, float64(s.growth())/float64(s.allocated.bytes)))
+	share := float64(s.growth()) / float64(s.allocated.bytes)
+	if s.appended() {
+		share *= 4
+	}
+	return min(1, max(0, share))
 }
+
+// appended reports whether few large slices are appended to at the line: there are
+// not more of them than before, but they are larger.
+func (s *heapSite) appended() bool {
+	a, b := s.after, s.before
+	return a.objects > 0 && b.objects > 0 && a.objects <= fewArrays && a.objects <= b.objects+1 &&
+		a.bytes/a.objects >= sampleRate && float64(a.bytes)/float64(a.objects) >= 1.2*float64(b.bytes)/float64(b.objects)
+}
+
+// container reports whether a map or a slice grows at the line: that is where
+// something is kept.
+func (s *heapSite) container() bool { return s.inMap || s.appended() }
+
+// fewArrays are as many as a program has large slices that it appends to.
+const fewArrays = 100
 
 // heapView is the heap by line at the window's ends.
 type heapView struct {
@@ -102,10 +126,12 @@ func viewHeap(e *evidence.Evidence) *heapView {
 				by[f] = s
 				v.sites = append(v.sites, s)
 			}
-			if r.Values[b] > most[s] {
+			if s.stack == nil || p == e.Heap && r.Values[b] > most[s] {
 				most[s], s.stack = r.Values[b], r.Stack
 			}
-			s.container = s.container || growsContainer(r.Stack)
+			if p == e.Allocs && slices.Equal(r.Stack, s.stack) {
+				s.replaced += r.Values[b]
+			}
 			of(s).add(r.Values[o], r.Values[b])
 			total.add(r.Values[o], r.Values[b])
 		}
@@ -117,6 +143,15 @@ func viewHeap(e *evidence.Evidence) *heapView {
 		take(e.Allocs, "alloc_objects", "alloc_space", &unused, func(s *heapSite) *amount { return &s.allocated })
 	}
 	slices.SortStableFunc(v.sites, func(a, b *heapSite) int { return cmp.Compare(b.after.bytes, a.after.bytes) })
+	if e.Types != nil {
+		for i := range e.Types.Types {
+			for _, at := range e.Types.Types[i].Sites {
+				if s := by[allocFrame(at.Stack)]; s != nil && strings.HasPrefix(e.Types.Types[i].Name, "map[") {
+					s.inMap = true
+				}
+			}
+		}
+	}
 	return v
 }
 
@@ -136,20 +171,6 @@ func allocFrame(s evidence.Stack) *evidence.Frame {
 		return s[i]
 	}
 	return s[len(s)-1]
-}
-
-var growers = evidence.Named("runtime.growslice", "runtime.mapassign", "internal/runtime/maps.")
-
-func growsContainer(s evidence.Stack) bool {
-	for _, f := range s {
-		if growers(f) {
-			return true
-		}
-		if f.Origin != evidence.RuntimeCode {
-			return false
-		}
-	}
-	return false
 }
 
 // typeAt is the type of which most bytes that are allocated at the line are; nil

@@ -223,7 +223,7 @@ func (g *growthSearch) where() (out []ops.Place) {
 	out = append(out, rule.At(ops.RoleAlloc, top.frame))
 	out = append(out, callers(top.stack, top.frame)...)
 	for _, s := range g.sites[1:] {
-		if s.frame.Origin == evidence.OwnCode && (s.container || s.growth() >= g.total()/10) && len(out) < 8 {
+		if s.frame.Origin == evidence.OwnCode && (s.container() || s.growth() >= g.total()/10) && len(out) < 8 {
 			out = append(out, rule.At(ops.RoleAlloc, s.frame))
 		}
 	}
@@ -262,7 +262,12 @@ func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 		Text: rule.Say("in use from %s: %s, before %s (± %s by sampling)", "%s 的 in-use：%s，之前 %s（取樣誤差 ± %s）",
 			rule.Line(s.frame), rule.Bytes(s.after.bytes), rule.Bytes(s.before.bytes), rule.Bytes(int64(s.deviation(g.v.allocs)))),
 	})
-	if g.v.allocs && s.allocated.bytes > 0 {
+	if s.appended() {
+		out = append(out, ops.Proof{
+			Artifact: ops.KindHeap, Metric: "array_size", Value: float64(s.after.bytes / s.after.objects), Unit: "bytes",
+			Text: rule.Say("slices are appended to: their arrays are of %s on average, before %s", "這裡一直 append：底層陣列平均 %s，之前 %s", rule.Bytes(s.after.bytes/s.after.objects), rule.Bytes(s.before.bytes/s.before.objects)),
+		})
+	} else if g.v.allocs && s.allocated.bytes > 0 {
 		out = append(out, ops.Proof{
 			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
 			Text: rule.Say("of %s that were allocated there within the window, %s stayed", "視窗內在那裡配置了 %s，留下 %s", rule.Bytes(s.allocated.bytes), rule.Pct(s.kept())),
@@ -318,7 +323,7 @@ func (g *growthSearch) against(f *ops.Finding) {
 func (g *growthSearch) remedies(t *evidence.HeapType) []ops.Text {
 	out := []ops.Text{}
 	for _, s := range g.sites {
-		if s.container && s.frame.Origin == evidence.OwnCode {
+		if s.container() && s.frame.Origin == evidence.OwnCode {
 			out = append(out, rule.Say("A map or slice grows at %s: take entries out when they are done with (delete when the session ends), or bound it (LRU, expiry).", "%s 的 map 或 slice 一直長大：用完就要移除（session 結束時 delete），或設上限（LRU、過期時間）。", rule.Line(s.frame)))
 			break
 		}

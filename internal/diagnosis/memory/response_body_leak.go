@@ -40,6 +40,7 @@ const bodiesLeast = 20
 var (
 	readLoops   = evidence.Named("net/http.(*persistConn).readLoop")
 	bodyReaders = evidence.Named("net/http.(*bodyEOFSignal).Read", "net/http.(*http2clientStream).Read", "net/http.http2transportResponseBody.Read", "golang.org/x/net/http2.transportResponseBody.Read")
+	roundTrips  = evidence.Named("net/http.(*persistConn).roundTrip", "net/http.(*http2ClientConn).RoundTrip", "golang.org/x/net/http2.(*ClientConn).RoundTrip")
 	bodyEnds    = evidence.Named("net/http.(*bodyEOFSignal).")
 	streams     = evidence.Named("net/http.(*http2clientStream).doRequest", "golang.org/x/net/http2.(*clientStream).doRequest")
 	httpCalls   = evidence.Named("net/http.(*Client).", "net/http.(*Transport).", "net/http.Get", "net/http.Post", "net/http.Head", "net/http.NewRequest")
@@ -213,7 +214,7 @@ func (b *bodySearch) leaves(call *evidence.Frame) float64 {
 	}
 	waits, users := int64(0), map[string]bool{}
 	for i := range b.e.Trace.Sites {
-		if s := &b.e.Trace.Sites[i]; callOf(s.Stack, httpCalls) == call {
+		if s := &b.e.Trace.Sites[i]; callOf(s.Stack, roundTrips) == call {
 			waits += s.Count
 			for _, name := range nearest(s.Stack) {
 				users[name] = true

@@ -43,6 +43,9 @@ func liveTrend(e *evidence.Evidence, expected float64) (trend, *ops.Proof) {
 		}
 		first, last := from.points[0], from.points[len(from.points)-1]
 		t := judgeFloors(from.points, expected)
+		if t == unknownTrend {
+			continue
+		}
 		return t, &ops.Proof{
 			Artifact: from.kind, Metric: "live_heap_growth", Value: last.bytes - first.bytes, Unit: "bytes",
 			Text: rule.Say("after %s collections in %s the live heap went from %s to %s", "%[2]s 內 %[1]s 次垃圾回收之後，存活的 heap 從 %[3]s 變成 %[4]s",
@@ -67,6 +70,8 @@ func judgeFloors(p []point, expected float64) trend {
 	switch {
 	case height > 256<<10 && drop > height/3:
 		return falling
+	case len(p) < 5 && late < 0.25*early:
+		return unknownTrend // a slice doubles, or a batch came: too few to tell
 	case late < 0.25*early, last.bytes-first.bytes < 0.25*expected*span:
 		return settled
 	}
