@@ -54,6 +54,8 @@ const (
 	realWait   = 5 * time.Millisecond   // shorter ones are hand-offs
 	// pacedAtMost bounds what producers that only produce are worth.
 	pacedAtMost = 45
+	// crowdOfProducers at one receiver are more likely events than a batch.
+	crowdOfProducers = 8
 )
 
 // sender is a line that sends.
@@ -63,6 +65,7 @@ type sender struct {
 	receivers []receiver
 	stuck     bool // nobody received in the whole trace
 	share     float64
+	maybe     bool            // it is a select, and may as well receive
 	cause     *evidence.Frame // where its receiver is itself held up in a send
 	blamed    bool            // it is that receiver, of others
 }
@@ -76,6 +79,7 @@ const (
 	answering             // somebody outside waits for its answer
 	spreading             // waits for one receiver while others of its kind idle
 	forgotten             // has nothing else to do: a leak
+	unasked               // offers what nobody wants right now
 )
 
 func (v *view) judgeSends() rule.Result {
@@ -147,6 +151,8 @@ func (r role) fine() ops.Text {
 	switch r {
 	case producer:
 		return rule.Say("a producer that its queue paces", "生產者由佇列調節速度")
+	case unasked:
+		return rule.Say("nobody asks for what it offers", "沒有人需要它提供的東西")
 	case forgotten:
 		return rule.Say("nobody receives any more, which goroutine-leak looks at", "已無人接收，由 goroutine-leak 判斷")
 	}
@@ -175,10 +181,21 @@ func (v *view) handsOver(w *wait) bool {
 		return false
 	}
 	for _, x := range v.wakers(w) {
+		start, between := startOf(x.Waker), int64(0)
 		for _, y := range v.waits {
-			if y.kind == choose && y.user == x.Waker.User() && v.busy(y) > v.busyStart(y.start)/10 {
-				return false
+			switch {
+			case y.start != start:
+			case y.kind == choose && y.user == x.Waker.User():
+				if v.busy(y) > v.busyStart(start)/10 {
+					return false
+				}
+			default:
+				between += y.count
 			}
+		}
+		// A worker does something for each item; who publishes wakes many at once.
+		if between*2 < x.Count {
+			return false
 		}
 	}
 	return true
@@ -226,6 +243,7 @@ func addSender(all []sender, w *wait) []sender {
 
 func (v *view) judgeSender(s *sender) {
 	t := sum(s.waits)
+	s.maybe = !slices.ContainsFunc(s.waits, func(w *wait) bool { return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") })
 	s.busy = v.busyAll(s.waits)
 	if s.busy == 0 {
 		s.busy = float64(t.delay) / float64(max(v.e.Window, time.Second))
@@ -260,6 +278,8 @@ func (v *view) shareOf(s *sender) float64 {
 
 func (v *view) roleOf(s *sender, t *wait) role {
 	switch {
+	case len(s.receivers) > 0 && v.unasked(s):
+		return unasked
 	case t.handler:
 		return answering
 	case slices.ContainsFunc(s.receivers, func(r receiver) bool { return r.spare }):
@@ -272,12 +292,39 @@ func (v *view) roleOf(s *sender, t *wait) role {
 	return producer
 }
 
+// unasked reports whether the receivers are at rest most of the time that the
+// sender waits, and not in the receive: they come for an item when they need one,
+// as for a token of a limiter or the next number.
+func (v *view) unasked(s *sender) bool {
+	if s.busy == 0 || v.e.Trace == nil {
+		return false
+	}
+	busy, waiting := 0.0, 0.0
+	for i := range s.receivers {
+		r := &s.receivers[i]
+		busy += r.busy
+		waiting += r.idling
+	}
+	return busy+waiting < min(1, s.busy)/2
+}
+
 // forgotten reports whether senders that nobody will receive from are leaked:
 // the send is in the very function that they began with, and there are several,
 // or more by the end than at the start.
 func (v *view) forgotten(s *sender, t *wait) bool {
 	direct := slices.ContainsFunc(s.waits, func(w *wait) bool { return w.start == w.user.Function })
 	return direct && len(s.receivers) == 0 && (t.now > 1 || t.now > t.before && v.before != nil)
+}
+
+// siblings reports whether others in the sender's package wait to receive, or to
+// send, while it is stuck: a hub whose client is gone, beside those that are there.
+func (v *view) siblings(s *sender) bool {
+	return slices.ContainsFunc(v.waits, func(w *wait) bool {
+		if w.user == nil || w.user == s.user || w.user.Package != s.user.Package || w.handler && w.kind != send {
+			return false
+		}
+		return w.kind == send && v.busy(w) > 0.5 || w.kind == receive && v.busy(w) >= 3
+	})
 }
 
 // reacts reports whether the senders also wait for something else: the network, a
@@ -298,7 +345,7 @@ func (v *view) reacts(s *sender) bool {
 
 func (v *view) scoreSender(s *sender) int {
 	crowd := min(ops.Score(s.busy, 20), 60) // where nothing tells how long
-	if s.role == forgotten {
+	if s.role == forgotten || s.role == unasked {
 		return 0
 	}
 	if !s.known {
@@ -313,29 +360,38 @@ func (v *view) scoreSender(s *sender) int {
 	if s.stuck {
 		byShare = max(byShare, 80)
 	}
+	score := v.scoreProducer(s, byTime, byShare)
 	switch s.role {
 	case answering:
-		return byTime
+		score = byTime
 	case spreading, reacting:
-		return byShare
+		score = byShare
 	}
-	return v.scoreProducer(s, byTime, byShare)
+	if s.maybe {
+		score = min(score, pacedAtMost)
+	}
+	return score
 }
 
 // scoreProducer judges senders that only produce: what counts is why their
 // receivers are slow.
 func (v *view) scoreProducer(s *sender, byTime, byShare int) int {
 	low := min(byTime, byShare)
-	if s.stuck {
+	switch {
+	case len(s.receivers) == 0 && s.stuck && v.siblings(s):
+		return 55
+	case len(s.receivers) == 0:
+		return min(low, 40) // who offers something until it is wanted waits just so
+	case s.stuck:
 		low = max(low, 60)
-	}
-	if len(s.receivers) == 0 {
-		return min(low, 60)
 	}
 	switch r := s.receivers[0]; r.does {
 	case atWork:
 		return part(low, 0.2) // the receiver cannot do more
 	case paced:
+		if s.busy >= crowdOfProducers && r.n == 1 {
+			return min(low, 60)
+		}
 		return min(part(low, 0.5), pacedAtMost)
 	default:
 		return min(low, 65)

@@ -125,6 +125,14 @@ func (v *view) temperSender(f *ops.Finding, s *sender) {
 	if len(s.receivers) == 0 || s.receivers[0].guessed {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 	}
+	if len(s.receivers) == 0 && s.role == producer && !s.blamed {
+		f.Confidence = ops.Low
+	}
+	if s.maybe {
+		f.Confidence = ops.Low
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "select", Value: s.busy, Unit: "goroutines",
+			Text: rule.Say("both sides use select: which one sends cannot be seen", "兩邊都用 select，看不出哪一邊是送出")})
+	}
 	if s.role == producer && !s.blamed {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "producer", Value: s.busy, Unit: "goroutines",

@@ -59,6 +59,7 @@ func (v *view) judgeLeaked() rule.Result {
 	var findings []ops.Finding
 	fine := rule.Say("no goroutine waited for a connection out of a pool", "沒有 goroutine 在等待連線池的連線")
 	var doubt ops.Text
+	seen := false
 	for _, p := range v.pools() {
 		if p.client == "" {
 			continue
@@ -66,6 +67,10 @@ func (v *view) judgeLeaked() rule.Result {
 		l := v.leaked(p)
 		switch l {
 		case none:
+			if seen {
+				continue
+			}
+			seen = true
 			fine = rule.Say("connections of %[1]s are in use or come back; holding one: %[2]s", "%[1]s 的連線都有人在用或有歸還；持有連線的有 %[2]s", p.client, people(max(p.held, float64(v.pastAny(p)))))
 			continue
 		case unsure:
@@ -74,6 +79,7 @@ func (v *view) judgeLeaked() rule.Result {
 			}
 			continue
 		}
+		seen = true
 		fine = rule.Say("waiting for a connection of %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s 的連線，在使用的：%[3]s", people(max(p.busy, v.countedAll(p))), p.client, p.users())
 		findings = append(findings, v.tellLeaked(p, l))
 	}

@@ -49,7 +49,7 @@ func look(s evidence.Stack, st goroutines.State) (op, int) {
 	lib := s[:user]
 	o := op{sql: lib.Has("database/sql.")}
 	switch {
-	case lib.Has(pushes...), inServer(lib):
+	case lib.Has(pushes...) && st != goroutines.NetWrite, inServer(lib):
 		return op{kind: idle}, user
 	case lib.Has("net.(*Resolver).lookup", "net.(*Resolver).Lookup", "net.cgoLookup"):
 		o.kind = resolve

@@ -79,7 +79,7 @@ func (v *view) fill(p *pool) {
 // block profile, else at least by a dump's ages.
 func (v *view) queueTime(ws []*wait) (d time.Duration, atLeast, ok bool) {
 	s := sum(ws)
-	if d, atLeast, ok = meanOf(s.count, s.open, s.total, v.traced()); ok {
+	if d, atLeast, ok = v.mean(&s); ok {
 		return d, atLeast, ok
 	}
 	if s.blocked > 0 {

@@ -1,6 +1,7 @@
 package waits
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/opscenter/opscenter/internal/evidence"
@@ -12,12 +13,22 @@ import (
 // something. A trace shows it by the order of the lines in the activation that
 // does both: who writes first is the client. Without one, only code under a
 // server's handler is believed to ask.
+//
+// A client that shares a connection has one goroutine that reads for all others:
+// these write, and wait at a channel until it wakes them.
 func (v *view) judgeReads() {
 	reads := v.pick(func(w *wait) bool { return w.kind == rawRead })
 	if len(reads) == 0 {
 		return
 	}
 	writes, accepting := v.rawWrites(), v.accepting()
+	for _, w := range v.waits {
+		if (w.kind == receive || w.kind == choose) && w.user != nil && v.wokenByReader(w, reads) {
+			if _, order := asks(w, writes[w.start]); order > 0 {
+				w.kind, w.client = ask, "TCP"
+			}
+		}
+	}
 	for _, r := range reads {
 		r.kind = idle
 		name := "TCP"
@@ -34,6 +45,20 @@ func (v *view) judgeReads() {
 			r.kind, r.client = ask, name
 		}
 	}
+}
+
+// wokenByReader reports whether goroutines that read connections end most of the
+// waits.
+func (v *view) wokenByReader(w *wait, reads []*wait) bool {
+	var all, by int64
+	for _, x := range v.wakers(w) {
+		all += x.Count
+		start := startOf(x.Waker)
+		if slices.ContainsFunc(reads, func(r *wait) bool { return r.start == start }) {
+			by += x.Count
+		}
+	}
+	return all > 0 && by*2 > all
 }
 
 // answering reports whether a read below a server's handler can be trusted to ask

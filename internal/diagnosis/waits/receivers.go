@@ -22,6 +22,9 @@ type receiver struct {
 	slow *wait
 	// spare is set if some of them idle in the receive while the sender waits.
 	spare bool
+	// busy is how many of them at a time are at work or wait for something else,
+	// idling how many are in the receive.
+	busy, idling float64
 	// guessed is set if nobody was seen to receive, and they are those that do
 	// elsewhere.
 	guessed bool
@@ -118,7 +121,7 @@ func (v *view) watch(r *receiver) {
 			}
 		}
 	}
-	idling, busiest := 0.0, 0.0
+	busiest := 0.0
 	for _, w := range v.waits {
 		if w.start != r.start {
 			continue
@@ -126,18 +129,23 @@ func (v *view) watch(r *receiver) {
 		n := v.busy(w)
 		switch {
 		case w.user == r.at && (w.kind == receive || w.kind == choose):
-			idling += n
-		case n > busiest:
-			r.slow, busiest = w, n
+			r.idling += n
+		case w.kind == idle:
+		default:
+			r.busy += n
+			if n > busiest {
+				r.slow, busiest = w, n
+			}
 		}
 	}
 	if r.n == 0 {
-		r.n = int64(idling + v.othersOf(r))
+		r.n = int64(r.idling + v.othersOf(r))
 	}
 	work := 0.0
 	if d := v.traced(); d > 0 {
 		work = float64(times[trace.StateRunning]+times[trace.StateRunnable]+times[trace.StateAssist]) / float64(d)
 	}
+	r.busy += work
 	switch {
 	case work > busiest:
 		r.does, r.slow = atWork, nil
@@ -149,7 +157,7 @@ func (v *view) watch(r *receiver) {
 		r.does = waiting
 	}
 	// One that is idle for moments between two items is none to spare.
-	r.spare = r.n > 1 && idling >= 0.5 && (r.does != unseen || r.guessed)
+	r.spare = r.n > 1 && r.idling >= 0.5 && (r.does != unseen || r.guessed)
 }
 
 func (v *view) othersOf(r *receiver) (n float64) {

@@ -88,6 +88,7 @@ func viewOf(e *evidence.Evidence) (v *view, ok bool) {
 	if e.Dump != nil && e.Dump != v.now {
 		v.addGoroutines(e.Dump, func(*wait, int) {})
 	}
+	v.leaveOutWrites()
 	v.judgeReads()
 	v.judgeDials()
 	slices.SortStableFunc(v.waits, func(a, b *wait) int {
@@ -219,6 +220,21 @@ func (v *view) wakers(w *wait) (out []evidence.Wake) {
 	return out
 }
 
+// leaveOutWrites takes from the waits for HTTP's answers those for the request to
+// be written, which end for every request before the other begins.
+func (v *view) leaveOutWrites() {
+	for _, w := range v.waits {
+		if w.kind != ask || w.client != "HTTP" {
+			continue
+		}
+		for _, x := range v.wakers(w) {
+			if x.Waker.Has("net/http.(*persistConn).writeLoop") && x.Count < w.count {
+				w.count, w.total = w.count-x.Count, w.total-x.Total
+			}
+		}
+	}
+}
+
 func (v *view) traced() time.Duration {
 	if v.e.Trace == nil {
 		return 0
@@ -247,17 +263,18 @@ func (v *view) counted(w *wait) float64 {
 // over the rate at which waits end, which waits that are cut off by the trace's
 // ends do not spoil. atLeast is set if none ended. ok is false without a trace.
 func (v *view) mean(w *wait) (d time.Duration, atLeast, ok bool) {
-	return meanOf(w.count, w.open, w.total, v.traced())
-}
-
-func meanOf(count, open int64, total, traced time.Duration) (d time.Duration, atLeast, ok bool) {
-	switch ended := count - open; {
-	case count == 0 || traced == 0:
+	switch ended := w.count - w.open; {
+	case w.count == 0 || v.traced() == 0:
 		return 0, false, false
 	case ended <= 0:
-		return total / time.Duration(count), true, true
+		return w.total / time.Duration(w.count), true, true
 	default:
-		return min(total/time.Duration(ended), 10*traced), false, true
+		d = w.total / time.Duration(ended)
+		// More begin than end, or a wait is longer than the trace.
+		if w.max > 0 && d > w.max {
+			return w.max, w.max > v.traced()*9/10, true
+		}
+		return d, false, true
 	}
 }
 

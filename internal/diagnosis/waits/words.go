@@ -132,7 +132,7 @@ func (v *view) sure(ws []*wait) ops.Confidence {
 func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 	s := sum(ws)
 	if s.count > 0 {
-		mean, least, _ := meanOf(s.count, s.open, s.total, v.traced())
+		mean, least, _ := v.mean(&s)
 		p := place{delay: mean, atLeast: least, known: true}
 		out = append(out, ops.Proof{
 			Artifact: ops.KindTrace, Metric: "wait_seconds", Value: s.total.Seconds(), Unit: "s",
