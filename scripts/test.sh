@@ -69,7 +69,7 @@ vitest() {
   note fail 0 "vitest"
 }
 
-stages=${*:-format gen vet web unit plain e2e browser}
+stages=${*:-format gen vet web unit plain corpus e2e browser}
 
 scripts/setup.sh || exit 1
 go build -o "$tmp/testreport" ./scripts/testreport || exit 1
