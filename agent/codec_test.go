@@ -2,9 +2,11 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"hash/crc32"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -64,4 +66,78 @@ func TestBuffersAreNotReusedWhileSent(t *testing.T) {
 		t.Error("the data changed")
 	}
 	frame.Free()
+}
+
+// chunks collects what a stream of the agent's own server sends, freeing each
+// chunk as the transport does.
+type chunks struct {
+	grpc.ServerStream
+	t    *testing.T
+	took int // chunks before the stream breaks
+	got  []byte
+}
+
+func (c *chunks) SendMsg(m any) error {
+	f := m.(*chunkFrame)
+	defer f.data.Free()
+	if c.took--; c.took < 0 {
+		return errBroken
+	}
+	b := f.data.ReadOnlyData()
+	if f.offset != int64(len(c.got)) || len(b) > chunkBytes || f.crc != crc32.Checksum(b, castagnoli) {
+		c.t.Errorf("a chunk of %d bytes at %d has CRC %x, after %d bytes", len(b), f.offset, f.crc, len(c.got))
+	}
+	c.got = append(c.got, b...)
+	return nil
+}
+
+var errBroken = errors.New("the stream broke")
+
+// counting counts the buffers that are lent.
+type counting struct {
+	chunkPool
+	lent int
+}
+
+func (p *counting) Put(b *[]byte) { p.lent--; p.chunkPool.Put(b) }
+
+// lend returns a buffer with the first bytes of data, as outlet.send reads it.
+func (p *counting) lend(data []byte) mem.Buffer {
+	b := p.Get(burstChunks * chunkBytes)
+	*b = (*b)[:copy(*b, data)]
+	p.lent++
+	return mem.NewBuffer(b, p)
+}
+
+func TestBurst(t *testing.T) {
+	data := make([]byte, burstChunks*chunkBytes)
+	for i := range data {
+		data[i] = byte(i * 7 >> 3)
+	}
+	for _, size := range []int{1, 100, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3*chunkBytes - 5, len(data)} {
+		var pool counting
+		stream := &chunks{t: t, took: burstChunks}
+		if err := (outlet{stream: stream}).burst(1, 0, pool.lend(data[:size])); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(stream.got, data[:size]) {
+			t.Errorf("%d bytes arrived otherwise than they were sent", size)
+		}
+		if pool.lent != 0 {
+			t.Errorf("after a burst of %d bytes %d buffers are still lent", size, pool.lent)
+		}
+	}
+}
+
+func TestBurstIntoABrokenStream(t *testing.T) {
+	for took := range burstChunks {
+		var pool counting
+		err := (outlet{stream: &chunks{t: t, took: took}}).burst(1, 0, pool.lend(make([]byte, burstChunks*chunkBytes)))
+		if !errors.Is(err, errBroken) {
+			t.Errorf("a stream that breaks after %d chunks: %v", took, err)
+		}
+		if pool.lent != 0 {
+			t.Errorf("a stream that breaks after %d chunks keeps %d buffers", took, pool.lent)
+		}
+	}
 }

@@ -58,9 +58,9 @@ func (o outlet) event(v any) error {
 	return o.stream.SendMsg(m)
 }
 
-// chunk sends the bytes of an artifact from off, as many as fit and are there,
-// and returns how many that were.
-func (o outlet) chunk(a *artifact, off int64) (int, error) {
+// send sends the bytes of an artifact from off, as many as fit into a burst of
+// chunks and are there, and returns how many that were.
+func (o outlet) send(a *artifact, off int64) (int, error) {
 	if o.frames == nil {
 		b := make([]byte, chunkBytes) // interceptors may hold on to the message
 		n, err := a.store.ReadAt(b, off)
@@ -70,19 +70,42 @@ func (o outlet) chunk(a *artifact, off int64) (int, error) {
 		b = b[:n]
 		return n, o.event(&agentv1.Chunk{Artifact: a.begin.Artifact, Offset: off, Crc32C: crc32.Checksum(b, castagnoli), Data: b})
 	}
-	b := o.frames.Get(chunkBytes)
+	b := o.frames.Get(burstChunks * chunkBytes)
 	n, err := a.store.ReadAt(*b, off)
 	if n == 0 || err != nil {
 		o.frames.Put(b)
 		return 0, storeStatus(a, err)
 	}
 	*b = (*b)[:n]
-	// The buffer is the transport's from here on.
-	return n, o.stream.SendMsg(&chunkFrame{
-		artifact: a.begin.Artifact, offset: off,
-		crc:  crc32.Checksum(*b, castagnoli),
-		data: mem.NewBuffer(b, o.frames),
-	})
+	return n, o.burst(a.begin.Artifact, off, mem.NewBuffer(b, o.frames))
+}
+
+// burst sends what was read, and gives it up.
+func (o outlet) burst(artifact uint32, off int64, read mem.Buffer) error {
+	defer read.Free()
+	var frames [burstChunks]chunkFrame
+	n := 0
+	// All sums first: then nothing holds the chunks up on their way, and more of
+	// them go into one write.
+	for at := 0; at < read.Len(); at += chunkBytes {
+		end := min(at+chunkBytes, read.Len())
+		frames[n] = chunkFrame{
+			artifact: artifact, offset: off + int64(at),
+			crc:  crc32.Checksum(read.ReadOnlyData()[at:end], castagnoli),
+			data: read.Slice(at, end),
+		}
+		n++
+	}
+	for i := range frames[:n] {
+		// The chunk is the transport's from here on.
+		if err := o.stream.SendMsg(&frames[i]); err != nil {
+			for _, unsent := range frames[i+1 : n] {
+				unsent.data.Free()
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 func storeStatus(a *artifact, err error) error {
@@ -175,9 +198,9 @@ func (o outlet) advance(p *progressOf, a *artifact) (more bool, err error) {
 		p.begun = true
 	}
 	size, end := a.state()
-	const turn = 16 // chunks before the next artifact has its turn
-	for i := 0; i < turn && p.off < size; i++ {
-		n, err := o.chunk(a, p.off)
+	const turn = 16 * chunkBytes // before the next artifact has its turn
+	for end := p.off + turn; p.off < min(size, end); {
+		n, err := o.send(a, p.off)
 		if err != nil {
 			return false, err
 		}
