@@ -56,24 +56,24 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 		return rule.Needs(e, ops.KindHeap)
 	case !v.compared:
 		return rule.CouldNotCheck(rule.Say("one heap profile (%s) shows no growth: it takes two, some time apart", "只有一份 heap profile（%s），看不出成長；需要相隔一段時間的兩份", rule.Bytes(v.after.bytes)), again(ops.KindHeap, ops.KindRuntime))
-	case e.Window > 0 && e.Window < shortestWindow:
-		return rule.CouldNotCheck(rule.Say("a window of %s is too short for growth to show", "視窗只有 %s，太短，看不出成長", rule.Dur(e.Window)), again(ops.KindHeap, ops.KindRuntime))
+	case heapWindow(e) < shortestWindow:
+		return rule.CouldNotCheck(rule.Say("a window of %s is too short for growth to show", "視窗只有 %s，太短，看不出成長", rule.Dur(heapWindow(e))), again(ops.KindHeap, ops.KindRuntime))
 	}
-	g := &growthSearch{e: e, v: v, seconds: max(1, e.Window.Seconds())}
+	g := &growthSearch{e: e, v: v, window: heapWindow(e)}
 	if g.frozen() {
 		return rule.CouldNotCheck(rule.Say("no garbage was collected within the window, so that both heap profiles are of the same moment", "視窗內沒有垃圾回收，兩份 heap profile 其實是同一個時間點"), again(ops.KindHeap, ops.KindAllocs))
 	}
-	g.rate = float64(v.after.bytes-v.before.bytes) / g.seconds
+	g.rate = float64(v.after.bytes-v.before.bytes) / g.window.Seconds()
 	if g.trend, _ = liveTrend(e, g.rate); g.trend == rising {
 		g.choose(2)
 	} else {
 		g.choose(3)
 	}
-	looked := rule.Say("the heap holds %s, %s before it held %s", "heap 現有 %s，%s 前為 %s", rule.Bytes(v.after.bytes), rule.Dur(e.Window), rule.Bytes(v.before.bytes))
+	looked := rule.Say("the heap holds %s, %s before it held %s", "heap 現有 %s，%s 前為 %s", rule.Bytes(v.after.bytes), rule.Dur(g.window), rule.Bytes(v.before.bytes))
 	if len(g.sites) == 0 {
 		return rule.OK(rule.Say("%s: no line grew by more than chance", "%s；沒有任何一行的成長超出誤差", looked))
 	}
-	g.rate = float64(g.total()) / g.seconds
+	g.rate = float64(g.total()) / g.window.Seconds()
 	g.trend, g.proof = liveTrend(e, g.rate)
 	switch {
 	case g.trend == settled:
@@ -87,13 +87,13 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 }
 
 type growthSearch struct {
-	e       *evidence.Evidence
-	v       *heapView
-	seconds float64
-	sites   []*heapSite // that grew by more than chance, most first
-	rate    float64     // bytes a second, of these
-	trend   trend
-	proof   *ops.Proof
+	e      *evidence.Evidence
+	v      *heapView
+	window time.Duration
+	sites  []*heapSite // that grew by more than chance, most first
+	rate   float64     // bytes a second, of these
+	trend  trend
+	proof  *ops.Proof
 }
 
 // frozen reports whether both profiles are as of one collection.
@@ -236,7 +236,7 @@ func (g *growthSearch) summary(t *evidence.HeapType) ops.Text {
 	if t != nil {
 		what = rule.Say("about %s live `%s`, %s,", "約 %s 個存活的 `%s`（%s）", rule.Count(about(float64(s.after.objects))), typeName(t), rule.Bytes(s.after.bytes))
 	}
-	text := rule.Say("%s come from %s, %s more than %s before.", "%s來自 %s，比 %[4]s 前多了 %[3]s。", what, rule.Line(s.frame), rule.Bytes(s.growth()), rule.Dur(g.e.Window))
+	text := rule.Say("%s come from %s, %s more than %s before.", "%s來自 %s，比 %[4]s 前多了 %[3]s。", what, rule.Line(s.frame), rule.Bytes(s.growth()), rule.Dur(g.window))
 	if left, limit, used := g.left(); limit > 0 && left < 30*24*time.Hour {
 		text = rule.Say("%s The process uses %s of its %s: at this rate it reaches the limit in about %s.", "%s行程已用 %[2]s，上限 %[3]s；照這個速度，大約 %[4]s 後到頂。", text, rule.Bytes(used), rule.Bytes(limit), roughly(left))
 	}

@@ -75,11 +75,32 @@ func receiver(function string) string {
 	return name
 }
 
-// seconds that growth took: between the snapshots if they say when they were
-// taken, else the window.
+// unsaidWindow is taken for the time between two snapshots if nothing says it: long
+// rather than short, lest rates be exaggerated.
+const unsaidWindow = 30 * time.Second
+
+// windowOf is the time between the goroutine snapshots: if they say when they were
+// taken, else the window's.
 func windowOf(e *evidence.Evidence) time.Duration {
-	if a, b := e.GoroutinesBefore, e.Goroutines; a != nil && b != nil && !a.Taken.IsZero() && b.Taken.After(a.Taken) {
+	if a, b := e.GoroutinesBefore, e.Goroutines; a != nil && b != nil && !a.Taken.IsZero() && b.Taken.Sub(a.Taken) >= time.Second {
 		return b.Taken.Sub(a.Taken)
+	}
+	return said(e)
+}
+
+// heapWindow is the time between the heap profiles.
+func heapWindow(e *evidence.Evidence) time.Duration {
+	if a, b := e.HeapBefore, e.Heap; a != nil && b != nil && a.Source != nil && b.Source != nil && a.Source.TimeNanos > 0 {
+		if d := time.Duration(b.Source.TimeNanos - a.Source.TimeNanos); d > 0 && d < 30*24*time.Hour {
+			return d
+		}
+	}
+	return said(e)
+}
+
+func said(e *evidence.Evidence) time.Duration {
+	if e.Window <= 0 {
+		return unsaidWindow
 	}
 	return max(e.Window, time.Second)
 }

@@ -143,7 +143,7 @@ func goMinor(e *evidence.Evidence) int {
 
 func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 	more := float64(s.after.objects - s.before.objects)
-	rate := more / max(1, t.e.Window.Seconds())
+	rate := more / heapWindow(t.e).Seconds()
 	f := ops.Finding{Rule: "timer-leak", Scenario: scenario, Score: ops.Score(rate/500+float64(s.after.objects)/100_000, 1), Confidence: ops.Medium}
 	if s.growth() >= 10*sampleRate && s.allocated.bytes > 0 {
 		f.Confidence = ops.High
@@ -156,7 +156,7 @@ func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 		f.Title = rule.Say("`%s` makes timers that are not stopped: %[3]s (%[2]s)", "`%s` 建立的 timer 沒有停止：%[3]s（%[2]s）", name, line, s.maker)
 	}
 	f.Summary = rule.Say("About %s objects of timers from %s are live, %s more than %s before.", "來自 %[2]s 的 timer 物件約有 %[1]s 個存活，比 %[4]s 前多了約 %[3]s 個。",
-		rule.Count(about(float64(s.after.objects))), line, rule.Count(about(more)), rule.Dur(t.e.Window))
+		rule.Count(about(float64(s.after.objects))), line, rule.Count(about(more)), rule.Dur(heapWindow(t.e)))
 	f.Explanation, f.Remedies = t.words(s)
 	f.Evidence = []ops.Proof{{
 		Artifact: ops.KindHeap, Metric: "inuse_objects_growth", Value: more, Unit: "objects",
@@ -185,7 +185,7 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 	if t.heap == nil {
 		t.heap = viewHeap(t.e)
 	}
-	seconds := max(1, t.e.Window.Seconds())
+	seconds := heapWindow(t.e).Seconds()
 	for _, o := range t.heap.sites {
 		if o.frame.Function != s.frame.Function || float64(o.growth()) < max(leastGrowth, 3*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
 			continue
