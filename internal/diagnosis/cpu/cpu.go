@@ -7,6 +7,6 @@ import "github.com/opscenter/opscenter/internal/diagnosis/rule"
 // Rules of this package.
 func Rules() []rule.Rule {
 	return []rule.Rule{
-		passwordHashing, hotPath,
+		passwordHashing, hotPath, gcPressure, schedulerLatency,
 	}
 }

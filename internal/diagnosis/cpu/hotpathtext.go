@@ -117,7 +117,7 @@ func doubts(f *ops.Finding, e *evidence.Evidence, l load) {
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "cpu_limit_cores", Unit: "cores",
 			Text: rule.Say("how many cores the process may use is not known: one was assumed", "不知道此程序可用的核心數：以一個核心估計")})
 	}
-	if l.Total < time.Second {
+	if e.CPU != nil && l.Total < time.Second {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindCPU, Metric: "samples", Value: float64(l.Total / (10 * time.Millisecond)), Unit: "samples",
 			Text: rule.Say("only %s of CPU time were sampled", "只取樣到 %s 的 CPU 時間", rule.Dur(l.Total))})

@@ -33,6 +33,7 @@ type load struct {
 	// Throttled is the share of the cgroup's periods in which it was stopped.
 	Throttled float64
 	procs     int
+	measured  bool // Cores is known
 }
 
 func loadOf(e *evidence.Evidence) load {
@@ -40,7 +41,7 @@ func loadOf(e *evidence.Evidence) load {
 		Total: time.Duration(e.CPU.Total(e.CPU.Type("cpu"))), Limit: e.CPULimit(),
 		Busy: -1, Queue: -1, Ready: -1, Requests: requests(e), procs: e.Procs(),
 	}
-	l.Cores, _ = e.CPUCores()
+	l.Cores, l.measured = e.CPUCores()
 	if r := e.Runtime; r != nil && r.Cgroup.Periods > 0 {
 		l.Throttled = float64(r.Cgroup.ThrottledPeriods) / float64(r.Cgroup.Periods)
 	}

@@ -17,7 +17,7 @@ func ofLimit(l load) ops.Text {
 
 // loadProofs are what says how busy the processors are.
 func loadProofs(e *evidence.Evidence, l load) (out []ops.Proof) {
-	if l.Limit > 0 {
+	if l.Limit > 0 && l.measured {
 		out = append(out, ops.Proof{Artifact: ops.KindCPU, Metric: "cpu_cores", Value: l.Cores, Unit: "cores", Share: min(1, l.Cores/l.Limit),
 			Text: rule.Say("%.2f cores were in use on average, of %.4g that the process may use", "平均使用 %.2f 核心，上限 %.4g 核心", l.Cores, l.Limit)})
 	}

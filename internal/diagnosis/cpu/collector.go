@@ -1,0 +1,178 @@
+package cpu
+
+import (
+	"time"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/trace"
+)
+
+// collector is what the garbage collector costs, and whom.
+type collector struct {
+	// Share of the CPU time that it takes from the program: marking, helping by
+	// those who allocate, sweeping. Without what only used idle processors, which
+	// is Idle. −1 = no artifact tells.
+	Share, Idle float64
+	// Sources that say so.
+	Profile, Runtime, Trace float64 // −1 = not there
+	// Assist is the share of the program's own running time in which goroutines had
+	// to mark before they got memory; −1 = no trace tells.
+	Assist float64
+	// Stalled is how long goroutines waited for the collector, per second.
+	Stalled time.Duration
+	// Cycles per second; −1 = unknown.
+	Cycles float64
+	// Allocated bytes per second; −1 = unknown.
+	Allocated float64
+	// Live heap after a collection, and the Goal at which the next one ends; 0 =
+	// unknown.
+	Live, Goal int64
+	// GOGC in percent; 0 = unknown, −1 = off.
+	GOGC int
+	// Limit is GOMEMLIMIT; 0 = none, or unknown.
+	Limit int64
+}
+
+func collectorOf(e *evidence.Evidence) collector {
+	c := collector{Share: -1, Profile: -1, Runtime: -1, Trace: -1, Assist: -1, Cycles: -1, Allocated: -1}
+	if typ := e.CPU.Type("cpu"); typ >= 0 {
+		if total := e.CPU.Total(typ); total > 0 {
+			sums := byPart(e.CPU, typ)
+			c.Profile = float64(sums[partGC]+sums[partAssist]+sums[partSweep]) / float64(total)
+			c.Idle = float64(sums[partGCIdle]) / float64(total)
+		}
+	}
+	c.ofTrace(e.Trace)
+	c.ofRuntime(e)
+	switch {
+	case c.Profile >= 0:
+		c.Share = c.Profile
+	case c.Trace >= 0:
+		c.Share = c.Trace
+	case c.Runtime >= 0:
+		c.Share = c.Runtime
+	}
+	return c
+}
+
+func (c *collector) ofTrace(t *evidence.Trace) {
+	if t == nil || t.Duration <= 0 {
+		return
+	}
+	var workers, program, assist, stalled time.Duration
+	for i := range t.Groups {
+		g := &t.Groups[i]
+		switch {
+		case g.Func == "runtime.gcBgMarkWorker":
+			workers += ran(g)
+		case !background(g.Func):
+			program += ran(g)
+			assist += g.Times[trace.StateAssist]
+			stalled += g.Times[trace.StateGC]
+		}
+	}
+	if program+workers > 0 {
+		c.Trace = float64(workers+assist) / float64(program+workers)
+	}
+	if program > 0 {
+		c.Assist = float64(assist) / float64(program)
+	}
+	c.Stalled = time.Duration(float64(stalled) / t.Duration.Seconds())
+	c.Cycles = float64(len(t.GC)) / t.Duration.Seconds()
+	c.ofHeap(t.Heap)
+}
+
+// ofHeap reads the heap's course: the goal is set when a collection ends, and the
+// lowest size since the one before is about what lives.
+func (c *collector) ofHeap(points []trace.HeapPoint) {
+	low, pairs := uint64(0), 0
+	var live, goal uint64
+	for _, p := range points {
+		switch {
+		case !p.Goal && (low == 0 || p.Bytes < low):
+			low = p.Bytes
+		case p.Goal && low > 0:
+			live, goal, pairs, low = live+low, goal+p.Bytes, pairs+1, 0
+		}
+	}
+	if pairs > 0 {
+		c.Live, c.Goal = int64(live/uint64(pairs)), int64(goal/uint64(pairs))
+	}
+}
+
+func (c *collector) ofRuntime(e *evidence.Evidence) {
+	r := e.Runtime
+	if r == nil {
+		return
+	}
+	if v, ok := r.Mean("ops/gc-cpu:share"); ok {
+		c.Runtime = v
+	}
+	if seconds := e.Window.Seconds(); seconds > 0 {
+		if v, ok := r.Gain("/gc/cycles/total:gc-cycles"); ok {
+			c.Cycles = v / seconds
+		}
+		if v, ok := r.Gain("/gc/heap/allocs:bytes"); ok {
+			c.Allocated = v / seconds
+		}
+	}
+	if v, ok := r.Mean("/gc/heap/live:bytes"); ok {
+		c.Live = int64(v)
+	}
+	if v, ok := r.Mean("/gc/heap/goal:bytes"); ok {
+		c.Goal = int64(v)
+	}
+	c.GOGC = r.Process.GOGC
+	if v, ok := r.Last("/gc/gogc:percent"); ok {
+		c.GOGC = int(v)
+	}
+	c.Limit = r.Process.GoMemoryLimitBytes
+	if v, ok := r.Last("/gc/gomemlimit:bytes"); ok && v < 1<<62 {
+		c.Limit = int64(v)
+	}
+}
+
+// allocators are who allocates, by bytes in the window, or where no profile of
+// it is there, by the CPU time that allocating costs. kind says which.
+func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBytes bool) {
+	key := func(s evidence.Stack) *evidence.Frame {
+		if at, isOwn := place(s); isOwn {
+			return s[at]
+		}
+		return s.User()
+	}
+	if typ := e.Allocs.Type("alloc_space"); typ >= 0 && !e.Allocs.Whole {
+		if total = e.Allocs.Total(typ); total > 0 {
+			return e.Allocs.By(typ, key), total, true
+		}
+	}
+	typ := e.CPU.Type("cpu")
+	allocating := func(s evidence.Stack) bool {
+		p := partOf(s)
+		return p == partAlloc || p == partAssist || p == partSweep && s.Has(parts[len(parts)-1].names...)
+	}
+	total = e.CPU.Sum(typ, allocating)
+	return e.CPU.By(typ, func(s evidence.Stack) *evidence.Frame {
+		if !allocating(s) {
+			return nil
+		}
+		return key(s)
+	}), total, false
+}
+
+// byFunction joins portions of lines of one function, closures included; each
+// stands for its line with the largest part.
+func byFunction(in []evidence.Portion) (out []evidence.Portion) {
+	at := map[string]int{}
+	for _, p := range in { // largest first: the first line stands for the function
+		k, ok := at[outer(p.Frame.Function)]
+		if !ok {
+			at[outer(p.Frame.Function)] = len(out)
+			out = append(out, evidence.Portion{Frame: p.Frame, Value: p.Value})
+			continue
+		}
+		out[k].Value += p.Value
+	}
+	sortPortions(out)
+	return out
+}
