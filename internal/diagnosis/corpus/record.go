@@ -143,7 +143,8 @@ func hasModule(dir string) bool {
 }
 
 func (b *Bench) goBuild(ctx context.Context, dir string, args ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
+	// Without DWARF, which nobody reads here, a hundred programs are built in half the time.
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-ldflags=-w"}, args...)...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
