@@ -36,6 +36,7 @@ var bonds = []struct {
 	{"deadlock", "channel-backpressure", twin, samePlace},
 	{"deadlock", "goroutine-leak", twin, samePlace},
 	{"deadlock", "unbounded-concurrency", aftermath, always},
+	{"channel-backpressure", "lock-held-across-io", effect, sendsUnderLock},
 	{"log-contention", "lock-held-across-io", twin, samePlace},
 	{"log-contention", "lock-contention", twin, samePlace},
 	{"log-contention", "syscall-blocked", twin, always},
@@ -59,7 +60,7 @@ var bonds = []struct {
 
 	// Goroutines that pile up behind something are its effect.
 	{"response-body-leak", "goroutine-leak", twin, always},
-	{"timer-leak", "goroutine-leak", twin, samePlace},
+	{"timer-leak", "goroutine-leak", effect, samePlace}, // both are true of what ranges over a ticker
 	{"timer-leak", "heap-growth", effect, samePlace},
 	{"goroutine-leak", "unbounded-concurrency", twin, samePlace},
 	{"channel-backpressure", "goroutine-leak", twin, samePlace},
@@ -91,6 +92,12 @@ var bonds = []struct {
 	{"cpu-gc-pressure", "scheduler-latency", aftermath, always},
 	{"goroutine-churn", "scheduler-latency", aftermath, always},
 	{"timer-storm", "scheduler-latency", aftermath, always},
+}
+
+// sendsUnderLock reports whether what is done under the lock is the send itself:
+// its queue is the receiver's fault.
+func sendsUnderLock(send, held *ops.Finding) bool {
+	return len(held.Where) > 0 && held.Where[0].Role == ops.RoleSend && samePlace(send, held)
 }
 
 func always(_, _ *ops.Finding) bool { return true }
