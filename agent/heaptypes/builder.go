@@ -80,7 +80,7 @@ func (b *Builder) Add(rec Record) bool {
 	case a.reason != "":
 	case a.callers > len(rec.Above):
 		a = answer{reason: whyOperand}
-	case !a.fits(rec.Size):
+	case a.typ != nil && !Fits(a.form, a.typ.size, rec.Size):
 		a = answer{reason: whySize}
 	}
 	s := built{leaf: rec.Leaf, answer: a}
@@ -106,18 +106,26 @@ func (b *Builder) Add(rec Record) bool {
 	return true
 }
 
-// again compares an answer with the one that there is for its site. What is only
-// known of some of a site's objects is not known of the site.
+// again compares an answer with the one that there is for its site. What the
+// runtime allocated on the way, and objects that are not of the type's size, do
+// not count against the rest: they are told apart by size when the table is used.
 func (b *Builder) again(i int32, a answer) {
-	had := &b.sites[i].answer
+	had := &b.sites[i]
 	switch {
-	case had.typ == a.typ && had.implied == a.implied && had.form == a.form, had.reason != "":
-	case a.reason != "":
-		*had = a
-	case had.typ != nil || a.typ != nil || had.implied.name != a.implied.name || had.form != a.form:
-		*had = answer{reason: whySeveral}
+	case had.answer.same(a), a.weak(), had.answer.reason == whySeveral:
+	case had.answer.weak():
+		had.answer, had.typ = a, b.place(a, had.leaf)
+	default:
+		had.answer = answer{reason: whySeveral}
 	}
 }
+
+func (a answer) same(o answer) bool {
+	return a.typ == o.typ && a.form == o.form && a.reason == o.reason && (a.implied == o.implied || a.typ != nil || a.implied != nil && o.implied != nil && *a.implied == *o.implied)
+}
+
+// weak says that an answer gives way to any other.
+func (a answer) weak() bool { return a.reason != "" || a.implied == &runtimeOther }
 
 // Table returns what was found. The caller fills in what it is of.
 func (b *Builder) Table() Table {
@@ -170,26 +178,23 @@ func (b *Builder) order() []ordered {
 	return out
 }
 
-// fits compares the size of the objects with that of the type, where one object
-// is one value. Size classes waste up to a quarter of the smallest objects and
-// less of larger ones, add a word to those with pointers above 512 bytes, and are
-// whole pages above 32 KiB.
-func (a answer) fits(size int64) bool {
-	if size <= 0 || a.typ == nil {
-		return true
-	}
+// Fits compares the size of objects with that of the type that they are said to
+// be of, where one object is one value. Size classes waste up to a quarter of the
+// smallest objects and less of larger ones, add a word to those with pointers
+// above 512 bytes, and are whole pages above 32 KiB. An unknown size, 0, fits.
+func Fits(form Form, typ, object int64) bool {
 	const word, page, large = 8, 8192, 32 << 10
-	switch a.form {
-	case FormNew, FormInterface, FormClosure:
-		slack := a.typ.size/4 + 2*word
-		if a.typ.size > large-word {
-			slack = page + word
-		}
-		return size >= a.typ.size && size <= a.typ.size+slack
-	case FormSlice:
-		return size >= a.typ.size
+	switch {
+	case object <= 0 || typ <= 0:
+		return true
+	case form == FormSlice:
+		return object >= typ
+	case form != FormNew && form != FormInterface && form != FormClosure:
+		return true
+	case typ > large-word:
+		return object >= typ && object-typ <= page+word
 	}
-	return true
+	return object >= typ && object-typ <= typ/4+2*word
 }
 
 // place returns the place of an answer's type in the table, where it is added if

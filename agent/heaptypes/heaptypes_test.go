@@ -209,8 +209,7 @@ func TestSizesMustFit(t *testing.T) {
 		{FormNew, 3, 16, true}, {FormNew, 520, 576, true}, {FormNew, 4097, 4864, true}, {FormNew, 40000, 40960, true}, {FormNew, 40000, 57344, false},
 		{FormSlice, 24, 48, true}, {FormSlice, 24, 16, false}, {FormMap, 8, 4096, true},
 	} {
-		a := answer{form: tc.form, typ: &descriptor{size: tc.typ}}
-		if got := a.fits(tc.objects); got != tc.fits {
+		if got := Fits(tc.form, tc.typ, tc.objects); got != tc.fits {
 			t.Errorf("%s of %d bytes in objects of %d: %v", tc.form, tc.typ, tc.objects, got)
 		}
 	}
@@ -269,19 +268,52 @@ func (m image) Entry(pc uint64) uint64 {
 
 func (m image) Name(entry uint64) string {
 	names := []string{"main.f", "runtime.newobject", "main.g", "runtime.growslice", "runtime.mallocgc", "reflect.New", "runtime.mapassign", "runtime.gcAssistAlloc", "runtime.makechan", "runtime.convT"}
-	return names[entry/64%uint64(len(names))]
+	return names[(entry-0x1000)/64%uint64(len(names))]
+}
+
+// tinyImage allocates a main.T of 96 bytes in main.f.
+func tinyImage() image {
+	m := image{arch: "amd64", code: make([]byte, 2048), data: make([]byte, 512)}
+	copy(m.code[40:], []byte{0x48, 0x8d, 0x05, 0xd1, 0xef, 0x0f, 0}) // LEAQ 0x100000, AX
+	copy(m.code[50:], []byte{0xe8, 9, 0, 0, 0})                      // CALL runtime.newobject
+	copy(m.data, []byte{96, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 8, 25})
+	m.data[40] = 0x80
+	copy(m.data[0x80:], "\x00\x06main.T")
+	return m
+}
+
+// What the runtime allocates for itself while the program allocates is none of
+// the program's objects, whichever is seen first.
+func TestDetours(t *testing.T) {
+	const inF, newobject, mallocgc, assist = 0x1000 + 55, 0x1000 + 64 + 9, 0x1000 + 4*64 + 9, 0x1000 + 7*64 + 9
+	object := Record{Stack: []uint64{mallocgc, newobject, inF}, Leaf: inF - 1, Size: 96}
+	for what, detour := range map[string]Record{
+		"assisting the collector": {Stack: []uint64{mallocgc, newobject, assist, mallocgc, newobject, inF}, Leaf: inF - 1, Size: 96},
+		"a second allocator":      {Stack: []uint64{mallocgc, 0x1000 + 3*64 + 9, newobject, inF}, Leaf: inF - 1, Size: 96},
+		"no allocator at all":     {Stack: []uint64{0x1000 + 3*64 + 9, inF}, Leaf: inF - 1, Size: 96},
+		"another size":            {Stack: []uint64{mallocgc, newobject, inF}, Leaf: inF - 1, Size: 16},
+	} {
+		for _, order := range [][]Record{{object, detour}, {detour, object}} {
+			b := NewResolver(tinyImage()).NewBuilder(2, nil)
+			for _, rec := range order {
+				b.Add(rec)
+			}
+			if table := b.Table(); len(table.Sites) != 1 || table.Sites[0].Form != FormNew || table.Types[table.Sites[0].Type].Name != "main.T" {
+				t.Errorf("%s: %+v of %+v", what, table.Sites, table.Types)
+			}
+		}
+		b := NewResolver(tinyImage()).NewBuilder(1, nil)
+		b.Add(detour)
+		if table := b.Table(); len(table.Sites) == 1 && table.Sites[0].Form != FormRuntime {
+			t.Errorf("%s alone is %+v", what, table.Sites)
+		}
+	}
 }
 
 // Whatever code and constants are, no more comes of it than a wrong type.
 func FuzzResolver(f *testing.F) {
-	code := make([]byte, 2048)
-	data := make([]byte, 512)
-	copy(code[40:], []byte{0x48, 0x8d, 0x05, 0xd1, 0xef, 0x0f, 0}) // LEAQ 0x100000+0, AX
-	copy(code[50:], []byte{0xe8, 9, 0, 0, 0})                      // CALL the next function
-	copy(data, []byte{96, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 8, 25})
-	data[40] = 0x80
-	copy(data[0x80:], "\x00\x06main.T")
-	f.Add(code, data, uint16(55), uint16(200))
+	tiny := tinyImage()
+	f.Add(tiny.code, tiny.data, uint16(55), uint16(200))
 	if p, err := NewProcess(); err == nil { // some of our own
 		at := p.text[0].from
 		f.Add(p.Code(at+0x1000, 4096), p.ReadOnly(p.base, 4096), uint16(100), uint16(2000))

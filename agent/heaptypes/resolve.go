@@ -164,15 +164,19 @@ const (
 // all frames of the allocator; -1 if there is none. own is set if the object
 // is none of the program's.
 func (r *Resolver) callOf(stack []uint64) (at int, p *place, own bool) {
+	left := false // the allocator that the stack begins in
 	for i, ret := range stack {
 		p := r.at(ret)
 		if p.in == nil {
 			return -1, nil, false
 		}
 		if !p.in.runtime {
-			return i, p, i > 0 && own
+			return i, p, own
 		}
-		own = own || p.in.detour || i == 0 && !p.in.malloc
+		// A second allocator further up did something else on its way, such as
+		// starting a collection.
+		own = own || p.in.detour || i == 0 && !p.in.malloc || left && p.in.malloc
+		left = left || !p.in.malloc
 	}
 	return -1, nil, len(stack) > 0
 }

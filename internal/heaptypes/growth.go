@@ -31,7 +31,7 @@ func (g Growth) Bytes() int64 { return g.After.Bytes - g.Before.Bytes }
 func Grew(before, after *Heap) []Growth {
 	all := map[typeKey]*Growth{}
 	at := func(t LiveType) *Growth {
-		k := typeKey{t.Name, t.Form}
+		k := typeKey{t.Name, t.Form, t.Size}
 		if all[k] == nil {
 			all[k] = &Growth{Name: t.Name, Form: t.Form, Type: -1}
 		}

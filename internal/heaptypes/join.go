@@ -129,9 +129,12 @@ func (t *Table) sameProcess(p *profile.Profile) error {
 	return ops.Errorf(ops.Conflict, "the heap profile is of a process that had its code elsewhere than %#x, where the heap types had it: use two files of one capture", uint64(t.TextStart))
 }
 
+// typeKey tells types apart. Closures of one function, and shapes whose names are
+// shortened, may be called the same and are not.
 type typeKey struct {
 	name string
 	form guest.Form
+	size int64
 }
 
 type siteKey struct {
@@ -176,8 +179,11 @@ func (j *joiner) add(i int) {
 	of, form, confidence := &j.untyped, guest.Form(""), guest.Confidence("")
 	if n := j.table.site(j.p, stack); n >= 0 {
 		s := &j.table.Sites[n]
-		form, confidence = s.Form, s.Confidence
-		of = j.typeOf(s)
+		// What the runtime allocates on its way has the same leaf and another size.
+		if guest.Fits(s.Form, j.table.Types[s.Type].Size, size(j.p, i)) {
+			form, confidence = s.Form, s.Confidence
+			of = j.typeOf(s)
+		}
 	}
 	of.add(amount)
 	k := siteKey{of, stack[0]}
@@ -198,7 +204,7 @@ func (j *joiner) add(i int) {
 
 func (j *joiner) typeOf(s *guest.Site) *LiveType {
 	t := &j.table.Types[s.Type]
-	k := typeKey{t.Name, s.Form}
+	k := typeKey{t.Name, s.Form, t.Size}
 	switch s.Form {
 	case guest.FormSlice:
 		k.name = "[]" + t.Name

@@ -82,9 +82,53 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// On a program that was not written for it, few bytes have no type and no type
+// is of the wrong size, from inside and from the executable.
+func TestRealisticProgram(t *testing.T) {
+	dir := buildProgram(t, "stripped", "./testdata/realistic")
+	p, inside := run(t, dir)
+	f, err := os.Open(filepath.Join(dir, "program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	outside, err := heaptypes.ResolveELF(f, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for side, table := range map[string]*heaptypes.Table{"inside": inside, "outside": outside} {
+		h, err := table.Join(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checked := checkSizes(t, p, table, h)
+		t.Logf("from %s: %.2f %% of %.1f MB in %d samples are of %d types; %d sizes compared", side, 100*h.TypedShare(), float64(h.Total.Bytes)/1e6, p.Samples(), len(h.Types), checked)
+		if share := h.TypedShare(); share < 0.96 {
+			t.Errorf("from %s: %.1f %% of the live bytes have a type, want 96 %%", side, 100*share)
+		}
+		if checked < 200 {
+			t.Errorf("from %s: only %d sizes were compared", side, checked)
+		}
+		for _, l := range h.Types[:min(len(h.Types), 5)] {
+			t.Logf("%9d objects ±%.1f %% %9d bytes %s", l.Objects, 100*l.Error, l.Bytes, l.Name)
+		}
+		for _, s := range h.Untyped.Sites[:min(len(h.Untyped.Sites), 5)] {
+			t.Logf("no type: %d bytes in %s", s.Bytes, s.Function)
+		}
+		for _, u := range table.Unresolved {
+			t.Logf("%d sites: %s", u.Sites, u.Reason)
+		}
+	}
+}
+
 // build compiles the program that allocates in every way and returns where it
 // lies.
 func build(t *testing.T, name string) (dir string) {
+	t.Helper()
+	return buildProgram(t, name, "./testdata/program")
+}
+
+func buildProgram(t *testing.T, name, what string) (dir string) {
 	t.Helper()
 	onLinux(t)
 	if testing.Short() && name != "plain" {
@@ -92,7 +136,7 @@ func build(t *testing.T, name string) (dir string) {
 	}
 	dir = t.TempDir()
 	args := append([]string{"build", "-o", filepath.Join(dir, "program")}, builds[name]...)
-	cmd := exec.CommandContext(t.Context(), "go", append(args, "./testdata/program")...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, what)...)
 	cmd.Env = os.Environ()
 	if name == "v3" {
 		cmd.Env = append(cmd.Env, "GOAMD64=v3")
@@ -168,9 +212,8 @@ func checkTypes(t *testing.T, p *profile.Profile, h *heaptypes.Heap) {
 
 // checkSizes compares each type that one object is one value of with the size of
 // the objects, which the profile has exactly.
-func checkSizes(t *testing.T, p *profile.Profile, table *heaptypes.Table, h *heaptypes.Heap) {
+func checkSizes(t *testing.T, p *profile.Profile, table *heaptypes.Table, h *heaptypes.Heap) (checked int) {
 	t.Helper()
-	checked := 0
 	for _, typ := range h.Types {
 		if typ.Form != guest.FormNew && typ.Form != guest.FormClosure || typ.Size == 0 {
 			continue
@@ -196,9 +239,15 @@ func checkSizes(t *testing.T, p *profile.Profile, table *heaptypes.Table, h *hea
 			}
 		}
 	}
+	for _, u := range table.Unresolved {
+		if strings.Contains(u.Reason, "another size") {
+			t.Errorf("at %d sites a type was read that cannot be right", u.Sites)
+		}
+	}
 	if checked < 15 {
 		t.Errorf("only %d sizes were compared", checked)
 	}
+	return checked
 }
 
 // isClass reports whether the allocator gives that many bytes to an object of
