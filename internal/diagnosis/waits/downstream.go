@@ -85,32 +85,23 @@ func (v *view) judgeDownstream() rule.Result {
 		return rule.OK(rule.Say("no goroutine waited for an answer over the network in %s of trace", "在 %s 的追蹤中，沒有 goroutine 在等待網路回應", rule.Dur(v.traced())))
 	}
 	var findings []ops.Finding
+	pools, reason := v.pools(), v.fineDownstream(&all[0])
 	for i := range all {
-		if d := &all[i]; !v.behindQueue(d) {
-			findings = append(findings, v.tellDownstream(d))
-		}
-	}
-	return rule.Found(v.fineDownstream(&all[0]), unique(findings)...)
-}
-
-// behindQueue reports whether answers that are no warning by themselves are what
-// the holders of an exhausted pool wait for: then the queue is the fault, and its
-// finding tells of them.
-func (v *view) behindQueue(d *downstream) bool {
-	if d.places[0].score >= 50 {
-		return false
-	}
-	for _, p := range v.pools() {
-		if f := v.tellExhausted(p); f.Score <= d.places[0].score || v.leaked(p) == wholly {
+		d := &all[i]
+		p := v.queueBehind(d, pools)
+		if p != nil && v.poolLeads(p, d) {
+			if i == 0 {
+				reason = rule.Say("%s; pool-exhausted tells of it", "%s；由 pool-exhausted 一併說明", reason)
+			}
 			continue
 		}
-		for _, pl := range d.places {
-			if slices.ContainsFunc(pl.waits, func(w *wait) bool { return slices.Contains(p.holders, w) }) {
-				return true
-			}
+		f := v.tellDownstream(d)
+		if p != nil {
+			v.tellQueue(&f, p)
 		}
+		findings = append(findings, f)
 	}
-	return false
+	return rule.Found(reason, unique(findings)...)
 }
 
 // fineDownstream says what was looked at, if it is all right.

@@ -66,6 +66,7 @@ func poolsWithoutStacks(e *evidence.Evidence) rule.Result {
 func (v *view) judgeExhausted() rule.Result {
 	var findings []ops.Finding
 	fine := rule.Say("no goroutine waited for a connection out of a pool", "沒有 goroutine 在等待連線池的連線")
+	down := v.downstreams()
 	for i, p := range v.pools() {
 		if i == 0 {
 			fine = rule.Say("waiting for %[2]s at %[3]s: %[1]s at a time, %[4]s each", "同一時間有 %[1]s 在 %[3]s 等待 %[2]s，%[4]s", people(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
@@ -74,7 +75,12 @@ func (v *view) judgeExhausted() rule.Result {
 			fine = rule.Say("nobody gives back %s: pool-leaked tells of it", "沒有人歸還 %s：由 pool-leaked 說明", p.name())
 			continue
 		}
-		if f := v.tellExhausted(p); f.Severity() != "" {
+		f := v.tellExhausted(p)
+		if f.Severity() != "" && v.behindAnswer(p, down) {
+			fine = rule.Say("whoever has %s waits for a slow downstream: downstream-wait tells of both", "持有 %s 的人都在等慢下游：由 downstream-wait 一併說明", p.name())
+			continue
+		}
+		if f.Severity() != "" {
 			findings = append(findings, f)
 		}
 	}
@@ -112,12 +118,8 @@ func (v *view) scoreQueue(p *pool, pl *place) int {
 
 func (v *view) tellExhausted(p *pool) ops.Finding {
 	f := ops.Finding{Rule: "pool-exhausted", Scenario: 2}
-	pl := &p.places[0]
-	for i := range p.places {
-		if s := v.scoreQueue(p, &p.places[i]); s > f.Score {
-			f.Score, pl = s, &p.places[i]
-		}
-	}
+	pl := p.worst(v)
+	f.Score = v.scoreQueue(p, pl)
 	f.Confidence = v.sure(pl.waits)
 	if p.stats != nil && full(p.stats) >= 0.95 && f.Confidence == ops.Medium {
 		f.Confidence = ops.High // the pool's own figures are a source of their own
