@@ -309,6 +309,7 @@ type merge struct {
 
 	carry   map[GoID]*carried
 	procs   []procAcct
+	ends    []procSlot // as the generation before left the Ps
 	bins    *bins
 	sites   map[siteKey]*siteTotal
 	sys     map[StackID]*siteTotal
@@ -326,11 +327,13 @@ type merge struct {
 	openRegions     map[GoID][]userEvent
 
 	damaged  []*damage
-	gap      bool   // the generation before was not read to its end
-	previous uint64 // number of the generation before
-	lastMax  uint64 // ticks; its end
-	odd      int64  // goroutines in another state than the generation before left them in
-	atZero   bool   // this generation is the trace's first
+	misuse   *damage // the first that costs nothing
+	gap      bool    // the generation before was not read to its end
+	previous uint64  // number of the generation before
+	lastMax  uint64  // ticks; its end
+	odd      int64   // goroutines and Ps in another state than the generation before left them in
+	atZero   bool    // this generation is the trace's first
+	follows  bool    // the generation before is known to its end
 }
 
 // carried is a goroutine between two generations.
@@ -393,13 +396,17 @@ func (s *siteAcct) merge(o *siteAcct) {
 // generation adds one that has been read; loss is why it ended early.
 func (m *merge) generation(n int, a *genStates, loss *damage) {
 	number := m.t.ix.Generations[n].Number
-	if m.previous != 0 && (m.gap || number != m.previous+1) {
+	m.follows = m.previous != 0 && !m.gap && number == m.previous+1
+	if m.previous != 0 && !m.follows {
 		// What went on in between is not known.
 		m.closeAll(m.lastMax)
 	}
-	m.previous, m.gap, m.atZero = number, loss != nil, n == 0
-	if loss != nil {
+	m.previous, m.gap, m.atZero = number, loss != nil && !loss.whole, n == 0
+	switch {
+	case m.gap:
 		m.damaged = append(m.damaged, loss)
+	case loss != nil && m.misuse == nil:
+		m.misuse = loss
 	}
 	if a.g == nil {
 		return // not even its tables
@@ -442,7 +449,7 @@ func (m *merge) generation(n int, a *genStates, loss *damage) {
 	m.events(a)
 	a.g = nil
 	m.lastMax = a.max
-	if loss != nil {
+	if m.gap {
 		m.closeAll(a.max)
 	}
 }
@@ -509,6 +516,22 @@ func (m *merge) born(k birthKey, n int64) {
 
 // procTails lets Ps go on from one generation to the next.
 func (m *merge) procTails(a *genStates) {
+	if !m.follows {
+		m.ends = m.ends[:0]
+	}
+	for p := range a.d.ps {
+		if p >= len(m.ends) {
+			m.ends = append(m.ends, procSlot{})
+		}
+		now, end := &a.d.ps[p], &m.ends[p]
+		if !now.known {
+			continue
+		}
+		if end.known && now.first != end.status && (now.first != procAbandoned || end.status != procSyscall) {
+			m.odd++
+		}
+		*end = *now
+	}
 	for p := range a.procs {
 		x := &a.procs[p]
 		if !x.seen {
@@ -529,6 +552,9 @@ func (m *merge) record(r *record, a *genStates, carry map[GoID]*carried) {
 	c := m.carry[r.id]
 	switch {
 	case r.born, c == nil:
+		if m.follows && r.born == (c != nil) {
+			m.odd++ // created twice, or never
+		}
 		c = &carried{Goroutine: Goroutine{ID: r.id, Born: r.born, Begin: m.t.since(a.min)}, since: a.min, before: true, state: headState(r.head)}
 		if m.atZero {
 			c.Begin, c.since = 0, m.t.zero
@@ -904,7 +930,10 @@ func (m *merge) loss() *ops.Loss {
 		return m.t.ix.Loss
 	case m.odd > 0:
 		return &ops.Loss{Kind: ops.KindTrace, Reason: ops.LossTruncated, Message: fmt.Sprintf(
-			"%d goroutines changed their state between two parts of the trace without an event: a part is missing", m.odd)}
+			"%d goroutines or Ps changed their state between two parts of the trace without an event: a part is missing", m.odd)}
+	case m.misuse != nil:
+		return &ops.Loss{Kind: ops.KindTrace, Reason: ops.LossTruncated, Message: fmt.Sprintf(
+			"%s: all of the trace is shown, but go tool trace will not open it", m.misuse.what)}
 	case m.t.symbols.overflow:
 		return &ops.Loss{Kind: ops.KindTrace, Reason: ops.LossTruncated, Message: "the trace has more than a million call stacks: some waits are shown without one"}
 	}

@@ -171,7 +171,7 @@ func stockCounts(b []byte) (map[string]int, error) {
 	}
 	for {
 		ev, err := r.ReadEvent()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // damage is wrapped around it, too
 			return n, nil
 		} else if err != nil {
 			return n, err

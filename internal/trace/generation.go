@@ -170,13 +170,8 @@ func load(b []byte, minor int) (*loaded, error) {
 	if !synced || minor >= 25 && !snapped {
 		return nil, damaged("it has no clock")
 	}
-	for _, f := range g.frames {
-		if _, ok := g.strings.ref(f.fn); !ok {
-			return nil, damaged("a frame has no name")
-		}
-		if _, ok := g.strings.ref(f.file); !ok {
-			return nil, damaged("a frame has no file")
-		}
+	if err := g.checkFrames(); err != nil {
+		return nil, err
 	}
 	for i := range g.samples {
 		s := &g.samples[i]
@@ -188,6 +183,35 @@ func load(b []byte, minor int) (*loaded, error) {
 	}
 	slices.SortStableFunc(g.samples, func(a, b sample) int { return cmp.Compare(a.time, b.time) })
 	return g, nil
+}
+
+// checkFrames makes sure that frames have names. What a PC means is said with every
+// frame that has it: only the first one counts.
+func (g *loaded) checkFrames() error {
+	var first map[uint64]int
+	named := func(f *rawFrame) bool {
+		_, fn := g.strings.ref(f.fn)
+		_, file := g.strings.ref(f.file)
+		return fn && file
+	}
+	for i := range g.frames {
+		f := &g.frames[i]
+		if named(f) {
+			continue
+		}
+		if first == nil {
+			first = make(map[uint64]int, len(g.frames))
+			for n := len(g.frames) - 1; n >= 0; n-- {
+				first[g.frames[n].pc] = n
+			}
+		}
+		if n := first[f.pc]; n < i {
+			*f = g.frames[n]
+			continue
+		}
+		return damaged("a frame has no name or file")
+	}
+	return nil
 }
 
 func (g *loaded) addStrings(c cursor) error {

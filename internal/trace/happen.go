@@ -1,6 +1,9 @@
 package trace
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // thread returns the index of a thread and makes it known.
 func (d *decoder) thread(id uint64) int32 {
@@ -35,16 +38,22 @@ func (d *decoder) create(id uint64, status uint8) int32 {
 }
 
 func (d *decoder) destroy(i int32) {
-	d.byID.remove(d.gs[i].id, d.gs)
-	d.gs[i].status = goBad
-	d.free = append(d.free, i)
+	g := &d.gs[i]
+	d.byID.remove(g.id, d.gs)
+	g.status = goBad
+	if g.ranges {
+		d.ranges.forget(i)
+	}
+	if !g.shared {
+		d.free = append(d.free, i)
+	}
 }
 
 func (d *decoder) find(id uint64) int32 { return d.byID.get(GoID(id), d.gs) }
 
 // proc is the P with a number; nil if it has not been heard of.
 func (d *decoder) proc(id uint64) *procSlot {
-	if id < uint64(len(d.ps)) && d.ps[id].status != procBad {
+	if id < uint64(len(d.ps)) && d.ps[id].known {
 		return &d.ps[id]
 	}
 	return nil
@@ -296,10 +305,10 @@ func (d *decoder) refs(sh *shape, e *event) bool {
 }
 
 func (d *decoder) goStatus(m *threadSlot, e *event) bool {
-	if e.args[2] == 0 || e.args[2] >= uint64(goStatuses) {
+	status := uint8(e.args[2])
+	if status >= goStatuses || status == goBad && !d.first {
 		return d.fail("a goroutine has no valid status")
 	}
-	status := uint8(e.args[2])
 	i := d.find(e.args[0])
 	if i >= 0 {
 		if d.gs[i].status != status {
@@ -315,31 +324,39 @@ func (d *decoder) goStatus(m *threadSlot, e *event) bool {
 	e.s = i
 	switch status {
 	case goRunning:
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
-		m.g = i
+		d.bind(m, i)
 	case goSyscall:
 		id := e.args[1]
 		if id == math.MaxUint64 {
 			return d.fail("a goroutine is in a syscall on no thread")
 		}
 		if m != nil && uint64(m.id) == id {
-			m.g = i
+			d.bind(m, i)
 			break
 		}
 		if len(d.ms) >= 1<<20 {
 			return d.fail("it has too many threads")
 		}
-		// The P index is of another thread: that one sits in its syscall.
+		// The status is said by another thread: the one meant sits in its syscall.
 		other := &d.ms[d.thread(id)]
 		if other.seen && other.g != i {
 			return d.fail("a thread in a syscall has another goroutine")
 		}
 		other.seen = true
-		other.g = i
+		d.bind(other, i)
 	}
 	return true
+}
+
+// bind says that a thread has a goroutine.
+func (d *decoder) bind(m *threadSlot, i int32) {
+	if m == nil || m.g == i {
+		return
+	}
+	for k := range d.ms {
+		d.gs[i].shared = d.gs[i].shared || d.ms[k].g == i
+	}
+	m.g = i
 }
 
 // advanceOther has the events that happen less often; their arguments have been
@@ -469,7 +486,7 @@ func (d *decoder) advanceOther(m *threadSlot, e *event) bool {
 			return d.fail(what)
 		}
 		p := &d.ps[m.p]
-		if p.sweep && e.kind == EvGCSweepBegin || !p.sweep && e.kind == EvGCSweepEnd && d.first {
+		if p.sweep == (e.kind == EvGCSweepBegin) {
 			return d.fail("a sweep begins twice or ends without beginning")
 		}
 		p.sweep = e.kind == EvGCSweepBegin
@@ -485,7 +502,7 @@ func (d *decoder) advanceOther(m *threadSlot, e *event) bool {
 			return d.fail(what)
 		}
 		g := &d.gs[m.g]
-		if g.assist && e.kind == EvGCMarkAssistBegin || !g.assist && e.kind == EvGCMarkAssistEnd && d.first {
+		if g.assist == (e.kind == EvGCMarkAssistBegin) {
 			return d.fail("a GC assist begins twice or ends without beginning")
 		}
 		g.assist = e.kind == EvGCMarkAssistBegin
@@ -493,11 +510,15 @@ func (d *decoder) advanceOther(m *threadSlot, e *event) bool {
 		if what := m.lacks(true, false); what != "" {
 			return d.fail(what)
 		}
-	case EvProcsChange, EvSTWBegin, EvSTWEnd, EvGoLabel,
-		EvUserTaskBegin, EvUserTaskEnd, EvUserRegionBegin, EvUserRegionEnd, EvUserLog:
+	case EvProcsChange, EvGoLabel, EvUserLog:
 		if what := m.lacks(true, true); what != "" {
 			return d.fail(what)
 		}
+	case EvSTWBegin, EvSTWEnd, EvUserTaskBegin, EvUserTaskEnd, EvUserRegionBegin, EvUserRegionEnd:
+		if what := m.lacks(true, true); what != "" {
+			return d.fail(what)
+		}
+		return d.follow(e)
 	default: // experiments
 		if m == nil {
 			return d.fail("an event needs a thread")
@@ -535,29 +556,29 @@ func (d *decoder) gc(e *event, m *threadSlot) bool {
 }
 
 func (d *decoder) procStatus(a *[4]uint64, m *threadSlot) bool {
-	if a[1] == 0 || a[1] >= uint64(procStatuses) {
+	status := uint8(a[1])
+	if status >= procStatuses {
 		return d.fail("a P has no valid status")
 	}
 	if a[0] >= maxProcs {
 		return d.fail("a P has an impossible number")
 	}
-	status := uint8(a[1])
 	for uint64(len(d.ps)) <= a[0] {
 		d.ps = append(d.ps, procSlot{})
 	}
 	p := &d.ps[a[0]]
 	switch {
-	case p.status == procBad:
-		p.status = status
-	case status == procAbandoned && (p.status == procSyscall || p.status == procAbandoned):
+	case !p.known:
+		p.known, p.first, p.status = true, status, status
+	case status == procAbandoned && p.status == procSyscall:
+		if !slices.ContainsFunc(d.ms, func(m threadSlot) bool { return m.p == int32(a[0]) }) {
+			return d.fail("no thread has the P that is about to be stolen from it")
+		}
 	case p.status != status:
 		return d.fail("a P is not in the state that it is said to be in")
 	}
 	p.seq = 0
-	if status == procRunning || status == procSyscall {
-		if m == nil {
-			return d.fail("an event needs a thread")
-		}
+	if m != nil && (status == procRunning || status == procSyscall) {
 		m.p = int32(a[0])
 	}
 	return true

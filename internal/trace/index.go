@@ -157,11 +157,15 @@ func (ix Index) Windows(maxBytes int64) []Window {
 }
 
 // damage is why reading a trace ended early.
-type damage struct{ what string }
+type damage struct {
+	what string
+	// whole is set if everything could be read nevertheless.
+	whole bool
+}
 
 func (d *damage) Error() string { return d.what }
 
-func damaged(format string, args ...any) error { return &damage{fmt.Sprintf(format, args...)} }
+func damaged(format string, args ...any) error { return &damage{what: fmt.Sprintf(format, args...)} }
 
 // scanner walks a file by batch headers, through a small window of it.
 type scanner struct {
@@ -195,12 +199,14 @@ func (s *scanner) header() (minor int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read trace: %w", err)
 	}
-	n, _ := fmt.Sscanf(string(b[:min(headerSize, len(b))]), "go 1.%d trace\x00\x00\x00", &minor)
+	_, err = fmt.Sscanf(string(b[:min(headerSize, len(b))]), "go 1.%d trace\x00\x00\x00", &minor)
 	switch {
-	case n != 1 || len(b) < headerSize:
+	case err != nil || len(b) < headerSize:
 		return 0, ops.Errorf(ops.Corrupt, "this is not a Go execution trace: choose another artifact")
 	case minor < 22:
 		return 0, ops.Errorf(ops.Invalid, "this trace was written by Go 1.%d and only those of Go 1.22 and later can be opened in parts: download it and run go tool trace", minor)
+	case minor == 24:
+		return 0, ops.Errorf(ops.Corrupt, "this is not a Go execution trace: no format bears the name of Go 1.24: choose another artifact")
 	case minor > 26:
 		return 0, ops.Errorf(ops.Invalid, "this trace was written in the format of Go 1.%d, which is newer than this program knows: update it, or download the trace and run go tool trace", minor)
 	}
@@ -383,6 +389,7 @@ func (c *cursor) uvarint() (v uint64) {
 		b := c.byte()
 		v |= uint64(b&0x7f) << shift
 		if b < 0x80 {
+			c.bad = c.bad || shift == 63 && b > 1
 			return v
 		}
 	}

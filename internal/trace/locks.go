@@ -109,7 +109,7 @@ func (t *Trace) Locks(ctx context.Context) ([]LockClass, error) {
 		if err != nil && !asDamage(err, &damage) {
 			return nil, err
 		}
-		s.keep(damage != nil)
+		s.keep(damage != nil && !damage.whole)
 	}
 	return s.result(), nil
 }

@@ -38,11 +38,17 @@ type goSlot struct {
 	seq    uint64
 	status uint8
 	assist bool
+	ranges bool // ranges has something of it
+	// shared is set if several threads said that they have it: its slot is not
+	// given to another one then.
+	shared bool
 }
 
 type procSlot struct {
 	seq    uint64
 	status uint8
+	first  uint8 // the status that was said first
+	known  bool  // it was said
 	sweep  bool
 }
 
@@ -89,6 +95,7 @@ type decoder struct {
 	nextSample uint64
 	gcSeq      uint64
 	gcState    uint8 // 0 = unknown, 1 = off, 2 = on
+	ranges     ranges
 	time       uint64
 	events     int64
 	sink       sink
@@ -118,6 +125,7 @@ func (d *decoder) run(ctx context.Context, g *loaded, first bool, out sink) erro
 	d.sources, d.heap, d.samples = d.sources[:0], d.heap[:0], g.samples
 	d.sampleUntil(0)
 	d.gcSeq, d.gcState, d.time, d.events, d.err, d.halt = 0, 0, 0, 0, nil, nil
+	d.ranges.reset()
 	for _, t := range g.threads {
 		s := source{batches: t.batches, m: -1}
 		if t.id != math.MaxUint64 {
@@ -143,6 +151,9 @@ func (d *decoder) run(ctx context.Context, g *loaded, first bool, out sink) erro
 		}
 	}
 	d.sampleUntil(math.MaxUint64)
+	if d.halt == nil && d.ranges.misuse != nil {
+		return d.ranges.misuse
+	}
 	return d.halt
 }
 

@@ -168,8 +168,9 @@ type Event struct {
 
 // Events calls fn with every event of the n-th generation of the index, in the
 // order in which they happened, until fn returns false; the event is valid during
-// the call. CPU samples are among them. An error of kind Corrupt says why the generation ends early; fn has had
-// everything before.
+// the call. CPU samples are among them. An error of kind Corrupt says why
+// the generation ends early, or what is wrong with it although it could be read; fn
+// has had everything before.
 func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
 	if n < 0 || n >= len(t.ix.Generations) {
 		return ops.Errorf(ops.NotFound, "the trace has no generation number %d of %d: choose one of its index", n, len(t.ix.Generations))
@@ -191,7 +192,10 @@ var errEnough = errors.New("enough")
 // readable turns damage into an error that says what to do.
 func readable(err error) error {
 	var d *damage
-	if asDamage(err, &d) {
+	if asDamage(err, &d) && d.whole {
+		return ops.Errorf(ops.Corrupt, "%s: all of it is shown, but go tool trace will not open it", d.what)
+	}
+	if d != nil {
 		return ops.Errorf(ops.Corrupt, "the trace is damaged (%s): capture it again", d.what)
 	}
 	return err
