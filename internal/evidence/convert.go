@@ -70,7 +70,7 @@ func OfGoroutines(s *goroutines.Snapshot, frames *Frames) *Goroutines {
 		g := &s.Groups[i]
 		to := Group{
 			Count: g.Count, State: g.State, Forever: g.Forever, Wait: g.Wait, Labels: g.Labels,
-			Aged: g.Aged, Youngest: g.Youngest, Oldest: g.Oldest, Stack: make(Stack, len(g.Stack)),
+			Aged: g.Aged, Youngest: g.Youngest, Oldest: g.Oldest, Locked: g.Locked, Stack: make(Stack, len(g.Stack)),
 		}
 		for k, f := range g.Stack {
 			to.Stack[k] = frames.Of(f.Function, f.File, int(f.Line))

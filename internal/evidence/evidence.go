@@ -166,6 +166,8 @@ type Group struct {
 	Labels           []goroutines.Labels
 	Aged             int
 	Youngest, Oldest time.Duration
+	// Locked is how many are locked to their thread, which only a Dump says.
+	Locked int
 }
 
 // HeapTypes says of which types the heap's live objects are.

@@ -28,6 +28,7 @@
 //	300 chan send | runtime.gopark proc.go:435 < main.push hub.go:88
 //	300 chan send aged 12m 40m | main.push hub.go:88 | created by main.serve hub.go:20
 //	1 select forever | main.idle idle.go:3
+//	9 chan receive locked | main.record camera.go:18     (to their threads)
 //	-- trace 5s --
 //	procs 2
 //	created 100
@@ -249,6 +250,10 @@ func (p *parser) goroutines(format goroutines.Format) *evidence.Goroutines {
 			g.Aged, g.Youngest, g.Oldest = g.Count, p.dur(from), p.dur(to)
 		}
 		state, g.Forever = strings.CutSuffix(state, " forever")
+		state, locked := strings.CutSuffix(state, " locked")
+		if locked {
+			g.Locked = g.Count
+		}
 		g.State = goroutines.State(state)
 		g.Wait = waitOf(stack)
 		if created != "" {

@@ -24,6 +24,7 @@ lost block in_use another profiler is at work
 -- goroutines --
 300 chan send | runtime.gopark proc.go:435 < main.push hub.go:88
 7 select | database/sql.(*DB).conn sql.go:1 < main.save save.go:9
+2 chan receive locked | main.record camera.go:18
 -- trace 5s --
 site network 10 4.5s max=600ms open=3 start=main.worker | main.read a.go:1
 lock mutex waits=195 total=80s | sync.(*Mutex).Lock mutex.go:46 < main.pay a.go:9
@@ -48,7 +49,7 @@ pool records pgxpool max=20 in_use=20,20,20 wait_count=10,90,170
 	if e.CPULimit() != 1.5 {
 		t.Errorf("limit %v", e.CPULimit())
 	}
-	if g := e.Goroutines.Groups[1]; g.Wait.Class != goroutines.PoolAcquire || e.Goroutines.Total != 307 {
+	if g := e.Goroutines.Groups[1]; g.Wait.Class != goroutines.PoolAcquire || e.Goroutines.Total != 309 || e.Goroutines.Groups[2].Locked != 2 {
 		t.Errorf("%+v of %d", g, e.Goroutines.Total)
 	}
 	if l := e.Trace.Locks[0]; l.Exact.Inside[0].Total != 75*time.Second || l.Exact.Inside[0].Stack.User().Line != 11 {
