@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -196,13 +197,17 @@ func typeAt(e *evidence.Evidence, f *evidence.Frame) *evidence.HeapType {
 	return best
 }
 
-// typeName is how a type is spoken of: "main.session", "[]main.move".
+// typeName is how a type is spoken of: "main.session", "[]ws.Client" of
+// "[]github.com/org/game/ws.Client".
 func typeName(t *evidence.HeapType) string {
-	if t.Form == "slice" && !strings.HasPrefix(t.Name, "[]") {
-		return "[]" + t.Name
+	name := importPaths.ReplaceAllString(t.Name, "")
+	if t.Form == "slice" && !strings.HasPrefix(name, "[]") {
+		return "[]" + name
 	}
-	return t.Name
+	return name
 }
+
+var importPaths = regexp.MustCompile(`(?:[\w.~-]+/)+`)
 
 // memoryLimit is the tightest limit that is known, and how much of it is in use;
 // 0 = none is known.

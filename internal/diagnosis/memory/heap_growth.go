@@ -284,7 +284,7 @@ func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 
 // typeProof says how many of a type live, and what can hold them.
 func typeProof(t *evidence.HeapType) []ops.Proof {
-	text := rule.Say("about %s live `%s` (%s, from %s samples)", "存活的 `%[2]s` 約 %[1]s 個（%[3]s，來自 %[4]s 個樣本）", rule.Count(about(float64(t.Objects))), typeName(t), rule.Bytes(t.Bytes), rule.Count(t.Samples))
+	text := rule.Say("about %s live `%s` (%s, from %s samples)", "存活的 `%[2]s` 約 %[1]s 個（%[3]s，來自 %[4]s 個樣本）", rule.Count(about(float64(t.Objects))), t.Name, rule.Bytes(t.Bytes), rule.Count(t.Samples))
 	if len(t.Containers) > 0 {
 		text = rule.Say("%s; live types that can hold them: `%s`", "%s；可能持有它們的型別：`%s`", text, joined(t.Containers))
 	}
