@@ -7,10 +7,12 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// A slow downstream that exhausts a pool is one fault, not two. What makes callers
-// wait longest is told, and the other as part of it: the queue, if it takes
-// longer than the answer, or if whoever has a connection keeps it over something
-// that the pool is not for; else the downstream.
+// A slow downstream that exhausts a pool is one fault, not two, and the cause is
+// what would have to change. If the answers alone are critically slow, no larger
+// pool helps: the downstream is told, and the queue as part of it. If callers wait
+// longer in the queue than for the answer, or whoever has a connection keeps it
+// over something that the pool is not for, the pool is told, and with it what its
+// holders wait for.
 
 // queueBehind returns the exhausted pool whose holders wait for the downstream;
 // nil if there is none.
@@ -40,7 +42,7 @@ func (v *view) poolLeads(p *pool, d *downstream) bool {
 	if answer.score < 50 || !p.uses(answer.waits[0]) {
 		return true
 	}
-	return queue.known && answer.known && queue.delay > answer.delay
+	return answer.score < 75 && queue.known && answer.known && queue.delay > answer.delay
 }
 
 // behindAnswer reports whether the pool's queue is told with the downstream that
