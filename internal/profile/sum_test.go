@@ -183,8 +183,42 @@ func TestSumRefusesInWords(t *testing.T) {
 	if got := s.Tree().Total(0, 0); got != added || int64(s.Profiles) != 1+added/1000 {
 		t.Errorf("worth %d of %d profiles, want %d: those without an error", got, s.Profiles, added)
 	}
-	for _, w := range []profile.Weights{nil, {9}, {0}, {1, 1}, {7, 1, 1, 0xff, 0xff, 0xff, 0x7f, 2}, {3, 1, 1, 1}, {5, 1, 1, 0, 2, 2}, {4, 1, 1, 0, 2, 7}, bytes.Repeat([]byte{0xff}, 20)} {
+	for _, w := range []profile.Weights{
+		nil, {9}, {0}, {1, 1}, // no parts
+		{8, 1, 0, 1, 0xff, 0xff, 0xff, 0x7f, 2},  // no such node
+		{3, 1, 0, 1}, {2, 1, 0}, {4, 1, 0, 1, 0}, // fewer entries than there should be
+		{6, 1, 0, 1, 0, 2, 2}, {5, 1, 0, 1, 0, 2, 7}, // more
+		{2, 1, 1}, // like itself
+		bytes.Repeat([]byte{0xff}, 20),
+	} {
 		expect(s.Tree().Add(w), ops.Corrupt, "the stored weights do not belong to this call tree: sum the profiles again")
+	}
+}
+
+func TestWeightsOfTypesThatAreProportionalTakeTheRoomOfOne(t *testing.T) {
+	size := func(text string) int {
+		s := newSum(t, profile.Limits{}, profile.Filter{})
+		if err := s.Add(bytes.NewReader(encode(t, text))); err != nil {
+			t.Fatal(err)
+		}
+		w := s.Weights()
+		want := [2]int64{s.Tree().Total(0, 0), s.Tree().Total(0, 1)}
+		s.Tree().Reset()
+		for c := range want { // one by one, the second without the first
+			if err := s.Tree().Add(w, 1-c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := [2]int64{s.Tree().Total(0, 0), s.Tree().Total(0, 1)}; got != want {
+			t.Errorf("%s: the weights are %v, want %v", text, got, want)
+		}
+		return len(w)
+	}
+	const types = "types: samples/count cpu/nanoseconds\n"
+	like := size(types + "main.main:1;main.f:2 2 20000000\nmain.main:1;main.g:3 3 30000000")
+	unlike := size(types + "main.main:1;main.f:2 2 20000000\nmain.main:1;main.g:3 3 40000000")
+	if like+5 != unlike {
+		t.Errorf("%d bytes, and %d if every type has entries: want 5 fewer", like, unlike)
 	}
 }
 
@@ -211,7 +245,7 @@ func FuzzSum(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(raw, []byte{4, 1, 1, 1, 2})
+		f.Add(raw, []byte{5, 1, 0, 1, 1, 2})
 	}
 	f.Fuzz(func(t *testing.T, in, weights []byte) {
 		s := newSum(t, profile.Limits{DecompressedBytes: 1 << 20, MemoryBytes: 16 << 20}, profile.Filter{})

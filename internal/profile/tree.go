@@ -29,7 +29,9 @@ type Tree struct {
 	// nodes all collide.
 	children []uint32
 	seed     uint64
-	rows     []uint32 // memory for Add
+	// memory for Add
+	parts   [][]byte
+	targets [][]target
 }
 
 func newTree(s *Symbols, columns int) *Tree {
