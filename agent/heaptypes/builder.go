@@ -179,22 +179,28 @@ func (b *Builder) order() []ordered {
 }
 
 // Fits compares the size of objects with that of the type that they are said to
-// be of, where one object is one value. Size classes waste up to a quarter of the
-// smallest objects and less of larger ones, add a word to those with pointers
-// above 512 bytes, and are whole pages above 32 KiB. An unknown size, 0, fits.
+// be of, where one object is one value. The allocator's size classes are 8 or 16
+// bytes apart up to 256, 32 up to 512, and up to 19 % above; types with pointers
+// above 512 bytes get a word more; above 32 KiB there are pages. An unknown size,
+// 0, fits.
 func Fits(form Form, typ, object int64) bool {
 	const word, page, large = 8, 8192, 32 << 10
+	over := object - typ
 	switch {
 	case object <= 0 || typ <= 0:
 		return true
 	case form == FormSlice:
-		return object >= typ
+		return over >= 0
 	case form != FormNew && form != FormInterface && form != FormClosure:
 		return true
-	case typ > large-word:
-		return object >= typ && object-typ <= page+word
+	case typ <= 256:
+		return over >= 0 && over < 16
+	case typ <= 512:
+		return over >= 0 && over < 32+word
+	case typ <= large-word:
+		return over >= 0 && over <= typ/5+word
 	}
-	return object >= typ && object-typ <= typ/4+2*word
+	return over >= 0 && over <= page+word
 }
 
 // place returns the place of an answer's type in the table, where it is added if

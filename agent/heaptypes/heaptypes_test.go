@@ -207,10 +207,24 @@ func TestSizesMustFit(t *testing.T) {
 	}{
 		{FormNew, 96, 96, true}, {FormNew, 96, 0, true}, {FormNew, 96, 48, false}, {FormNew, 96, 208, false},
 		{FormNew, 3, 16, true}, {FormNew, 520, 576, true}, {FormNew, 4097, 4864, true}, {FormNew, 40000, 40960, true}, {FormNew, 40000, 57344, false},
+		{FormNew, 88, 96, true}, {FormNew, 88, 112, false}, {FormNew, 257, 288, true}, {FormNew, 769, 896, true}, {FormNew, 513, 640, false}, {FormNew, 3457, 4096, true},
 		{FormSlice, 24, 48, true}, {FormSlice, 24, 16, false}, {FormMap, 8, 4096, true},
 	} {
 		if got := Fits(tc.form, tc.typ, tc.objects); got != tc.fits {
 			t.Errorf("%s of %d bytes in objects of %d: %v", tc.form, tc.typ, tc.objects, got)
+		}
+	}
+}
+
+// Whatever size a type has, its own size class fits.
+func TestEverySizeClassFits(t *testing.T) {
+	class := func(n int64) int64 { return int64(cap(append([]byte(nil), make([]byte, n)...))) }
+	for n := int64(1); n < 70_000; n += 1 + n/100 {
+		if c := class(n); !Fits(FormNew, n, c) {
+			t.Errorf("%d bytes in a class of %d", n, c)
+		}
+		if c := class(n + 8); n > 512 && !Fits(FormNew, n, c) {
+			t.Errorf("%d bytes with a header in a class of %d", n, c)
 		}
 	}
 }
