@@ -28,9 +28,10 @@ import (
 // that wait for one receiver while others of its kind idle, it is critical if
 // half of their time is spent in waits of 5 ms and more, a warning at a quarter.
 // For producers that do nothing but produce it is at most a notice: a bounded
-// queue is there to pace them. If their receivers wait for somebody else rather
-// than work, and each wait is long, it is a warning (reasoning; the first half
-// seconds of a stall are what the guide's scenario 3 is about).
+// queue is there to pace them. It is a warning if their receivers wait for somebody
+// else rather than work and each wait is long, if eight and more of them wait for
+// one receiver, or if they are stuck for the whole trace while others in the
+// package wait as well. All of this is reasoning, none of it a measured limit.
 //
 // Not to be confused with: workers parked in a receive; a semaphore that is made
 // of a channel (pool-exhausted); results that nobody takes any more
