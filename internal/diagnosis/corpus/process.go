@@ -32,6 +32,7 @@ func start(env []string, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), ended: make(chan struct{}), lines: make(chan struct{}, 1)}
 	p.cmd.Env = append(cleanEnv(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	leash(p.cmd)
 	p.cmd.WaitDelay = time.Second // for a grandchild that keeps the output open
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
