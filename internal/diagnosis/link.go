@@ -56,7 +56,14 @@ var bonds = []struct {
 	// slow downstream is not too small at all.
 	{"pool-leaked", "pool-exhausted", twin, samePlace},
 	{"pool-leaked", "goroutine-leak", effect, samePlace},
-	{"downstream-wait", "pool-exhausted", aftermath, always},
+	{"downstream-wait", "pool-exhausted", effect, samePlace},
+
+	// A pool of HTTP connections whose bodies stay open is told by its bodies.
+	{"response-body-leak", "pool-leaked", twin, openBodies},
+	// Whoever receives is slow because of what it waits for itself.
+	{"downstream-wait", "channel-backpressure", effect, samePlace},
+	{"pool-exhausted", "channel-backpressure", effect, samePlace},
+	{"pool-leaked", "channel-backpressure", effect, samePlace},
 
 	// Goroutines that pile up behind something are its effect.
 	{"response-body-leak", "goroutine-leak", twin, always},
@@ -98,6 +105,12 @@ var bonds = []struct {
 // its queue is the receiver's fault.
 func sendsUnderLock(send, held *ops.Finding) bool {
 	return len(held.Where) > 0 && held.Where[0].Role == ops.RoleSend && samePlace(send, held)
+}
+
+// openBodies reports whether a pool is empty because of responses that nobody
+// closed.
+func openBodies(_, pool *ops.Finding) bool {
+	return slices.ContainsFunc(pool.Evidence, func(p ops.Proof) bool { return p.Metric == "open_bodies" })
 }
 
 func always(_, _ *ops.Finding) bool { return true }
