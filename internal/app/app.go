@@ -18,7 +18,7 @@ func Run(ctx context.Context, args []string) int {
 
 // diagnose is `ops diagnose` on what is not in a centre.
 func diagnose(ctx context.Context, r cli.DiagnoseRequest) ([]ops.Diagnosis, []ops.Outlier, error) {
-	o := examine.Options{Duration: r.Duration, Progress: r.Progress, Keep: r.Keep}
+	o := examine.Options{Duration: r.Duration, Progress: r.Progress, Keep: r.Keep, Binary: r.Binary}
 	var res examine.Result
 	var err error
 	if r.URL != "" {

@@ -28,6 +28,8 @@ type DiagnoseRequest struct {
 	URL   string
 	// Duration of the window on a running program; 0 = the default.
 	Duration time.Duration
+	// Binary is the executable of what is diagnosed; "" = none.
+	Binary string
 	// Keep is a directory that gets the artifacts of a running program.
 	Keep string
 	// Progress is told what goes on; nil = nobody listens.
@@ -38,8 +40,8 @@ type DiagnoseRequest struct {
 type DiagnoseFunc func(ctx context.Context, r DiagnoseRequest) ([]ops.Diagnosis, []ops.Outlier, error)
 
 type diagnoseFlags struct {
-	duration           durationValue
-	lang, failOn, keep string
+	duration                   durationValue
+	lang, failOn, keep, binary string
 }
 
 func (p *program) diagnoseCmd() *cobra.Command {
@@ -76,6 +78,7 @@ meaning. The exit code is 0 when there is an answer, whatever it says; with
 	fl.VarP(&f.duration, "duration", "d", "length of the window on a running program, 1s to 10m (default 10s)")
 	fl.StringVar(&f.lang, "lang", "", "`language` of the answer: en or zh-TW (env OPS_LANG, LC_ALL, LC_MESSAGES, LANG; default en)")
 	fl.StringVar(&f.failOn, "fail-on", "", "exit with 3 if a finding has this `severity` or a higher one: critical, warning or notice")
+	fl.StringVar(&f.binary, "binary", "", "the program's executable `file`, stripped or not: names the types of heap objects where its agent did not")
 	fl.StringVar(&f.keep, "keep", "", "`directory` that gets the artifacts of a running program, to look at them later")
 	return cmd
 }
@@ -175,6 +178,9 @@ func (p *program) diagnoseSources(ctx context.Context, sources []string, f diagn
 	if f.keep != "" && (kinds["URLs"] == 0 || len(sources) > 1) {
 		return nil, nil, ops.Errorf(ops.Invalid, "--keep is for one running program: the artifacts of the others are kept where they are")
 	}
+	if f.binary != "" && kinds["captures"] > 0 {
+		return nil, nil, ops.Errorf(ops.Invalid, "--binary is for files and running programs: export the capture and diagnose the bundle")
+	}
 	if kinds["captures"] > 0 {
 		return p.diagnoseCaptures(ctx, sources, lang)
 	}
@@ -182,11 +188,11 @@ func (p *program) diagnoseSources(ctx context.Context, sources []string, f diagn
 		return nil, nil, ops.Errorf(ops.Invalid, "this program can only diagnose captures of a centre")
 	}
 	if kinds["files"] > 0 {
-		return p.Diagnose(ctx, DiagnoseRequest{Paths: sources})
+		return p.Diagnose(ctx, DiagnoseRequest{Paths: sources, Binary: f.binary})
 	}
 	for _, u := range sources {
 		progress, end := p.windowBar()
-		d, _, err := p.Diagnose(ctx, DiagnoseRequest{URL: u, Duration: f.duration.d, Keep: f.keep, Progress: progress})
+		d, _, err := p.Diagnose(ctx, DiagnoseRequest{URL: u, Duration: f.duration.d, Keep: f.keep, Binary: f.binary, Progress: progress})
 		end()
 		if err != nil {
 			return nil, nil, err

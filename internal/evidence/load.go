@@ -69,6 +69,7 @@ type loader struct {
 	profiles map[ops.Kind][]snapshot
 	gs       []groups
 	types    *heaptypes.Table
+	binary   *File // the process's executable
 	read     int
 	bad      []string // files that are nothing of ours
 }
@@ -111,6 +112,7 @@ const (
 	traceFile
 	textFile
 	zipFile
+	elfFile
 	profileFile
 )
 
@@ -125,6 +127,8 @@ func formatOf(f File) (format, []byte) {
 		return unknownFile, head
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		return zipFile, head
+	case bytes.HasPrefix(head, []byte("\x7fELF")):
+		return elfFile, head
 	case bytes.HasPrefix(head, []byte("go 1.")) && n >= 16:
 		return traceFile, head
 	case bytes.HasPrefix(head, []byte("goroutine ")), bytes.Contains(head, []byte("\ngoroutine ")):
@@ -238,6 +242,8 @@ func (l *loader) collect(ctx context.Context, f File) error {
 		l.bad = append(l.bad, path.Base(f.Name)+" is empty or cannot be read")
 	case zipFile:
 		l.bad = append(l.bad, path.Base(f.Name)+" is a zip file, which is diagnosed by itself")
+	case elfFile:
+		l.binary = &f
 	case traceFile:
 		return l.trace(ctx, f)
 	case textFile:
@@ -381,15 +387,35 @@ func (l *loader) arrange() {
 		e.Leaks = OfProfile(ops.KindGoroutineLeak, leaks.p, e.Frames)
 	}
 	l.arrangeGoroutines()
-	if l.types == nil || e.Heap == nil {
+	l.arrangeTypes()
+}
+
+// arrangeTypes names the types of the heap: from the executable, which tells
+// most, else from what the process said of itself.
+func (l *loader) arrangeTypes() {
+	heap := l.e.Heap
+	if heap == nil {
 		return
 	}
-	t, err := ofHeapTypes(e.Heap, l.types, e.Frames)
+	table := l.types
+	if l.binary != nil {
+		t, err := heaptypes.ResolveELF(l.binary.Reader, heap.Source)
+		if err != nil {
+			l.lose(ops.KindHeapTypes, l.binary.Name, err)
+		} else {
+			table = t
+			l.e.Losses = slices.DeleteFunc(l.e.Losses, func(x ops.Loss) bool { return x.Kind == ops.KindHeapTypes })
+		}
+	}
+	if table == nil {
+		return
+	}
+	t, err := ofHeapTypes(heap, table, l.e.Frames)
 	if err != nil {
 		l.lose(ops.KindHeapTypes, ops.KindHeapTypes.FileName(), err)
 		return
 	}
-	e.Types = t
+	l.e.Types = t
 }
 
 func (l *loader) cpu() *Profile {

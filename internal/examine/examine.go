@@ -30,6 +30,9 @@ type Options struct {
 	Progress func(activity string, done, whole time.Duration)
 	// TempDir takes what must be read at random; "" = the system's.
 	TempDir string
+	// Binary is the executable of the processes: it tells the types of their heaps
+	// where they could not; "" = none.
+	Binary string
 	// Keep is a directory that gets the artifacts of a running program; "" = they
 	// are dropped.
 	Keep string
@@ -48,12 +51,13 @@ func resultOf(all []ops.Diagnosis) Result {
 	return Result{Diagnoses: all, Outliers: diagnosis.Outliers(all)}
 }
 
-// Capture diagnoses each instance of a capture whose artifacts open gives. An
+// Capture diagnoses each instance of a capture whose artifacts open gives; more
+// are files of all of them, such as their executable. An
 // instance without a single artifact is diagnosed from what it lost.
-func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.ArtifactRef) (ops.Blob, error)) (Result, error) {
+func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more ...evidence.File) (Result, error) {
 	var all []ops.Diagnosis
 	for _, t := range c.Targets {
-		d, err := target(ctx, c.ID, t, open)
+		d, err := target(ctx, c.ID, t, open, more)
 		if err != nil {
 			return Result{}, err
 		}
@@ -62,7 +66,7 @@ func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.
 	return resultOf(all), nil
 }
 
-func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open func(context.Context, ops.ArtifactRef) (ops.Blob, error)) (ops.Diagnosis, error) {
+func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more []evidence.File) (ops.Diagnosis, error) {
 	losses := slices.Clone(t.Losses)
 	var files []evidence.File
 	for _, a := range t.Artifacts {
@@ -78,7 +82,7 @@ func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open fun
 		defer b.Close() //nolint:errcheck // it was only read
 		files = append(files, evidence.File{Name: a.Name, Reader: b, Size: b.Size()})
 	}
-	d, err := load(ctx, files, evidence.Options{Instance: t.Instance, Losses: unique(losses)})
+	d, err := load(ctx, append(files, more...), evidence.Options{Instance: t.Instance, Losses: unique(losses)})
 	if ops.KindOf(err) == ops.Invalid {
 		// Nothing of it could be read: the rules say what they would have needed.
 		return diagnosis.Diagnose(&evidence.Evidence{Instance: t.Instance, Losses: unique(losses), Frames: evidence.NewFrames("")}), nil
@@ -112,19 +116,24 @@ func unique(losses []ops.Loss) (out []ops.Loss) {
 // Paths diagnoses what lies on disk: a bundle, a directory (a capture's, with a
 // directory for each instance, or one of files), or files of one instance.
 func Paths(ctx context.Context, paths []string, o Options) (Result, error) {
+	more, done, err := executable(o.Binary)
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
 	if len(paths) == 1 {
 		info, err := os.Stat(paths[0])
 		if err != nil {
 			return Result{}, pathError(paths[0], err)
 		}
 		if info.IsDir() {
-			return directory(ctx, paths[0])
+			return directory(ctx, paths[0], more)
 		}
 		if zipped(paths[0]) {
-			return bundle(ctx, paths[0], o)
+			return bundle(ctx, paths[0], o, more)
 		}
 	}
-	d, err := onDisk(ctx, paths)
+	d, err := onDisk(ctx, paths, more)
 	if err != nil {
 		return Result{}, err
 	}
@@ -153,8 +162,8 @@ func zipped(path string) bool {
 }
 
 // onDisk diagnoses files of one instance.
-func onDisk(ctx context.Context, paths []string) (ops.Diagnosis, error) {
-	var files []evidence.File
+func onDisk(ctx context.Context, paths []string, more []evidence.File) (ops.Diagnosis, error) {
+	files := slices.Clone(more)
 	for _, p := range paths {
 		f, err := os.Open(p)
 		if err != nil {
@@ -175,7 +184,7 @@ func onDisk(ctx context.Context, paths []string) (ops.Diagnosis, error) {
 
 // directory diagnoses the files of a directory as one instance, and each
 // directory in it that has files as another.
-func directory(ctx context.Context, dir string) (Result, error) {
+func directory(ctx context.Context, dir string, more []evidence.File) (Result, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return Result{}, pathError(dir, err)
@@ -203,7 +212,7 @@ func directory(ctx context.Context, dir string) (Result, error) {
 		if len(files) == 0 {
 			continue
 		}
-		d, err := onDisk(ctx, files)
+		d, err := onDisk(ctx, files, more)
 		if ops.KindOf(err) == ops.Invalid {
 			continue // a directory of something else
 		}
@@ -213,7 +222,7 @@ func directory(ctx context.Context, dir string) (Result, error) {
 		all = append(all, d)
 	}
 	if len(here) > 0 {
-		d, err := onDisk(ctx, here)
+		d, err := onDisk(ctx, here, more)
 		switch {
 		case err == nil:
 			all = append(all, d)
@@ -228,7 +237,7 @@ func directory(ctx context.Context, dir string) (Result, error) {
 }
 
 // bundle unpacks an exported capture, an instance at a time, checking each file.
-func bundle(ctx context.Context, path string, o Options) (Result, error) {
+func bundle(ctx context.Context, path string, o Options, more []evidence.File) (Result, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Result{}, pathError(path, err)
@@ -251,7 +260,28 @@ func bundle(ctx context.Context, path string, o Options) (Result, error) {
 			return nil, errors.Join(err, t.Close())
 		}
 		return t, nil
-	})
+	}, more...)
+}
+
+// executable opens a process's binary; nothing if there is none.
+func executable(path string) (more []evidence.File, done func(), err error) {
+	if path == "" {
+		return nil, func() {}, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, pathError(path, err)
+	}
+	done = func() { _ = f.Close() } // it was only read
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = ops.Errorf(ops.Invalid, "%q is no executable file", path)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return []evidence.File{{Name: path, Reader: f, Size: info.Size()}}, done, nil
 }
 
 // temp is a file that nobody else sees, and that is gone when it is closed.

@@ -23,6 +23,11 @@ import (
 // got. Endpoints that are missing or refuse are losses. Unavailable if nothing
 // answers.
 func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
+	more, done, err := executable(o.Binary)
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
 	spec, err := ops.Spec{Duration: cmp.Or(o.Duration, DefaultDuration)}.Normalize()
 	if err != nil {
 		return Result{}, err
@@ -53,7 +58,7 @@ func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
 	if u, err := url.Parse(rawURL); err == nil {
 		instance.Address = u.Redacted() // the note's heading, and in no log: no password belongs there
 	}
-	e, err := evidence.Load(ctx, sink.files, evidence.Options{Instance: instance, Losses: unique(losses)})
+	e, err := evidence.Load(ctx, append(sink.files, more...), evidence.Options{Instance: instance, Losses: unique(losses)})
 	if err != nil {
 		return Result{}, err
 	}

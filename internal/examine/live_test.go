@@ -5,6 +5,9 @@ import (
 	"net/http/httptest"
 	"net/http/pprof"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +84,30 @@ func TestNobodyThere(t *testing.T) {
 	}
 	if _, err := Live(t.Context(), url, Options{Duration: time.Hour}); ops.KindOf(err) != ops.Invalid {
 		t.Errorf("%v", err)
+	}
+}
+
+// The types that a program without an agent cannot tell are in its executable.
+func TestTheExecutableNamesTypes(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lostTypes := func(o Options) bool {
+		o.Duration = time.Second
+		res, err := Live(t.Context(), program(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(res.Diagnoses[0].Losses, func(l ops.Loss) bool { return l.Kind == ops.KindHeapTypes })
+	}
+	if !lostTypes(Options{}) {
+		t.Error("without an agent or its executable no types are known: that is a loss")
+	}
+	if runtime.GOOS == "linux" && lostTypes(Options{Binary: exe}) {
+		t.Error("the executable tells the types, and they are stated as lost")
+	}
+	if _, err := Live(t.Context(), "http://127.0.0.1:1", Options{Binary: filepath.Join(t.TempDir(), "none")}); ops.KindOf(err) != ops.NotFound {
+		t.Errorf("no such executable: %v", err)
 	}
 }
