@@ -44,6 +44,9 @@ func collectorOf(e *evidence.Evidence) collector {
 	}
 	c.ofTrace(e.Trace)
 	c.ofRuntime(e)
+	if c.Live == 0 {
+		c.ofHeapProfile(e)
+	}
 	switch {
 	case c.Profile >= 0:
 		c.Share = c.Profile
@@ -97,6 +100,15 @@ func (c *collector) ofHeap(points []trace.HeapPoint) {
 	}
 	if pairs > 0 {
 		c.Live, c.Goal = int64(live/uint64(pairs)), int64(goal/uint64(pairs))
+	}
+}
+
+// ofHeapProfile takes the heap profile, which is of the end of a collection, for
+// what lives where nothing else tells.
+func (c *collector) ofHeapProfile(e *evidence.Evidence) {
+	goal, ok := e.Runtime.Last("/gc/heap/goal:bytes")
+	if typ := e.Heap.Type("inuse_space"); ok && typ >= 0 {
+		c.Live, c.Goal = e.Heap.Total(typ), int64(goal)
 	}
 }
 

@@ -7,6 +7,7 @@ import "github.com/opscenter/opscenter/internal/diagnosis/rule"
 // Rules of this package.
 func Rules() []rule.Rule {
 	return []rule.Rule{
-		passwordHashing, hotPath, gcPressure, schedulerLatency,
+		passwordHashing, hotPath, gcPressure, schedulerLatency, throttled, limitThrash,
+		goroutineChurn, timerStorm, syscallBlocked, threadExplosion,
 	}
 }

@@ -86,7 +86,7 @@ func named(id string) *class {
 // program's own, by way of whom it is called if it is merely a callback. at is
 // −1 if it has nothing to do with the program, nor with work that has a name.
 func place(s evidence.Stack) (at int, isOwn bool) {
-	isOwnCode := func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }
+	isOwnCode := func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode && !generated(f) }
 	at = s.Index(isOwnCode)
 	if at < 0 {
 		return unowned(s), false
@@ -121,16 +121,25 @@ func unowned(s evidence.Stack) int {
 }
 
 // outer is the function that a closure is written in: "main.(*Hub).run" of
-// "main.(*Hub).run.func2.1".
+// "main.(*Hub).run.func2.1". Go names one whose function was inlined elsewhere
+// "main.main.func1.(*Hub).run.1", which stays apart.
 func outer(function string) string {
-	slash := strings.LastIndexByte(function, '/') + 1
-	for i := slash; i < len(function); i++ {
-		rest := function[i:]
-		if strings.HasPrefix(rest, ".func") && len(rest) > 5 && rest[5] >= '0' && rest[5] <= '9' || strings.HasPrefix(rest, "-range") || strings.HasPrefix(rest, ".gowrap") || rest == "-fm" {
-			return function[:i]
+	for {
+		dot := strings.LastIndexAny(function, ".-")
+		if dot < 0 || !closurePart(function[dot+1:]) {
+			return function
 		}
+		function = function[:dot]
 	}
-	return function
+}
+
+// closurePart reports whether it is what Go adds to a function's name for a
+// closure, a method value, a go or defer statement, or the body of a range.
+func closurePart(s string) bool {
+	for _, p := range []string{"func", "gowrap", "deferwrap", "range"} {
+		s = strings.TrimPrefix(s, p)
+	}
+	return s == "fm" || s != "" && strings.Trim(s, "0123456789") == ""
 }
 
 func hasPrefix(s string, prefixes []string) bool {

@@ -26,6 +26,8 @@ type load struct {
 	// Wait is how long a goroutine that was ready waited for a processor, on
 	// average of all times; LongestWait the longest. 0 = no trace tells.
 	Wait, LongestWait time.Duration
+	// Starts is how often goroutines got a processor within the trace.
+	Starts int64
 	// Ready is how many goroutines were ready and waited, on average; −1 = unknown.
 	Ready float64
 	// Requests are goroutines that serve a request, when they were counted.
@@ -72,6 +74,7 @@ func (l *load) ofTrace(t *evidence.Trace) bool {
 		g := &t.Groups[i]
 		run := ran(g)
 		all += run
+		l.Starts += g.Starts
 		if !background(g.Func) {
 			running += run
 			runnable += g.Times[trace.StateRunnable]
@@ -189,4 +192,18 @@ func requests(e *evidence.Evidence) (n int) {
 		n = max(n, sum)
 	}
 	return n
+}
+
+// withScheduling adds to what a cause of wake-ups costs by itself the part of
+// the scheduler's work that it makes: count of all times that goroutines got a
+// processor. Without a trace the scheduler's work is its own if it is the lesser
+// part.
+func (l load) withScheduling(cost, scheduling, count int64) int64 {
+	switch {
+	case l.Starts > 0:
+		return cost + int64(float64(scheduling)*min(1, float64(count)/float64(l.Starts)))
+	case cost > scheduling:
+		return cost + scheduling
+	}
+	return cost
 }

@@ -43,14 +43,14 @@ var hashes = []struct{ prefix, name string }{
 	{"github.com/elithrar/simple-scrypt.", "scrypt"},
 	{"github.com/GehirnInc/crypt/", "crypt(3)"},
 	{"golang.org/x/crypto/blowfish.", "bcrypt"},
-	{"golang.org/x/crypto/blake2b.", ""}, // argon2's own work, where its caller was inlined
+	{"github.com/xdg-go/pbkdf2.", "PBKDF2"},
 }
 
 // hashOf returns the outermost frame of a password hash, and its name.
 func hashOf(s evidence.Stack) (at int, name string) {
 	at = s.Outermost(func(f *evidence.Frame) bool {
 		for _, h := range hashes {
-			if h.name != "" && evidence.Named(h.prefix)(f) {
+			if evidence.Named(h.prefix)(f) {
 				return true
 			}
 		}
