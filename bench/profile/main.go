@@ -2,9 +2,12 @@
 // pprof files, and again from the weights that were kept when they were first
 // read. Its peer is google/pprof (parse each, merge all). Inflating alone is the
 // floor for whoever reads the files. Everything runs on one core; rounds are
-// interleaved, so that a busy machine is equally busy for all.
+// interleaved, so that a busy machine is equally busy for all. With a checkout of
+// Pyroscope its merge code is a peer as well: inflate, decode and merge one after
+// the other, built with the checkout's own dependencies and run in processes of
+// its own.
 //
-//	go run ./bench/profile [-short] [file.pprof …]
+//	go run ./bench/profile [-short] [-pyroscope DIR] [file.pprof …]
 //
 // Without files the profiles are synthetic: of the size and shape of a server's
 // 30 s CPU profile and of a language server's heap profile
@@ -13,6 +16,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -32,8 +36,9 @@ import (
 
 func main() {
 	short := flag.Bool("short", false, "a tenth of the profiles, one round")
+	checkout := flag.String("pyroscope", "", "a checkout of github.com/grafana/pyroscope to compare with")
 	flag.Parse()
-	if err := run(flag.Args(), *short); err != nil {
+	if err := run(context.Background(), flag.Args(), *checkout, *short); err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)
 		os.Exit(1)
 	}
@@ -52,7 +57,22 @@ type way struct {
 	sum  func(s set) (int64, error)
 }
 
-func run(files []string, short bool) error {
+// measured is what a way took here.
+func (w way) measured(s set) (r spent, err error) {
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	used, began := measure.Used().CPU, time.Now()
+	if r.Total, err = w.sum(s); err != nil {
+		return r, err
+	}
+	r.Seconds, r.CPU = time.Since(began).Seconds(), (measure.Used().CPU - used).Seconds()
+	runtime.ReadMemStats(&after)
+	r.Allocated = float64(after.TotalAlloc - before.TotalAlloc)
+	return r, nil
+}
+
+func run(ctx context.Context, files []string, checkout string, short bool) error {
 	runtime.GOMAXPROCS(1)
 	fmt.Println(measure.Machine() + ", GOMAXPROCS=1")
 	cpus, heaps, rounds := 1000, 100, 3
@@ -82,8 +102,19 @@ func run(files []string, short bool) error {
 			{"heap", heaps, heap(profiletest.Calls(profiletest.Shape{Samples: 84_000, Functions: 4000, MaxDepth: 36, Seed: 2}))},
 		}
 	}
+	dir, err := os.MkdirTemp("", "bench-profile")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	var peer *pyroscope
+	if checkout != "" {
+		if peer, err = buildPyroscope(ctx, checkout, dir); err != nil {
+			return err
+		}
+	}
 	var table measure.Table
-	table.Row("profiles", "way", "seconds", "CPU s", "allocated", "times less CPU", "of its allocation")
+	table.Row("profiles", "way", "seconds", "CPU s", "allocated", "× less CPU", "× less than Pyroscope", "of google/pprof's allocation")
 	for _, src := range sources {
 		s, err := variants(src.name, src.count, src.profile)
 		if err != nil {
@@ -127,39 +158,49 @@ func run(files []string, short bool) error {
 				return tree.Total(0, tree.Columns()-1), nil
 			}},
 		}
-		seconds, cpu, allocated := make([][]float64, len(ways)), make([][]float64, len(ways)), make([][]float64, len(ways))
+		const pyroscopeName = "Pyroscope: inflate, decode, merge"
+		if peer != nil {
+			ways = append(ways, way{name: pyroscopeName})
+		}
+		all := make([][]spent, len(ways))
 		for range rounds {
-			var want int64
 			for i, w := range ways {
-				runtime.GC()
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				used, began := measure.Used().CPU, time.Now()
-				got, err := w.sum(s)
+				var r spent
+				if w.sum != nil {
+					r, err = w.measured(s)
+				} else {
+					r, err = peer.sum(ctx, s, dir)
+				}
 				if err != nil {
 					return fmt.Errorf("%s of %s: %w", w.name, s.name, err)
 				}
-				seconds[i] = append(seconds[i], time.Since(began).Seconds())
-				cpu[i] = append(cpu[i], (measure.Used().CPU - used).Seconds())
-				runtime.ReadMemStats(&after)
-				allocated[i] = append(allocated[i], float64(after.TotalAlloc-before.TotalAlloc))
-				switch {
-				case i == 0:
-					want = got
-				case w.name != "inflate alone" && got != want:
-					return fmt.Errorf("%s of %s: the sum is %d, google/pprof says %d", w.name, s.name, got, want)
+				all[i] = append(all[i], r)
+				if want := all[0][0].Total; w.name != "inflate alone" && r.Total != want {
+					return fmt.Errorf("%s of %s: the sum is %d, google/pprof says %d", w.name, s.name, r.Total, want)
 				}
 			}
+		}
+		median := func(i int, of func(spent) float64) float64 {
+			var v []float64
+			for _, r := range all[i] {
+				v = append(v, of(r))
+			}
+			return measure.Median(v)
 		}
 		size := 0
 		for _, f := range s.files {
 			size += len(f)
 		}
 		label := fmt.Sprintf("%d × %s, %.0f KB gzip, %.0f KB plain", len(s.files), s.name, float64(size)/float64(len(s.files))/1e3, float64(s.plain)/float64(len(s.files))/1e3)
-		peer, peerAllocated := measure.Median(cpu[0]), measure.Median(allocated[0])
+		cpu, allocated := func(r spent) float64 { return r.CPU }, func(r spent) float64 { return r.Allocated }
 		for i, w := range ways {
-			took, bytes := measure.Median(cpu[i]), measure.Median(allocated[i])
-			table.Row(label, w.name, fmt.Sprintf("%.4f", measure.Median(seconds[i])), fmt.Sprintf("%.4f", took), fmt.Sprintf("%.1f MB", bytes/1e6), fmt.Sprintf("%.1f", peer/took), fmt.Sprintf("1/%.0f", peerAllocated/max(bytes, 1)))
+			took, bytes := median(i, cpu), median(i, allocated)
+			pyro := ""
+			if peer != nil {
+				pyro = fmt.Sprintf("%.1f", median(len(ways)-1, cpu)/took)
+			}
+			table.Row(label, w.name, fmt.Sprintf("%.4f", median(i, func(r spent) float64 { return r.Seconds })), fmt.Sprintf("%.4f", took), fmt.Sprintf("%.1f MB", bytes/1e6),
+				fmt.Sprintf("%.1f", median(0, cpu)/took), pyro, fmt.Sprintf("1/%.0f", median(0, allocated)/max(bytes, 1)))
 		}
 	}
 	table.Print(os.Stdout)

@@ -1,15 +1,16 @@
 // Command trace measures the reader of execution traces beside
-// golang.org/x/exp/trace, which go tool trace is made of, in one run: events per
-// second with one and with four workers, the index, and everything that a
-// diagnosis and a timeline need. Every measurement is a process of its own, so
-// that its memory is its own.
+// golang.org/x/exp/trace, which go tool trace is made of, and go tool trace itself,
+// in one run: events per second with one and with four workers, the index, and
+// everything that a diagnosis and a timeline need. Every measurement is a process
+// of its own, so that its memory is its own. Of go tool trace it is the time from
+// its start to the first byte of the timeline's JSON, of the first 10 MB alone and
+// once: it keeps a hundred times that in memory.
 //
 //	go run ./bench/trace
 package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,6 @@ import (
 	"runtime"
 	runtimetrace "runtime/trace"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -248,21 +248,53 @@ func sampleAnon(stop <-chan struct{}) (peak int64) {
 	}
 }
 
-func anon() int64 {
-	b, err := os.ReadFile("/proc/self/status")
+func anon() int64 { return status(os.Getpid(), "RssAnon:") }
+
+// firstPart writes the generations of the first 10 MB of a trace to a file beside
+// it.
+func firstPart(file string) (part string, err error) {
+	f, err := os.Open(file)
 	if err != nil {
-		return 0
+		return "", err
 	}
-	for line := range bytes.Lines(b) {
-		if s, ok := strings.CutPrefix(string(line), "RssAnon:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(s)[0], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kb << 10
-		}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
 	}
-	return 0
+	ix, err := trace.ReadIndex(f, info.Size())
+	if err != nil {
+		return "", err
+	}
+	out, err := os.CreateTemp("", "bench-trace-part")
+	if err != nil {
+		return "", err
+	}
+	first := ix.Windows(10 << 20)[0]
+	return out.Name(), errors.Join(ix.Cut(out, f, first.From, first.To), out.Close())
+}
+
+// one measures one thing in a process of its own.
+func one(ctx context.Context, child string, workers int, file string) (r result, err error) {
+	if child == toolTrace {
+		return goToolTrace(ctx, file)
+	}
+	cmd, err := measure.Again(ctx, "-child", child, "-workers", strconv.Itoa(workers), "-file", file)
+	if err != nil {
+		return r, err
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return r, err
+	}
+	if child == "query" {
+		r.Wall, r.CPU = time.Duration(r.Events)*time.Microsecond, 0
+	}
+	return r, nil
 }
 
 func run(ctx context.Context, file string, size int, short bool) error {
@@ -289,10 +321,16 @@ func run(ctx context.Context, file string, size int, short bool) error {
 	if err != nil {
 		return err
 	}
-	ways := []struct {
+	part, err := firstPart(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(part) }()
+	type way struct {
 		name, child string
 		workers     int
-	}{
+	}
+	ways := []way{
 		{"golang.org/x/exp/trace", "stock", 1},
 		{"**own, events**, 1 worker", "events", 1},
 		{"**own, events**, 4 workers", "events", 4},
@@ -301,26 +339,24 @@ func run(ctx context.Context, file string, size int, short bool) error {
 		{"own, locks", "locks", 1},
 		{"own, index", "index", 1},
 		{"own, one window of 100 ms", "query", 4},
+		{"the first 10 MB: go tool trace", toolTrace, 4},
+		{"the first 10 MB: **own, all states and timeline**", "analyze", 4},
 	}
+	ofPart := func(i int) bool { return i >= len(ways)-2 }
 	all := make([][]result, len(ways))
 	fmt.Println(measure.Machine())
-	for range rounds {
+	for round := range rounds {
 		for i, w := range ways {
-			cmd, err := measure.Again(ctx, "-child", w.child, "-workers", strconv.Itoa(w.workers), "-file", file)
-			if err != nil {
-				return err
+			of := file
+			if ofPart(i) {
+				if round > 0 {
+					continue
+				}
+				of = part
 			}
-			cmd.Stderr = os.Stderr
-			out, err := cmd.Output()
+			r, err := one(ctx, w.child, w.workers, of)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
-			}
-			var r result
-			if err := json.Unmarshal(out, &r); err != nil {
-				return err
-			}
-			if w.child == "query" {
-				r.Wall, r.CPU = time.Duration(r.Events)*time.Microsecond, 0
 			}
 			all[i] = append(all[i], r)
 		}
@@ -339,7 +375,7 @@ func run(ctx context.Context, file string, size int, short bool) error {
 	for i, w := range ways {
 		s := median(i, func(r result) float64 { return r.Wall.Seconds() })
 		speed, ratio := "", ""
-		if w.child == "stock" || w.child == "events" || w.child == "analyze" {
+		if w.child == "stock" || w.child == "events" || w.child == "analyze" && !ofPart(i) {
 			speed = fmt.Sprintf("%.1f", median(i, func(r result) float64 { return float64(r.Events) })/s/1e6)
 			ratio = fmt.Sprintf("%.1f", stock/s)
 		}
