@@ -1,0 +1,143 @@
+package diagnosis
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/evidence/evidencetest"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// The ids are a contract with whoever reads verdicts: none may vanish.
+var ids = []ops.RuleID{
+	"channel-backpressure", "cpu-gc-pressure", "cpu-hot-path", "cpu-password-hashing", "cpu-throttled", "deadlock", "downstream-wait",
+	"goroutine-churn", "goroutine-leak", "heap-growth", "lock-contention", "lock-held-across-io", "log-contention", "memory-limit-thrash",
+	"pool-exhausted", "pool-leaked", "response-body-leak", "retained-objects", "scheduler-latency", "syscall-blocked", "thread-explosion",
+	"timer-leak", "timer-storm", "unbounded-concurrency",
+}
+
+func TestRulesAreThoseOfTheContract(t *testing.T) {
+	var got []ops.RuleID
+	for _, r := range Rules() {
+		got = append(got, r.ID)
+		if r.Name.EN == "" || r.Name.ZH == "" || r.Judge == nil {
+			t.Errorf("%s is not whole", r.ID)
+		}
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("got  %v\nwant %v", got, ids)
+	}
+}
+
+func TestWithoutEvidenceEveryRuleSaysWhatItLacks(t *testing.T) {
+	d := Diagnose(&evidence.Evidence{Frames: evidence.NewFrames("")})
+	if len(d.Findings) > 0 {
+		t.Errorf("found %v", d.Findings)
+	}
+	var got []ops.RuleID
+	for _, c := range d.Checks {
+		got = append(got, c.Rule)
+		if c.Verdict != ops.VerdictCouldNotCheck && c.Verdict != ops.VerdictNotApplicable {
+			t.Errorf("%s says %q of nothing", c.Rule, c.Verdict)
+		}
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("checked %v", got)
+	}
+}
+
+func TestARuleThatPanicsCostsOnlyItself(t *testing.T) {
+	r := rule.Rule{ID: "x", Judge: func(*evidence.Evidence) rule.Result { panic("no such sample") }}
+	res := judge(r, &evidence.Evidence{})
+	if res.Verdict != ops.VerdictCouldNotCheck {
+		t.Errorf("verdict %q: %s", res.Verdict, res.Reason.EN)
+	}
+}
+
+func finding(id ops.RuleID, score int, functions ...string) ops.Finding {
+	f := ops.Finding{Rule: id, Score: score, Evidence: []ops.Proof{{Artifact: ops.KindMutex, Metric: string(id)}}}
+	for _, fn := range functions {
+		f.Where = append(f.Where, ops.Place{Role: ops.RoleWait, Function: fn})
+	}
+	return f
+}
+
+func TestTheSameLockIsOneFinding(t *testing.T) {
+	d := ops.Diagnosis{
+		Findings: []ops.Finding{finding("lock-contention", 80, "main.pay"), finding("lock-held-across-io", 70, "main.pay"), finding("lock-contention", 60, "main.other")},
+		Checks:   []ops.Check{{Rule: "lock-contention", Verdict: ops.VerdictFound}},
+	}
+	link(&d)
+	if len(d.Findings) != 2 || d.Findings[0].ID() != "lock-held-across-io/main.pay" || d.Findings[1].ID() != "lock-contention/main.other" {
+		t.Fatalf("%+v", d.Findings)
+	}
+	if f := d.Findings[0]; f.Score != 80 || len(f.Evidence) != 2 {
+		t.Errorf("what the twin proves is lost: %+v", f)
+	}
+}
+
+func TestACauseKeepsItsEffectBelowIt(t *testing.T) {
+	d := ops.Diagnosis{Findings: []ops.Finding{finding("scheduler-latency", 95, "main.any"), finding("cpu-password-hashing", 80, "main.login"), finding("goroutine-leak", 60, "main.wait")}}
+	link(&d)
+	if d.Findings[0].CausedBy != "cpu-password-hashing/main.login" || d.Findings[0].Score != 80 {
+		t.Errorf("%+v", d.Findings[0])
+	}
+	if d.Findings[2].CausedBy != "" {
+		t.Error("a leak beside a CPU fault is a fault of its own")
+	}
+}
+
+func TestNothingCausesItself(t *testing.T) {
+	d := ops.Diagnosis{Findings: []ops.Finding{
+		finding("goroutine-leak", 80, "main.a"), finding("heap-growth", 90, "main.a"), finding("retained-objects", 70, "main.a"), finding("memory-limit-thrash", 60, "main.a"),
+	}}
+	link(&d)
+	for _, f := range d.Findings {
+		at := f
+		for range d.Findings {
+			i := slices.IndexFunc(d.Findings, func(x ops.Finding) bool { return x.ID() == at.CausedBy })
+			if at.CausedBy == "" {
+				break
+			}
+			if i < 0 {
+				t.Fatalf("%s is caused by %s, which is not there", f.ID(), at.CausedBy)
+			}
+			at = d.Findings[i]
+			if at.ID() == f.ID() {
+				t.Fatalf("%s causes itself", f.ID())
+			}
+		}
+	}
+}
+
+func TestTheWorstComesFirst(t *testing.T) {
+	e := evidencetest.Parse(t, `
+module example.com/shop
+window 10s
+procs 2
+-- cpu --
+19s | golang.org/x/crypto/bcrypt.CompareHashAndPassword bcrypt.go:110 < main.login login.go:42
+`)
+	d := Diagnose(e)
+	if len(d.Findings) == 0 || d.Findings[0].ID() != "cpu-password-hashing/main.login" || d.Window != 10*time.Second || d.Rules == "" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestOutliers(t *testing.T) {
+	sick := ops.Diagnosis{Instance: ops.Instance{ID: "pod-3"}, Findings: []ops.Finding{finding("lock-contention", 80, "main.pay")}}
+	well := func(id ops.InstanceID) ops.Diagnosis { return ops.Diagnosis{Instance: ops.Instance{ID: id}} }
+	if got := Outliers([]ops.Diagnosis{well("pod-1"), sick}); got != nil {
+		t.Errorf("two have no majority: %+v", got)
+	}
+	got := Outliers([]ops.Diagnosis{well("pod-1"), well("pod-2"), sick})
+	if len(got) != 1 || got[0].Instance != "pod-3" || got[0].Value != 80 || got[0].Median != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := Outliers([]ops.Diagnosis{sick, sick, sick}); got != nil {
+		t.Errorf("what all have is no outlier: %+v", got)
+	}
+}
