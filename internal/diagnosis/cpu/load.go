@@ -139,10 +139,17 @@ func (l load) ofLimit() float64 {
 // as many goroutines wait as there are processors, and they wait as long as
 // others run. A little waiting is ordinary: at 80 % use of two processors a
 // random stream of work waits about as long as it runs, and idle programs take
-// some time to wake a thread.
+// some time to wake a thread. Nor is it a queue if hundreds of goroutines that
+// are woken at once, by tickers or a broadcast, wait for one another in a
+// process that uses hardly any CPU: that much is idle then.
 func (l load) queues() bool {
-	return l.Ready >= float64(max(1, l.procs)) && (l.Queue < 0 || l.Queue >= 1)
+	idle := (l.measured || l.Busy >= 0) && max(l.ofLimit(), l.Busy) < leastBusy
+	return !idle && l.Ready >= float64(max(1, l.procs)) && (l.Queue < 0 || l.Queue >= 1)
 }
+
+// leastBusy is the use below which a process is idle even if something outside
+// takes three quarters of what it could get.
+const leastBusy = 0.25
 
 // Others reports whether somebody has to wait because the processors are busy:
 // nearly all of what there is is in use, and either goroutines queue for it or
