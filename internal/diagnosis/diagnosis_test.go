@@ -90,6 +90,19 @@ func TestACauseKeepsItsEffectBelowIt(t *testing.T) {
 	}
 }
 
+func TestTheCollectorIsAnEffectOfWhatAllocatesBesideItsWork(t *testing.T) {
+	path, collector := finding("cpu-hot-path", 80, "main.sign"), finding("cpu-gc-pressure", 40, "main.sign")
+	path.Evidence = []ops.Proof{{Metric: "cpu_seconds", Share: 0.8}}
+	for share, cause := range map[float64]string{0.2: "cpu-hot-path/main.sign", 0.7: ""} {
+		collector.Evidence = []ops.Proof{{Metric: "gc_cpu_share", Share: share}}
+		d := ops.Diagnosis{Findings: []ops.Finding{path, collector}}
+		link(&d)
+		if got := d.Findings[1].CausedBy; got != cause {
+			t.Errorf("a collector with %v of the CPU is caused by %q", share, got)
+		}
+	}
+}
+
 func TestNothingCausesItself(t *testing.T) {
 	d := ops.Diagnosis{Findings: []ops.Finding{
 		finding("goroutine-leak", 80, "main.a"), finding("heap-growth", 90, "main.a"), finding("retained-objects", 70, "main.a"), finding("memory-limit-thrash", 60, "main.a"),

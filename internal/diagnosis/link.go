@@ -49,6 +49,9 @@ var bonds = []struct {
 	// The same hot code, told by its name and by its cost.
 	{"cpu-password-hashing", "cpu-hot-path", twin, samePlace},
 	{"memory-limit-thrash", "cpu-gc-pressure", twin, always},
+	{"timer-storm", "cpu-hot-path", effect, samePlace},
+	{"goroutine-churn", "cpu-hot-path", effect, samePlace},
+	{"cpu-hot-path", "cpu-gc-pressure", effect, collectedBeside},
 	{"cpu-gc-pressure", "cpu-hot-path", effect, samePlace},
 	{"cpu-password-hashing", "cpu-gc-pressure", effect, samePlace},
 
@@ -105,6 +108,19 @@ var bonds = []struct {
 // its queue is the receiver's fault.
 func sendsUnderLock(send, held *ops.Finding) bool {
 	return len(held.Where) > 0 && held.Where[0].Role == ops.RoleSend && samePlace(send, held)
+}
+
+// collectedBeside reports whether the collector is only a part of what the path
+// at the same place costs: it takes less than three quarters as much, as when
+// reflection or a codec allocates beside its work.
+func collectedBeside(path, collector *ops.Finding) bool {
+	share := func(f *ops.Finding, metric string) float64 {
+		if i := slices.IndexFunc(f.Evidence, func(p ops.Proof) bool { return p.Metric == metric }); i >= 0 {
+			return f.Evidence[i].Share
+		}
+		return 0
+	}
+	return samePlace(path, collector) && share(collector, "gc_cpu_share") < 0.75*share(path, "cpu_seconds")
 }
 
 // openBodies reports whether a pool is empty because of responses that nobody
