@@ -224,6 +224,11 @@ var classes = []class{
 		fix: []ops.Text{rule.Say("Share less: a counter or shard per worker, summed up on reading.", "減少共享：每個 worker 一個計數器或分片，讀取時再加總。")},
 	},
 	{
+		id: "yielding", name: rule.Say("looking again and again whether there is work", "不斷空轉查看有沒有工作"), waste: true, names: []string{"runtime.Gosched"},
+		why: rule.Say("The goroutine never waits: it yields (`runtime.Gosched`, a select with a default) and looks again at once, which keeps a processor busy and makes the scheduler work for every round.", "這個 goroutine 從不等待：它讓出處理器（`runtime.Gosched`、帶 default 的 select）後又立刻再看一次，佔住一個處理器，而且每一輪都要排程器工作。"),
+		fix: []ops.Text{rule.Say("Wait: receive from the channel without a default, or use a sync.Cond or a context.", "改成等待：接收 channel 時不要 default，或使用 sync.Cond、context。")},
+	},
+	{
 		id: "allocation", name: rule.Say("allocating memory", "配置記憶體"), waste: true, names: []string{"runtime.mallocgc", "runtime.newobject", "runtime.makeslice", "runtime.growslice", "runtime.makemap", "runtime.makechan", "runtime.newarray", "runtime.memclr", "slices.Grow", "slices.Clone", "maps.Clone"},
 		why: rule.Say("Each object costs tens of nanoseconds to make and again as much to collect; slices that grow are copied each time.", "每個物件建立要數十奈秒，回收再花一次；不斷成長的 slice 每次都要複製。"),
 		fix: []ops.Text{

@@ -171,11 +171,12 @@ func spots(p *evidence.Profile, typ int) []*spot {
 		}
 		sp := by[key]
 		if sp == nil {
-			sp = &spot{own: isOwn, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{}, callers: map[*evidence.Frame]int64{}}
+			sp = newSpot(isOwn)
 			by[key] = sp
 		}
 		sp.add(s, at, v)
 	}
+	addYields(p, typ, by)
 	out := make([]*spot, 0, len(by))
 	for _, sp := range by {
 		sp.frame = most(sp.lines)
@@ -187,18 +188,27 @@ func spots(p *evidence.Profile, typ int) []*spot {
 	return out
 }
 
+func newSpot(isOwn bool) *spot {
+	return &spot{own: isOwn, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{}, callers: map[*evidence.Frame]int64{}}
+}
+
 func (sp *spot) add(s evidence.Stack, at int, v int64) {
-	sp.value += v
-	sp.lines[s[at]] += v
 	// The frame itself is of the kind where it is not the program's own.
 	from := at
 	if !sp.own {
 		from++
 	}
-	sp.classes[classOf(s, from)] += v
+	sp.charge(s, at, v, classOf(s, from))
 	if s[:at].Has(named("map-iteration").names...) {
 		sp.iterates += v
 	}
+}
+
+// charge adds time that went into one kind of work at frame at of the stack.
+func (sp *spot) charge(s evidence.Stack, at int, v int64, c *class) {
+	sp.value += v
+	sp.lines[s[at]] += v
+	sp.classes[c] += v
 	if !sp.own {
 		return
 	}
@@ -266,7 +276,8 @@ func spread(all []*spot, l load) *spot {
 		}
 		sum := sums[c]
 		if sum == nil {
-			sum = &spot{frame: sp.frame, own: true, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{c: 1}, callers: map[*evidence.Frame]int64{}}
+			sum = newSpot(true)
+			sum.frame, sum.classes[c] = sp.frame, 1
 			sums[c] = sum
 		}
 		sum.functions++
