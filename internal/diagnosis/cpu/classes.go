@@ -13,6 +13,9 @@ type class struct {
 	// waste is set for work that is nobody's purpose: a program that mostly does
 	// that can be made to do less even if nobody waits.
 	waste bool
+	// again is set for work that is mostly done anew for what has not changed: a
+	// program that does little else can be made to do less, too.
+	again bool
 	// names of the functions, as prefixes: who calls them asked for that work.
 	names []string
 	why   ops.Text
@@ -48,7 +51,7 @@ var classes = []class{
 		},
 	},
 	{
-		id: "json", name: rule.Say("JSON", "JSON 編解碼"),
+		id: "json", name: rule.Say("JSON", "JSON 編解碼"), again: true,
 		names: []string{"encoding/json.", "encoding/json/", "github.com/json-iterator/", "github.com/goccy/go-json", "github.com/bytedance/sonic", "github.com/segmentio/encoding/json", "github.com/mailru/easyjson", "google.golang.org/protobuf/encoding/protojson", "github.com/go-json-experiment/json", "github.com/tidwall/gjson", "github.com/buger/jsonparser"},
 		why:   rule.Say("Marshalling and unmarshalling go over every field by reflection and check every byte; the same document is often encoded again for every request.", "編碼與解碼會以反射走訪每個欄位並檢查每個位元組；同一份文件也常為每個請求重新編碼一次。"),
 		fix: []ops.Text{
@@ -138,13 +141,13 @@ var classes = []class{
 		fix: []ops.Text{rule.Say("Send smaller messages, stream instead of repeating lists, and keep encoded what many receive.", "縮小訊息、以串流取代重複的清單，並保留多人會收到的編碼結果。")},
 	},
 	{
-		id: "other-codecs", name: rule.Say("encoding and decoding (XML, YAML, gob, CSV …)", "編解碼（XML、YAML、gob、CSV 等）"),
+		id: "other-codecs", name: rule.Say("encoding and decoding (XML, YAML, gob, CSV …)", "編解碼（XML、YAML、gob、CSV 等）"), again: true,
 		names: []string{"encoding/xml.", "encoding/gob.", "encoding/csv.", "encoding/binary.", "encoding/asn1.", "encoding/pem.", "gopkg.in/yaml", "sigs.k8s.io/yaml", "github.com/goccy/go-yaml", "github.com/vmihailenco/msgpack", "github.com/ugorji/go", "github.com/BurntSushi/toml", "github.com/fxamacker/cbor"},
 		why:   rule.Say("The format is read or written by reflection, field by field.", "這種格式以反射逐欄位讀寫。"),
 		fix:   []ops.Text{rule.Say("Read configuration once; use a binary format with generated code for what is hot.", "設定只讀一次；熱點資料改用二進位格式與產生的程式碼。")},
 	},
 	{
-		id: "templates", name: rule.Say("executing templates", "執行樣板"), names: []string{"text/template.", "html/template."},
+		id: "templates", name: rule.Say("executing templates", "執行樣板"), again: true, names: []string{"text/template.", "html/template."},
 		why: rule.Say("Templates look up every field and method by reflection and escape every value.", "樣板以反射查找每個欄位與方法，並跳脫每個值。"),
 		fix: []ops.Text{rule.Say("Keep rendered what is the same for all, or render with generated code.", "所有人都相同的內容保留產生結果，或改用產生的程式碼。")},
 	},
@@ -154,7 +157,7 @@ var classes = []class{
 		fix: []ops.Text{rule.Say("Send bytes as bytes, and use `AppendEncode` on a reused buffer.", "直接傳送位元組，並以 `AppendEncode` 搭配重複使用的緩衝區。")},
 	},
 	{
-		id: "sorting", name: rule.Say("sorting", "排序"), names: []string{"sort.", "slices.Sort", "slices.pdq", "slices.BinarySearch", "slices.insertionSort", "slices.stable", "slices.heapSort", "slices.order", "slices.partition", "container/heap."},
+		id: "sorting", name: rule.Say("sorting", "排序"), again: true, names: []string{"sort.", "slices.Sort", "slices.pdq", "slices.BinarySearch", "slices.insertionSort", "slices.stable", "slices.heapSort", "slices.order", "slices.partition", "container/heap."},
 		why: rule.Say("A list is sorted anew whenever it is needed, although little of it has changed since.", "每次需要時都把整份清單重新排序，儘管變動的只有一小部分。"),
 		fix: []ops.Text{
 			rule.Say("Keep it sorted: insert at the place that `slices.BinarySearch` finds, or keep a heap or a tree for the first few.", "維持排序狀態：以 `slices.BinarySearch` 找到位置插入；只需要前幾名時用 heap 或樹。"),

@@ -39,6 +39,9 @@ var hotPath = rule.Rule{
 const (
 	// hotX75 is the share of the limit at which the score is 75.
 	hotX75 = 0.6
+	// littleElse is the share of the CPU time from which on a program does little
+	// else: more than all the rest together, with a margin for the load of the day.
+	littleElse = 0.6
 	// leastCPU is how much CPU time a profile must have for its shares to mean
 	// something: 50 samples, whose largest shares are known to ± 7 %.
 	leastCPU = 500 * time.Millisecond
@@ -299,7 +302,7 @@ func spread(all []*spot, l load) *spot {
 func hotScore(l load, share float64, c *class) int {
 	score := ops.Score(share*l.Use(), hotX75)
 	switch {
-	case !l.Others() && !c.waste:
+	case !l.Others() && !c.waste && !(c.again && share >= littleElse):
 		return min(score, 49)
 	case !l.Others(), l.ofLimit() < hotX75 && l.Throttled < 0.25:
 		return min(score, 74)

@@ -42,6 +42,14 @@ func (m *model) impact(l *lock) impact {
 	return best
 }
 
+// seldom reports whether the profiles of the window have waits of which the trace,
+// which covers a good part of it, has none: everyone came at once, a moment in
+// which processors are as short as the lock, and did not come again.
+func (m *model) seldom(l *lock) bool {
+	t := m.e.Trace
+	return t != nil && 4*t.Duration >= m.e.Window && m.traceImpact(l).count == 0 && m.e.Lost(ops.KindTrace) == nil
+}
+
 func (m *model) traceImpact(l *lock) impact {
 	t := m.e.Trace
 	if t == nil || t.Duration <= 0 {

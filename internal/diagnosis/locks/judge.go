@@ -33,7 +33,9 @@ type verdict struct {
 	seen    sighting
 	sighted bool
 	// stuck is how many have waited for as long as anybody looked.
-	stuck   int
+	stuck int
+	// seldom is set for waits that came all at once.
+	seldom  bool
 	blocker *lock // of nature behind
 	// fromTrace, fromScenes and fromMutex are what agree about what the holder does.
 	fromTrace, fromScenes, fromMutex bool
@@ -59,7 +61,7 @@ func (m *model) matters(l *lock) bool {
 }
 
 func (m *model) verdict(l *lock) *verdict {
-	v := &verdict{lock: l, impact: m.impact(l), blame: l.blame(), stuck: m.stuck(l), held: held{at: -1}}
+	v := &verdict{lock: l, impact: m.impact(l), blame: l.blame(), stuck: m.stuck(l), seldom: m.seldom(l), held: held{at: -1}}
 	if !m.matters(l) {
 		return v
 	}
@@ -284,6 +286,9 @@ func (v *verdict) worth() int {
 	if v.stuck > 0 && v.nature != calm {
 		// One that waits for good is an incident, and so are those that will come.
 		score = max(score, ops.Score(float64(v.stuck)+1, 2))
+	}
+	if v.seldom && v.stuck == 0 {
+		score = min(score, 49)
 	}
 	if len(v.sites) > 0 && v.ownSite() == nil {
 		score = score * 2 / 3 // nobody can change it but those who wrote the library

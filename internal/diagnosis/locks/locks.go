@@ -25,11 +25,11 @@ const (
 	// trace counts the waits that are longer.
 	slowWait = time.Millisecond
 	// waiters75 and wait75 are where a score is 75: three goroutines that wait at
-	// any moment, for five milliseconds each. The lower of the two scores counts:
+	// any moment, for four milliseconds each. The lower of the two scores counts:
 	// neither a crowd that waits for microseconds nor a single long wait is an
-	// incident. Five milliseconds are a third of a frame of 60 a second.
+	// incident. Four milliseconds are a quarter of a frame of 60 a second.
 	waiters75 = 3.0
-	wait75    = 5 * time.Millisecond
+	wait75    = 4 * time.Millisecond
 	// mostly is the share of the time that a lock was held from which on what the
 	// holder did is what the lock is held for. The planted shapes of I/O under a
 	// lock have 0.84 to 0.99, those without any 0.

@@ -168,6 +168,7 @@ func (v *view) sends(w *wait) bool {
 	case w.kind == send:
 	case w.kind == choose && v.wokenBy(w, "runtime.chanrecv"):
 	case w.kind == choose && w.handler && v.handsOver(w):
+	case w.kind == choose && v.backedUp(w):
 	default:
 		return false
 	}
@@ -200,6 +201,36 @@ func (v *view) handsOver(w *wait) bool {
 		}
 	}
 	return true
+}
+
+// backedUp reports whether a select that takes long is a send to somebody whose
+// connection is stuck, although both sides select: it is in a function that a loop
+// calls (a loop's own select is where it rests); the goroutines next to it that
+// take from channels spend their time in writes to the network while their
+// siblings wait for something to write; and nobody else ever ended the wait.
+func (v *view) backedUp(w *wait) bool {
+	if w.handler || strings.HasPrefix(w.start, w.user.Function) || v.busy(w) < 1 && !v.still(w) {
+		return false
+	}
+	s := &sender{place: place{user: w.user, waits: []*wait{w}}}
+	for _, r := range v.guessReceivers(s) {
+		others := slices.ContainsFunc(v.wakers(w), func(x evidence.Wake) bool { return startOf(x.Waker) != r.start })
+		writing := slices.ContainsFunc(v.waits, func(x *wait) bool {
+			return x.start == r.start && x.state == goroutines.NetWrite && (v.busy(x) >= 0.5 || v.still(x))
+		})
+		if writing && !others {
+			return true
+		}
+	}
+	return false
+}
+
+// still reports whether nobody of those who wait went on while it was looked.
+func (v *view) still(w *wait) bool {
+	if v.e.Trace != nil {
+		return w.whole > 0 && w.count == w.open
+	}
+	return w.now > 0 && w.before > 0
 }
 
 // busyStart is how many goroutines that began with a function wait at a time.
@@ -244,7 +275,9 @@ func addSender(all []sender, w *wait) []sender {
 
 func (v *view) judgeSender(s *sender) {
 	t := sum(s.waits)
-	s.maybe = !slices.ContainsFunc(s.waits, func(w *wait) bool { return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") })
+	s.maybe = !slices.ContainsFunc(s.waits, func(w *wait) bool {
+		return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") || v.backedUp(w)
+	})
 	s.busy = v.busyAll(s.waits)
 	if s.busy == 0 {
 		s.busy = float64(t.delay) / float64(max(v.e.Window, time.Second))

@@ -106,6 +106,9 @@ func (v *view) leaked(p *pool) leak {
 		}
 		return wholly
 	}
+	if v.unused(p, held) {
+		return partly
+	}
 	if held > 0 || p.given {
 		return none
 	}
@@ -116,6 +119,37 @@ func (v *view) leaked(p *pool) leak {
 		return none // all waits ended, by whatever
 	}
 	return wholly
+}
+
+// unused reports whether most of what is open in database/sql is in nobody's
+// hands: rows and transactions, each of which keeps a connection, were at least
+// twice as many as the goroutines that could be using one, at both ends of the
+// window. (They are counted by the goroutines that watch them, which only those
+// with a context that can end have: where there are none, nothing is known.)
+func (v *view) unused(p *pool, held float64) bool {
+	if p.client != "database/sql" || v.before == nil {
+		return false
+	}
+	// Rows within a transaction have a watcher each, and one connection together.
+	least := func(u unclosed) int { return max(u.rows-u.transactions, u.transactions) }
+	open := min(least(openIn(v.before)), least(v.unclosed()))
+	return open >= 4 && float64(open) >= 2*max(1, held)
+}
+
+// givers are the functions of the program that were seen to give connections
+// back to those who wait: they are not who forgets to.
+func (v *view) givers(p *pool) map[string]bool {
+	out := map[string]bool{}
+	for _, pl := range p.places {
+		for _, w := range pl.waits {
+			for _, x := range v.wakers(w) {
+				if f := x.Waker.User(); f != nil && f.Origin == evidence.OwnCode {
+					out[f.Function] = true
+				}
+			}
+		}
+	}
+	return out
 }
 
 // nested is an acquire within another of the same pool.
@@ -135,9 +169,10 @@ func (v *view) nesting(p *pool) *nested {
 	for _, pl := range p.places {
 		inner = append(inner, pl.waits...)
 	}
+	givers := v.givers(p) // whoever gives back does not hold it at a later line
 	for _, b := range inner {
 		for _, a := range inner {
-			if in, at, ok := evidence.Shared(a.stack, b.stack); ok && keeps(a) && in.Line < at.Line {
+			if in, at, ok := evidence.Shared(a.stack, b.stack); ok && keeps(a) && !givers[a.user.Function] && in.Line < at.Line {
 				return &nested{outer: in, inner: at, wait: b, seen: true}
 			}
 		}
@@ -145,7 +180,7 @@ func (v *view) nesting(p *pool) *nested {
 	for _, b := range inner {
 		for _, f := range v.acquiredAt(p) {
 			i := b.stack.Index(func(x *evidence.Frame) bool { return x.Function == f.frame.Function })
-			if i >= b.at && f.frame.Line < b.stack[i].Line {
+			if i >= b.at && !givers[f.frame.Function] && f.frame.Line < b.stack[i].Line {
 				return &nested{outer: f.frame, inner: b.stack[i], wait: b}
 			}
 		}
@@ -200,12 +235,14 @@ func (v *view) acquiredAt(p *pool) (out []acquired) {
 // unclosed counts what is still open, by the goroutines that watch over it.
 type unclosed struct{ rows, transactions, bodies int }
 
-func (v *view) unclosed() (u unclosed) {
-	if v.now == nil {
+func (v *view) unclosed() unclosed { return openIn(v.now) }
+
+func openIn(s *evidence.Goroutines) (u unclosed) {
+	if s == nil {
 		return u
 	}
-	for i := range v.now.Groups {
-		g := &v.now.Groups[i]
+	for i := range s.Groups {
+		g := &s.Groups[i]
 		switch {
 		case g.Stack.Has("database/sql.(*Rows).awaitDone"):
 			u.rows += g.Count
@@ -275,13 +312,16 @@ func (v *view) keptAt(p *pool, n *nested) *evidence.Frame {
 		return n.inner
 	}
 	for _, a := range v.acquiredAt(p) {
-		if a.inUse > 0 && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
+		if a.inUse > 0 && !v.givers(p)[a.frame.Function] && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
 			return a.frame
 		}
 	}
-	for _, pl := range p.places {
-		if keeps(pl.waits[0]) {
-			return pl.user // what gives back before it returns leaks nothing
+	givers := v.givers(p)
+	for _, takesBack := range []bool{true, false} {
+		for _, pl := range p.places {
+			if keeps(pl.waits[0]) && !(takesBack && givers[pl.user.Function]) {
+				return pl.user // what gives back before it returns leaks nothing
+			}
 		}
 	}
 	return p.places[0].user
@@ -307,6 +347,10 @@ func (v *view) sayLeaked(f *ops.Finding, p *pool, l leak, n *nested, user *evide
 	f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", people(max(p.busy, v.countedAll(p))), p.client)
 	if l == partly {
 		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", people(p.busy), p.client)
+		if p.stats == nil {
+			u := v.unclosed()
+			f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s. Open at both ends of the window: %[3]d sets of rows and %[4]d transactions, far more than anybody was using.", "%[1]s 在等 %[2]s 的連線。時窗前後都開著：%[3]d 組 rows、%[4]d 個交易，遠多於真正在使用的。", people(p.busy), p.client, u.rows, u.transactions)
+		}
 	}
 	if n != nil {
 		f.Title = rule.Say("%[1]s waits for a second connection of %[3]s while it holds one (%[2]s)", "%[1]s 持有一條 %[3]s 連線時又去要第二條（%[2]s）", who, at, p.client)
