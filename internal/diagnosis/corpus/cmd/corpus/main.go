@@ -82,8 +82,13 @@ func run(ctx context.Context, args []string) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if o.keep != "" && o.verb != "replay" {
+		if err := o.describe(); err != nil {
+			return 0, err
+		}
+	}
 	if o.verb == "record" {
-		return recorded(results), o.describe()
+		return recorded(results), nil
 	}
 	summary := corpus.Summarize(results)
 	fmt.Println()
