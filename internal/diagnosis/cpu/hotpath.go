@@ -151,8 +151,8 @@ func hasPrefix(s string, prefixes []string) bool {
 
 // spots sums the CPU time by who is answerable, most first. Password hashing,
 // timers and the making of goroutines are left to their own rules.
-func spots(p *evidence.Profile, typ int) []*spot {
-	by := map[string]*spot{}
+func spots(e *evidence.Evidence, typ int) []*spot {
+	by, p := map[string]*spot{}, e.CPU
 	for i := range p.Rows {
 		s, v := p.Rows[i].Stack, p.Rows[i].Values[typ]
 		if v <= 0 {
@@ -179,7 +179,7 @@ func spots(p *evidence.Profile, typ int) []*spot {
 		}
 		sp.add(s, at, v)
 	}
-	addYields(p, typ, by)
+	addYields(e, typ, by)
 	out := make([]*spot, 0, len(by))
 	for _, sp := range by {
 		sp.frame = most(sp.lines)
@@ -239,7 +239,7 @@ func judgeHotPath(e *evidence.Evidence) rule.Result {
 		return rule.Needs(e, ops.KindCPU)
 	}
 	l := loadOf(e)
-	all := spots(e.CPU, typ)
+	all := spots(e, typ)
 	if len(all) == 0 || l.Total < leastCPU {
 		return rule.OK(rule.Say("the process used %s of CPU time in this window: too little for any path to matter", "此程序在這段時間只用了 %s 的 CPU：沒有哪條路徑值得在意", rule.Dur(l.Total)))
 	}

@@ -209,7 +209,7 @@ func busiest(e *evidence.Evidence) (out []ops.Place) {
 		if len(hash) > 0 && e.CPU.Sum(typ, func(s evidence.Stack) bool { at, _ := hashOf(s); return at >= 0 })*2 > e.CPU.Total(typ) {
 			return []ops.Place{rule.At(ops.RoleCall, hash[0].frame)}
 		}
-		all := spots(e.CPU, typ)
+		all := spots(e, typ)
 		for _, sp := range all[:min(3, len(all))] {
 			if len(out) == 0 || 5*sp.value >= e.CPU.Total(typ) {
 				out = append(out, rule.At(ops.RoleCall, sp.frame))
