@@ -49,7 +49,8 @@ type artifact struct {
 // evidence is a capture of one instance with its files.
 type evidence struct {
 	capture
-	files map[string][]byte
+	files   map[string][]byte
+	verdict verdict
 }
 
 // captureOne captures one instance of a service through the command line and
@@ -82,7 +83,7 @@ func export(t *testing.T, server string, c capture) evidence {
 		t.Fatal(err)
 	}
 	defer z.Close()
-	e := evidence{capture: c, files: map[string][]byte{}}
+	e := evidence{capture: c, files: map[string][]byte{}, verdict: diagnosis(t, server, c.ID)}
 	for _, f := range z.File {
 		r, err := f.Open()
 		if err != nil {

@@ -58,9 +58,18 @@ func healthyGame(t *testing.T) baseline {
 		// The game-service by itself, as in its scenario. Several captures at once
 		// preempt those who hold a room, and a healthy room's share of the mutex
 		// delta, 0 to 2 % otherwise, is then as much as a third.
-		t.Run("capture one", func(t *testing.T) {
-			captured["game-service"] = captureOne(t, s.center, "game-service", "-d", window)
-		})
+		// On a machine that others use a holder is sometimes stopped all the same: a
+		// window in which that happened says nothing of the game, and another is taken.
+		for range 3 {
+			t.Run("capture one", func(t *testing.T) {
+				captured["game-service"] = captureOne(t, s.center, "game-service", "-d", window)
+			})
+			delay, all := weigh(t, captured["game-service"].profile(t, "mutex.pprof"), "delay", roomOrBook)
+			t.Logf("rooms and wallets are %.1f %% of %.0f ms of mutex delta", 100*share(delay, all), all/1e6)
+			if share(delay, all) < 0.50/5 {
+				break
+			}
+		}
 		calm = min(calm, s.figure(t, "game-service", "bet_p99_ms"))
 		t.Run("capture the others", func(t *testing.T) {
 			for _, service := range []string{"user-service", "gateway-service", "game-record-service"} {
@@ -76,6 +85,11 @@ func healthyGame(t *testing.T) baseline {
 		if len(captured) != 4 {
 			t.Fatal("the healthy game could not be captured")
 		}
+		t.Run("nothing is diagnosed", func(t *testing.T) {
+			for _, e := range captured {
+				e.isWell(t)
+			}
+		})
 		b := &healthy.baseline
 		b.betP99 = calm
 		b.hashingShare = share(weigh(t, captured["user-service"].profile(t, "cpu.pprof"), "cpu", hashing))
@@ -139,6 +153,7 @@ func TestScenario1LoginStorm(t *testing.T) {
 	if who, _ := weigh(t, cpu, "cpu", function("user.(*Service).Login")); who == 0 {
 		t.Error("the profile does not say who hashes")
 	}
+	e.saysFirst(t, "user.(*Service).Login", sourceLine(t, "user/user.go", "if err := bcrypt.CompareHashAndPassword(a.hash, []byte(c.Password)); err != nil {"), "cpu-password-hashing")
 }
 
 func TestScenario2SlowRecords(t *testing.T) {
@@ -171,6 +186,7 @@ func TestScenario2SlowRecords(t *testing.T) {
 	if cores >= 0.10 {
 		t.Errorf("%.0f %% of a core is used, want less than 10 %%", 100*cores)
 	}
+	e.saysFirst(t, "record.(*Recorder).write", sourceLine(t, "record/record.go", "if _, err := r.cfg.Pool.Exec(ctx, keep, rec.Room, rec.Round, rec.Player, rec.Color, rec.Stake, rec.Payout); err != nil {"), "downstream-wait", "pool-exhausted")
 }
 
 func TestScenario3SlowConsumers(t *testing.T) {
@@ -193,6 +209,7 @@ func TestScenario3SlowConsumers(t *testing.T) {
 			t.Errorf("the wait at the send line ends in %s, not runtime.chansend", s.Location[0].Line[0].Function.Name)
 		}
 	}
+	e.saysFirst(t, "ws.(*Hub).Broadcast", sourceLine(t, "ws/ws.go", "c.sendCh <- msg"), "channel-backpressure")
 	s.off(t, "3")
 	s.until(t, "gateway-service", "broadcasts_pending", atMost(20))
 }
@@ -219,6 +236,7 @@ func TestScenario4LockAcrossQuery(t *testing.T) {
 	if held, _ := weigh(t, e.profile(t, "mutex.pprof"), "delay", function("game.(*Room).placeStrict")); share(held, total) < 0.50 {
 		t.Errorf("the holder is named for %.0f %% of the mutex delta", 100*share(held, total))
 	}
+	e.saysFirst(t, "game.(*Room).placeStrict", strictQuery(t), "lock-held-across-io")
 }
 
 func TestScenario5SessionLeak(t *testing.T) {
@@ -263,6 +281,8 @@ func TestScenario5SessionLeak(t *testing.T) {
 	if h.sessions >= objects/5 {
 		t.Errorf("%.0f session objects are in use when all is well, %.0f now", h.sessions, objects)
 	}
+	e.saysFirst(t, "gateway.(*Session).hold", sourceLine(t, "gateway/session.go", "select {"), "goroutine-leak")
+	e.namesType(t, "gateway.Session")
 	s.off(t, "5")
 	s.until(t, "gateway-service", "sessions_held", atMost(0))
 }

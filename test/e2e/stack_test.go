@@ -318,13 +318,21 @@ const (
 // sourceLine returns the line of the game's source file that is text.
 func sourceLine(t *testing.T, file, text string) int64 {
 	t.Helper()
+	return sourceLineAfter(t, file, "", text)
+}
+
+// sourceLineAfter is sourceLine for a line that is only once behind a line that
+// begins with mark.
+func sourceLineAfter(t *testing.T, file, mark, text string) int64 {
+	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", "examples", "colorgame", "internal", filepath.FromSlash(file)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := int64(0)
+	found, passed := int64(0), mark == ""
 	for i, line := range strings.Split(string(b), "\n") {
-		if strings.TrimSpace(line) == text {
+		passed = passed || strings.HasPrefix(line, mark)
+		if passed && strings.TrimSpace(line) == text {
 			if found != 0 {
 				t.Fatalf("%s has %q twice", file, text)
 			}
