@@ -284,7 +284,7 @@ func (h *host) executable(ctx context.Context) (string, error) {
 }
 
 // goRoot finds the toolchain's version in the path of its sources.
-var goRoot = regexp.MustCompile(`go(1\.\d+(?:\.\d+|rc\d+|beta\d+)?)(?:\.([a-z0-9]+)-([a-z0-9]+))?/src/(?:runtime|net)/`)
+var goRoot = regexp.MustCompile(`go(1\.\d{1,4}(?:\.\d{1,4}|rc\d{1,4}|beta\d{1,4})?)(?:\.([a-z0-9]{1,16})-([a-z0-9]{1,16}))?/src/(?:runtime|net)/`)
 
 // build is what the text of the stacks gives away. Nothing if nothing.
 func (h *host) build(ctx context.Context) (b ops.Build) {
