@@ -44,7 +44,8 @@ var bonds = []struct {
 	{"lock-held-across-io", "downstream-wait", twin, samePlace},
 	{"lock-held-across-io", "pool-exhausted", effect, samePlace},
 	{"cpu-password-hashing", "lock-contention", effect, samePlace},
-	{"cpu-hot-path", "lock-contention", effect, samePlace},
+	{"cpu-hot-path", "lock-contention", effect, hotAlone},
+	{"lock-contention", "cpu-hot-path", twin, samePlace},
 
 	// The same hot code, told by its name and by its cost.
 	{"cpu-password-hashing", "cpu-hot-path", twin, samePlace},
@@ -127,6 +128,12 @@ func collectedBeside(path, collector *ops.Finding) bool {
 // closed.
 func openBodies(_, pool *ops.Finding) bool {
 	return slices.ContainsFunc(pool.Evidence, func(p ops.Proof) bool { return p.Metric == "open_bodies" })
+}
+
+// hotAlone reports whether a path is a fault by itself, lock or no lock. What is
+// merely the most of a quiet process is part of the lock's story.
+func hotAlone(path, lock *ops.Finding) bool {
+	return path.Severity() != ops.Notice && samePlace(path, lock)
 }
 
 func always(_, _ *ops.Finding) bool { return true }

@@ -90,11 +90,13 @@ type leakSuspect struct {
 	stuck, ticking bool
 	// connected: as many more goroutines read from the network.
 	connected bool
-	library   string  // whose goroutines these are, if not the program's
-	value     float64 // 1 scores 75
-	most      int     // the score is no higher
-	sources   int     // that agree
-	others    []*crowd
+	// deserted: they serve requests whose clients have left.
+	deserted bool
+	library  string  // whose goroutines these are, if not the program's
+	value    float64 // 1 scores 75
+	most     int     // the score is no higher
+	sources  int     // that agree
+	others   []*crowd
 }
 
 // suspect judges a crowd; nil = it is all right, or another rule's.
@@ -105,7 +107,7 @@ func (l *leakSearch) suspect(x *crowd) *leakSuspect {
 	s := &leakSuspect{crowd: x, most: 100}
 	s.growing = l.c.grew(x) && l.c.goesOn(l.e, x)
 	s.stuck, s.ticking = l.progress(x)
-	if s.growing && l.c.traced > 0 && x.open+x.ended > 0 && !s.stuck && !s.ticking {
+	if s.growing && l.c.traced > 0 && x.open+x.ended > 0 && !s.stuck && !s.ticking && !l.clientsGone(x) {
 		s.growing = false // a queue that moves on
 	}
 	if s.growing && x.handler && x.state == goroutines.Sleep {
@@ -148,6 +150,23 @@ func (l *leakSearch) progress(x *crowd) (stuck, ticking bool) {
 	return stuck, ticking
 }
 
+// clientsGone reports whether most requests at a line are for clients that have
+// left: beside each HTTP/1 handler net/http has a goroutine that watches the
+// connection, which ends when the client goes and the handler does not notice.
+// (Of a connection that was taken over there is none, but somebody reads it.)
+func (l *leakSearch) clientsGone(x *crowd) bool {
+	if !x.handler || x.after < 50 || !x.stack.Has("net/http.(*conn).serve") || l.connections(x, (*crowd).growth) {
+		return false
+	}
+	watched := 0
+	for _, o := range l.c.all {
+		if o.wait.Class == goroutines.HTTPServerWatch {
+			watched += o.after
+		}
+	}
+	return 2*watched < x.after
+}
+
 // leakable reports whether a goroutine that is where x is may have been
 // forgotten. Who waits for a lock, a pool, a limit or another service is held up
 // by it, and who works is at work.
@@ -166,7 +185,8 @@ func leakable(x *crowd) bool {
 func (l *leakSearch) byGrowth(s *leakSuspect) {
 	s.sources = 1
 	s.value = l.c.rate(s.crowd)/3 + float64(s.after)/4000
-	if s.stuck || s.ticking {
+	s.deserted = l.clientsGone(s.crowd)
+	if s.stuck || s.ticking || s.deserted {
 		s.sources++
 	}
 	s.connected = s.state == goroutines.NetRead || s.state == goroutines.NetWrite || l.connections(s.crowd, (*crowd).growth)

@@ -222,6 +222,14 @@ func wordsOf(s *leakSuspect) leakWords {
 			rule.Say("they wait for what can never come", "在等永遠不可能發生的事"),
 			rule.Say("They wait on a nil channel, or in a select without cases: nothing can ever wake them", "它們等在 nil channel，或沒有任何 case 的 select 上：沒有東西能喚醒它們"),
 			[]ops.Text{rule.Say("Make the channel before it is used, and give the goroutine a way out: a case <-ctx.Done().", "channel 要先 make 再使用，並給 goroutine 一條退路：加上 case <-ctx.Done()。")}}
+	case s.deserted && !s.stuck:
+		return leakWords{ops.RoleWait,
+			rule.Say("requests go on after their clients have left", "客戶端已經離開，請求卻還在跑"),
+			rule.Say("Each of them belongs to a request whose client has gone (net/http no longer watches its connection), and the handler's loop does not notice", "它們各自屬於一個請求，而客戶端已經離開（net/http 已不再監看那條連線），handler 的迴圈卻沒有察覺"),
+			[]ops.Text{
+				rule.Say("Select on r.Context().Done() beside what the loop waits for, and return: it ends when the client goes.", "在迴圈等待的地方同時 select r.Context().Done() 並返回：客戶端離開時它就會結束。"),
+				rule.Say("Stop when a write or a flush fails (http.ResponseController.Flush returns the error).", "寫入或 flush 失敗時就停止（http.ResponseController.Flush 會回傳錯誤）。"),
+			}}
 	case s.ticking:
 		return leakWords{ops.RoleReceive,
 			rule.Say("they go on for ever", "一直跑下去，沒有人叫停"),
