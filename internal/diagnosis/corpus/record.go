@@ -105,9 +105,9 @@ func (b *Bench) Build(ctx context.Context, programs []Program) error {
 		}
 		rel, err := filepath.Rel(b.Root, dir)
 		switch {
-		case err == nil && filepath.IsLocal(rel):
+		case err == nil && filepath.IsLocal(rel) && moduleOf(dir) == moduleOf(b.Root):
 			ours = append(ours, "./"+filepath.ToSlash(rel))
-		case hasModule(dir):
+		case moduleOf(dir) != "":
 			if err := b.goBuild(ctx, dir, "-o", b.binary(p), "."); err != nil {
 				return err
 			}
@@ -129,14 +129,15 @@ func (b *Bench) Build(ctx context.Context, programs []Program) error {
 
 func (b *Bench) binary(p Program) string { return filepath.Join(b.dir, "bin", p.Name) }
 
-func hasModule(dir string) bool {
+// moduleOf is the nearest directory above that has a go.mod; "" = none.
+func moduleOf(dir string) string {
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return true
+			return dir
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			return false
+			return ""
 		}
 		dir = up
 	}
