@@ -247,7 +247,7 @@ func remediesAcrossIO(v *verdict, change *evidence.Frame) []ops.Text {
 		}
 	}
 	if v.stuck > 0 {
-		deadline = rule.Say("Give the call at %s a deadline, and restart the process to get it going.", "為 %s 的呼叫設定逾時；先重啟程序恢復服務。", line)
+		deadline = rule.Say("Give the call at %s a deadline, and restart the process to get it going.", "為 %s 的呼叫設定逾時；先重啟行程恢復服務。", line)
 	}
 	all := []ops.Text{
 		rule.Say("Shrink the critical section: copy what %[1]s needs under the lock, Unlock, make the call at %[2]s, and Lock again only to store the result.", "縮小鎖的範圍（Critical Section）：在鎖內複製 %[1]s 需要的資料，Unlock 後才執行 %[2]s 的呼叫，最後只為了寫回結果再 Lock 一次。", rule.Short(change), line),

@@ -88,7 +88,7 @@ func (m *model) deadlockFinding(s standstill) ops.Finding {
 	case s.v != nil:
 		window = rule.Say("for a minute and more", "超過一分鐘都在")
 	}
-	f.Summary = rule.Say("%s goroutines have stood there %s, and nothing in the process will wake them.", "有 %s 個 goroutine %s原地等待，程序裡沒有任何東西會喚醒它們。", rule.Count(int64(s.count)), window)
+	f.Summary = rule.Say("%s goroutines have stood there %s, and nothing in the process will wake them.", "有 %s 個 goroutine %s原地等待，行程裡沒有任何東西會喚醒它們。", rule.Count(int64(s.count)), window)
 	f.Evidence = []ops.Proof{{Artifact: s.kind, Metric: "standing_goroutines", Value: float64(s.count), Unit: "goroutines",
 		Text: rule.Say("%s goroutines wait there %s", "%s 個 goroutine %s等待", rule.Count(int64(s.count)), window)}}
 	if s.v != nil {
@@ -148,7 +148,7 @@ func (m *model) standstillLimits(s standstill) (out []ops.Proof) {
 		out = append(out, ops.Proof{Artifact: ops.KindGoroutine, Metric: "holder", Text: rule.Say("nobody was seen behind a Lock of it: who has it is inferred", "沒有看到任何人停在它的 Lock 之後：持有者是推論出來的")})
 	}
 	if m.e.Trace == nil {
-		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "missing", Text: rule.Say("there is no trace: that nobody got on in the window is inferred", "沒有 trace：時間窗內無人前進是推論出來的")})
+		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "missing", Text: rule.Say("there is no trace: that nobody got on in the window is inferred", "沒有 trace：時窗內無人前進是推論出來的")})
 	}
 	return out
 }
@@ -163,7 +163,7 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 				"它已持有鎖，又經由 %[1]s 走到 %[2]s 再鎖一次。Go 的鎖不可重入：它在等自己，其他人都排在它後面。RWMutex 的第二次 RLock 也一樣，只要中間有寫入者在等就會卡住。", line, at),
 			[]ops.Text{
 				rule.Say("Split what is called at %s: an inner function that expects the lock to be held, and an outer one that locks.", "把 %s 呼叫的函式拆成兩個：假設已持鎖的內部函式，以及負責上鎖的外部函式。", line),
-				rule.Say("Restart the process to get it going; it will stand again on the same path.", "先重啟程序恢復服務；走到同一條路徑時仍會再次卡住。"),
+				rule.Say("Restart the process to get it going; it will stand again on the same path.", "先重啟行程恢復服務；走到同一條路徑時仍會再次卡住。"),
 			}
 	case lockOrder:
 		return rule.Say("goroutines lock in different order and wait for each other: %s (%s)", "goroutine 以不同順序上鎖而互相等待：%s（%s）", fn, line),
@@ -172,7 +172,7 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 			[]ops.Text{
 				rule.Say("Lock in one order everywhere, for instance by the smaller id first; treat two equal ones as one.", "所有地方都用同一順序上鎖，例如先鎖 id 較小的；兩者相同時只鎖一次。"),
 				rule.Say("Or hold only one at a time: take from the first, Unlock, then give to the second.", "或者一次只持有一把：先處理第一個並 Unlock，再處理第二個。"),
-				rule.Say("Restart the process to get it going.", "先重啟程序恢復服務。"),
+				rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
 			}
 	case lockAndGo:
 		return rule.Say("%[1]s holds %[2]s while it %[3]s, and who should come waits for that lock (%[4]s)", "%[1]s 持有%[2]s時%[3]s，而對方正在等這把鎖（%[4]s）", fn, s.v.called(), s.v.seen.does.words(s.v.seen.wait), line),
@@ -180,7 +180,7 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 				"持有者在 %[1]s 等另一個 goroutine，而那個 goroutine 停在同一把鎖的 Lock（%[2]s）。雙方互等。", line, at),
 			[]ops.Text{
 				rule.Say("Unlock before %s: no waiting for other goroutines under a lock.", "在 %s 之前先 Unlock：持鎖時不要等待其他 goroutine。", line),
-				rule.Say("Restart the process to get it going.", "先重啟程序恢復服務。"),
+				rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
 			}
 	case sendAndGo:
 		return rule.Say("%s waits for goroutines that wait to send to it (%s)", "%s 在等 goroutine 結束，而它們在等它接收（%s）", fn, line),
@@ -202,6 +202,6 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 			"大家都停在 %[1]s 的 Lock，卻看不到任何可能持有它的 goroutine：某條路徑在 return 或 panic 前沒有 Unlock，或是等待者自己就持有它。", line),
 		[]ops.Text{
 			rule.Say("Look for a return or a panic between Lock and Unlock of this lock, and unlock with defer.", "檢查這把鎖的 Lock 與 Unlock 之間是否有 return 或 panic，改用 defer 解鎖。"),
-			rule.Say("Restart the process to get it going.", "先重啟程序恢復服務。"),
+			rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
 		}
 }

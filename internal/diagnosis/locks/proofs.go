@@ -87,7 +87,7 @@ func (m *model) waitProofs(v *verdict) (out []ops.Proof) {
 	}
 	if i := m.blockImpact(v.lock); i.count > 0 {
 		out = append(out, ops.Proof{Artifact: ops.KindBlock, Metric: "delay_seconds", Value: i.total.Seconds(), Unit: "s", Share: share(i.total, m.e.Block),
-			Text: rule.Say("%s waits at its Lock ended in the window, after %s on average", "時間窗內有 %s 次 Lock 等待結束，平均 %s", rule.Count(i.count), rule.Dur(i.wait))})
+			Text: rule.Say("%s waits at its Lock ended in the window, after %s on average", "時窗內有 %s 次 Lock 等待結束，平均 %s", rule.Count(i.count), rule.Dur(i.wait))})
 	}
 	if i := m.mutexImpact(v.lock); i.count > 0 {
 		r := v.releases[0]

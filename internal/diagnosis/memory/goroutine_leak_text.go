@@ -66,7 +66,7 @@ func (l *leakSearch) own(f *ops.Finding, s *leakSuspect) {
 		"%s。不會結束的 goroutine 永遠不會被釋放，它參考到的一切（stack、請求、session）也一樣，行程就一路長大到被系統殺掉。", w.why)
 	if s.connected {
 		f.Explanation = rule.Say("As many more goroutines read from the network: these are connections that came on within the window, each with its goroutines. That is right if there are more clients. If there are not, connections that broke are not noticed, and their goroutines stay.",
-			"同時也多了差不多數量的 goroutine 在讀網路：這是視窗內新增的連線，每條各帶幾個 goroutine。客戶端真的變多就是正常的；若沒有，就是斷線沒被察覺，goroutine 一直留著。")
+			"同時也多了差不多數量的 goroutine 在讀網路：這是時窗內新增的連線，每條各帶幾個 goroutine。客戶端真的變多就是正常的；若沒有，就是斷線沒被察覺，goroutine 一直留著。")
 	}
 	f.Remedies = w.remedies
 	if s.connected {

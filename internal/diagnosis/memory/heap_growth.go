@@ -57,11 +57,11 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 	case !v.compared:
 		return rule.CouldNotCheck(rule.Say("one heap profile (%s) shows no growth: it takes two, some time apart", "只有一份 heap profile（%s），看不出成長；需要相隔一段時間的兩份", rule.Bytes(v.after.bytes)), again(ops.KindHeap, ops.KindRuntime))
 	case heapWindow(e) < shortestWindow:
-		return rule.CouldNotCheck(rule.Say("a window of %s is too short for growth to show", "視窗只有 %s，太短，看不出成長", rule.Dur(heapWindow(e))), again(ops.KindHeap, ops.KindRuntime))
+		return rule.CouldNotCheck(rule.Say("a window of %s is too short for growth to show", "時窗只有 %s，太短，看不出成長", rule.Dur(heapWindow(e))), again(ops.KindHeap, ops.KindRuntime))
 	}
 	g := &growthSearch{e: e, v: v, window: heapWindow(e)}
 	if g.frozen() {
-		return rule.CouldNotCheck(rule.Say("no garbage was collected within the window, so that both heap profiles are of the same moment", "視窗內沒有垃圾回收，兩份 heap profile 其實是同一個時間點"), again(ops.KindHeap, ops.KindAllocs))
+		return rule.CouldNotCheck(rule.Say("no garbage was collected within the window, so that both heap profiles are of the same moment", "時窗內沒有垃圾回收，兩份 heap profile 其實是同一個時間點"), again(ops.KindHeap, ops.KindAllocs))
 	}
 	g.rate = float64(v.after.bytes-v.before.bytes) / g.window.Seconds()
 	if g.trend, _ = liveTrend(e, g.rate); g.trend == rising {
@@ -270,7 +270,7 @@ func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 	} else if g.v.allocs && s.allocated.bytes > 0 {
 		out = append(out, ops.Proof{
 			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
-			Text: rule.Say("of %s that were allocated there within the window, %s stayed", "視窗內在那裡配置了 %s，留下 %s", rule.Bytes(s.allocated.bytes), rule.Pct(s.kept())),
+			Text: rule.Say("of %s that were allocated there within the window, %s stayed", "時窗內在那裡配置了 %s，留下 %s", rule.Bytes(s.allocated.bytes), rule.Pct(s.kept())),
 		})
 	}
 	if g.proof != nil {
@@ -310,7 +310,7 @@ func (g *growthSearch) against(f *ops.Finding) {
 		add(ops.KindHeap, "own_code", 0, "", rule.Say("no line of the program's own is in the stack: more connections or requests at once take more of this", "stack 裡沒有程式自己的程式碼：同時的連線或請求變多，這裡就會變多"))
 	}
 	if g.trend == unknownTrend {
-		add(ops.KindRuntime, "collections", 0, "", rule.Say("too few collections fell into the window to tell whether it goes on", "視窗內的垃圾回收次數太少，無法確認是否會繼續"))
+		add(ops.KindRuntime, "collections", 0, "", rule.Say("too few collections fell into the window to tell whether it goes on", "時窗內的垃圾回收次數太少，無法確認是否會繼續"))
 	}
 	if age := g.age(); age > 0 && age < young {
 		add(ops.KindRuntime, "process_age", age.Seconds(), "s", rule.Say("the process is only %s old: a cache may still be filling", "行程才啟動 %s：也可能是快取還在填", rule.Dur(age)))

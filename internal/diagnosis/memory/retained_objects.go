@@ -114,7 +114,7 @@ func (r *retained) proofs(f *ops.Finding, t *evidence.HeapType) {
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: kind, Metric: metric, Value: value, Unit: unit, Text: text})
 	}
 	if r.turnover {
-		add(ops.KindAllocs, "allocated", float64(s.replaced), "bytes", rule.Say("%s were allocated there within the window and as much was let go: a full cache does that", "視窗內在那裡配置了 %s，也放掉差不多的量：裝滿的快取就是這樣", rule.Bytes(s.replaced)))
+		add(ops.KindAllocs, "allocated", float64(s.replaced), "bytes", rule.Say("%s were allocated there within the window and as much was let go: a full cache does that", "時窗內在那裡配置了 %s，也放掉差不多的量：裝滿的快取就是這樣", rule.Bytes(s.replaced)))
 	}
 	if r.few {
 		add(ops.KindHeap, "inuse_objects", float64(s.after.objects), "objects", rule.Say("these are only %s pieces: buffers rather than forgotten objects", "只有 %s 塊：比較像緩衝區，不像被遺忘的物件", rule.Count(s.after.objects)))

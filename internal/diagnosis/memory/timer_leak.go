@@ -165,7 +165,7 @@ func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 	if s.allocated.bytes > 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{
 			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
-			Text: rule.Say("%s of what was made there within the window is still live", "視窗內在那裡建立的，還有 %s 存活", rule.Pct(s.kept())),
+			Text: rule.Say("%s of what was made there within the window is still live", "時窗內在那裡建立的，還有 %s 存活", rule.Pct(s.kept())),
 		})
 	}
 	if strings.HasSuffix(s.maker, "After") && !s.context {
@@ -199,7 +199,7 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 		f.Where = append(f.Where, rule.At(ops.RoleAlloc, o.frame))
 		f.Evidence = append(f.Evidence, ops.Proof{
 			Artifact: ops.KindHeap, Metric: "inuse_space_growth", Value: float64(o.growth()), Unit: "bytes",
-			Text: rule.Say("the same function makes what piles up at %s: %s more within the window", "同一個函式在 %s 建立的物件也越積越多：視窗內多了 %s", rule.Line(o.frame), rule.Bytes(o.growth())),
+			Text: rule.Say("the same function makes what piles up at %s: %s more within the window", "同一個函式在 %s 建立的物件也越積越多：時窗內多了 %s", rule.Line(o.frame), rule.Bytes(o.growth())),
 		})
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindHeap, Metric: "samples", Value: s.after.samples, Unit: "samples",
 			Text: rule.Say("the timers themselves are too small to count: something else may hold the objects as well", "timer 本身太小，數不準：物件也可能是被別的東西留住")})

@@ -144,6 +144,6 @@ func allocationTrend(e *evidence.Evidence, expected float64) (trend, *ops.Proof)
 	}
 	return settled, &ops.Proof{
 		Artifact: kind, Metric: "allocated", Value: max(0, bytes), Unit: "bytes",
-		Text: rule.Say("only %s were allocated in the last %s of the window", "視窗最後的 %[2]s 裡只配置了 %[1]s", rule.Bytes(int64(max(0, bytes))), rule.Dur(time.Duration(seconds*float64(time.Second)))),
+		Text: rule.Say("only %s were allocated in the last %s of the window", "時窗最後的 %[2]s 裡只配置了 %[1]s", rule.Bytes(int64(max(0, bytes))), rule.Dur(time.Duration(seconds*float64(time.Second)))),
 	}
 }

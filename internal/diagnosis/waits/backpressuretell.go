@@ -78,7 +78,7 @@ func (s *sender) explain() ops.Text {
 	case s.cause != nil:
 		return rule.Say("The channel is full, or has no buffer, and the goroutine that should receive from it cannot: it waits in a send of its own, at %s.", "channel 已滿（或沒有緩衝），而該來接收的 goroutine 無法接收：它自己也卡在 %s 的送出。", rule.Line(s.cause))
 	case s.stuck && len(s.receivers) == 0:
-		return rule.Say("The channel is full, or has no buffer, and nobody received from it in the whole window: the receiver is gone, or is itself stuck.", "channel 已滿（或沒有緩衝），而且整個視窗內沒有人接收：接收端已經不在，或它自己也卡住了。")
+		return rule.Say("The channel is full, or has no buffer, and nobody received from it in the whole window: the receiver is gone, or is itself stuck.", "channel 已滿（或沒有緩衝），而且整個時窗內沒有人接收：接收端已經不在，或它自己也卡住了。")
 	}
 	return rule.Say("The channel is full because what comes out of it takes longer than what goes in. From then on every send takes as long as the receiver needs for an item.", "channel 滿了，因為取出處理比送入慢。從此每次送出都要等接收端處理完一筆。")
 }

@@ -241,7 +241,7 @@ func (p *pool) statsProof() []ops.Proof {
 	secs, _ := p.stats.Gain("wait_seconds")
 	text := rule.Say("the pool %[1]s has %.1[2]f of %[3]d connections in use", "連線池 %[1]s 的 %[3]d 條連線用了 %.1[2]f 條", p.stats.Name, used, p.stats.MaxOpen)
 	if waits > 0 {
-		text = rule.Say("%[1]s; waits for one that ended in the window: %[2]s, together %[3]s", "%[1]s；視窗內結束的等待 %[2]s 次、合計 %[3]s", text, rule.Count(int64(waits)), rule.Dur(time.Duration(secs*float64(time.Second))))
+		text = rule.Say("%[1]s; waits for one that ended in the window: %[2]s, together %[3]s", "%[1]s；時窗內結束的等待 %[2]s 次、合計 %[3]s", text, rule.Count(int64(waits)), rule.Dur(time.Duration(secs*float64(time.Second))))
 	}
 	return []ops.Proof{{Artifact: ops.KindRuntime, Metric: "pool_in_use", Value: math.Round(used*100) / 100, Unit: "connections", Share: min(1, full(p.stats)), Text: text}}
 }

@@ -148,7 +148,7 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		}
 		out = append(out, ops.Proof{
 			Artifact: ops.KindBlock, Metric: "delay_seconds", Value: s.delay.Seconds(), Unit: "s", Share: min(1, share),
-			Text: rule.Say("waits that ended in the window: %[1]s, together %[2]s, which is %[3]s of all blocking", "視窗內結束的等待有 %[1]s 次、合計 %[2]s，占所有阻塞時間的 %[3]s",
+			Text: rule.Say("waits that ended in the window: %[1]s, together %[2]s, which is %[3]s of all blocking", "時窗內結束的等待有 %[1]s 次、合計 %[2]s，占所有阻塞時間的 %[3]s",
 				rule.Count(s.blocked), rule.Dur(s.delay), rule.Pct(share)),
 		})
 	}
@@ -160,7 +160,7 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		}
 		text := rule.Say("waiting here: %[1]s of %[2]s goroutines", "%[2]s 個 goroutine 中有 %[1]s 個停在這裡", rule.Count(int64(n)), rule.Count(int64(all)))
 		if v.before != nil {
-			text = rule.Say("goroutines waiting here: %[1]s at the window's start, %[2]s at its end (of %[3]s)", "視窗開始時有 %[1]s 個 goroutine 停在這裡，結束時 %[2]s 個（共 %[3]s 個）",
+			text = rule.Say("goroutines waiting here: %[1]s at the window's start, %[2]s at its end (of %[3]s)", "時窗開始時有 %[1]s 個 goroutine 停在這裡，結束時 %[2]s 個（共 %[3]s 個）",
 				rule.Count(int64(s.before)), rule.Count(int64(s.now)), rule.Count(int64(v.now.Total)))
 		}
 		out = append(out, ops.Proof{
