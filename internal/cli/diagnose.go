@@ -61,7 +61,8 @@ serves them. Or it is the URL of any Go program's net/http/pprof: then a window 
 
 --json prints opscenter.diagnosis/v1 (docs/formats), whose fields keep their
 meaning. The exit code is 0 when there is an answer, whatever it says; with
---fail-on it is 3 if a finding is at least that severe, for gates in a pipeline.`,
+--fail-on it is 3 if a finding is at least that severe, for gates in a pipeline,
+and 4 if less than half of the rules had evidence. It is 4, too, if none had.`,
 		Example: `  ops diagnose http://127.0.0.1:6060/debug/pprof
   ops diagnose "$(ops capture user-service -d 10s)"
   ops diagnose cpu.pprof trace.out goroutines.txt
@@ -140,6 +141,21 @@ func (p *program) diagnose(ctx context.Context, sources []string, f diagnoseFlag
 			}
 		}
 	}
+	return unseen(all, limit != "")
+}
+
+// unseen is an error if a diagnosis says little because it saw little: nothing at
+// all, or, for a gate, less than half.
+func unseen(all []ops.Diagnosis, gate bool) error {
+	for _, d := range all {
+		judged, blind := d.Judged()
+		switch {
+		case judged == 0:
+			return &partialError{"not diagnosed: no rule had the evidence that it needs"}
+		case gate && blind > judged:
+			return &partialError{fmt.Sprintf("%d of %d rules lacked evidence: that is no verdict to pass a gate with", blind, len(d.Checks))}
+		}
+	}
 	return nil
 }
 
@@ -154,6 +170,7 @@ func atLeast(s, limit ops.Severity) bool {
 }
 
 func isURL(s string) bool {
+	s = strings.ToLower(s[:min(len(s), 8)])
 	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 

@@ -52,7 +52,10 @@ func Diagnose(e *evidence.Evidence) ops.Diagnosis {
 	for _, r := range Rules() {
 		res := judge(r, e)
 		d.Checks = append(d.Checks, ops.Check{Rule: r.ID, Verdict: res.Verdict, Reason: res.Reason, Next: res.Next})
-		d.Findings = append(d.Findings, res.Findings...)
+		for _, f := range res.Findings {
+			f.Where = slices.DeleteFunc(f.Where, func(p ops.Place) bool { return p.Function == "" })
+			d.Findings = append(d.Findings, f)
+		}
 	}
 	link(&d)
 	slices.SortStableFunc(d.Findings, func(a, b ops.Finding) int {

@@ -316,6 +316,35 @@ type Samples struct {
 	Count int64
 }
 
+// Has reports whether an artifact of that kind is there.
+func (e *Evidence) Has(k ops.Kind) bool {
+	switch k {
+	case ops.KindCPU:
+		return e.CPU != nil
+	case ops.KindHeap:
+		return e.Heap != nil
+	case ops.KindAllocs:
+		return e.Allocs != nil
+	case ops.KindBlock:
+		return e.Block != nil
+	case ops.KindMutex:
+		return e.Mutex != nil
+	case ops.KindGoroutine:
+		return e.Goroutines != nil
+	case ops.KindGoroutineDump:
+		return e.Dump != nil
+	case ops.KindGoroutineLeak:
+		return e.Leaks != nil
+	case ops.KindTrace:
+		return e.Trace != nil
+	case ops.KindRuntime:
+		return e.Runtime != nil
+	case ops.KindHeapTypes:
+		return e.Types != nil
+	}
+	return false
+}
+
 // Lost returns the first loss of a kind; nil if there is none.
 func (e *Evidence) Lost(k ops.Kind) *ops.Loss {
 	for i := range e.Losses {

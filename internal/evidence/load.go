@@ -92,7 +92,17 @@ func (l *loader) nothing(files []File) string {
 	if len(files) == 0 {
 		return "there is nothing to diagnose"
 	}
-	return fmt.Sprintf("none of the %d files is an artifact (%s)", len(files), strings.Join(l.bad, "; "))
+	why := l.bad
+	if len(why) == 0 { // all were known for what they are, and broken
+		for _, x := range l.e.Losses {
+			why = append(why, x.Message)
+		}
+	}
+	const most = 5 // who gives a whole directory of something else need not read it all
+	if n := len(why); n > most {
+		why = append(why[:most:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return fmt.Sprintf("none of the %d files is an artifact (%s)", len(files), strings.Join(why, "; "))
 }
 
 // lose states what could not be read of a file.
@@ -117,7 +127,8 @@ const (
 )
 
 func formatOf(f File) (format, []byte) {
-	head := make([]byte, min(512, max(0, f.Size)))
+	// Crash logs have a few lines before the goroutines.
+	head := make([]byte, min(64<<10, max(0, f.Size)))
 	n, err := f.Reader.ReadAt(head, 0)
 	if err != nil && n < len(head) {
 		return unknownFile, nil
@@ -231,7 +242,7 @@ func identify(i *ops.Instance, r *Runtime) {
 
 // collect reads everything else.
 func (l *loader) collect(ctx context.Context, f File) error {
-	is, _ := formatOf(f)
+	is, head := formatOf(f)
 	switch is {
 	case jsonFile:
 		return nil
@@ -247,6 +258,10 @@ func (l *loader) collect(ctx context.Context, f File) error {
 	case traceFile:
 		return l.trace(ctx, f)
 	case textFile:
+		if at := int64(bytes.Index(head, []byte("\ngoroutine ")) + 1); at > 0 && !bytes.HasPrefix(head, []byte("goroutine ")) {
+			// What a log has before it is not ours to read.
+			f = File{Name: f.Name, Reader: io.NewSectionReader(f.Reader, at, f.Size-at), Size: f.Size - at}
+		}
 		l.goroutines(f)
 	case profileFile:
 		l.profile(f)
@@ -381,6 +396,10 @@ func (l *loader) arrange() {
 		if before != nil {
 			e.HeapBefore = OfProfile(ops.KindHeap, before.p, e.Frames)
 		}
+	}
+	if _, after := l.ends(ops.KindAllocs); e.Heap == nil && after != nil && after.p.DurationNanos == 0 && after.phase != ops.PhaseBefore {
+		// It is the same profile under another name, as go test -memprofile writes it.
+		e.Heap = OfProfile(ops.KindHeap, after.p, e.Frames)
 	}
 	e.Allocs, e.Block, e.Mutex = l.delta(ops.KindAllocs), l.delta(ops.KindBlock), l.delta(ops.KindMutex)
 	if _, leaks := l.ends(ops.KindGoroutineLeak); leaks != nil {

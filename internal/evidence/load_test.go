@@ -222,3 +222,35 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// go test -memprofile writes an allocs profile, which has the live heap in it.
+func TestTheLiveHeapIsInAnAllocsProfile(t *testing.T) {
+	e, err := evidence.Load(t.Context(), []evidence.File{file("mem.out", lookup(t, "allocs", 0))}, evidence.Options{})
+	if err != nil || e.Heap == nil || e.Allocs == nil || !e.Allocs.Whole {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestAGoroutineDumpBehindALog(t *testing.T) {
+	log := strings.Repeat("2026/11/22 03:00:00 something happened\n", 40) + "panic: no such room\n\n"
+	e, err := evidence.Load(t.Context(), []evidence.File{file("crash.log", append([]byte(log), lookup(t, "goroutine", 2)...))}, evidence.Options{})
+	if err != nil || e.Dump == nil || e.Dump.Total == 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestFiguresThatNoProcessHas(t *testing.T) {
+	for _, bad := range []string{
+		`{"schema":"opscenter.runtime/v1","process":{"gomaxprocs":9223372036854775807}}`,
+		`{"schema":"opscenter.runtime/v1","window":{"seconds":-1}}`,
+		`{"schema":"opscenter.runtime/v1","cgroup":{"cpu_quota_cores":1e300}}`,
+	} {
+		if _, err := evidence.ReadRuntime(strings.NewReader(bad)); ops.KindOf(err) != ops.Corrupt {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	r, err := evidence.ReadRuntime(strings.NewReader(`{"schema":"opscenter.runtime/v1","series":{"seconds":[0,1],"columns":{"a":[1,2],"short":[1],"huge":[1,1e300]}}}`))
+	if err != nil || r.Values("a") == nil || r.Values("short") != nil || r.Values("huge") != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

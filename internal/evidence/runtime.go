@@ -114,8 +114,9 @@ func (p Pool) Mean(column string) (float64, bool) { return mean(p.Columns[column
 // Gain of one of the pool's totals over the window.
 func (p Pool) Gain(column string) (float64, bool) { return gain(p.Columns[column]) }
 
-// runtimeBytes bounds a runtime.json: the longest capture has 600 points of 100 columns.
-const runtimeBytes = 32 << 20
+// runtimeBytes bounds a runtime.json: the longest capture has 600 points of 100
+// columns, less than a megabyte.
+const runtimeBytes = 4 << 20
 
 // ReadRuntime reads a runtime.json. Corrupt when it is none.
 func ReadRuntime(r io.Reader) (*Runtime, error) {
@@ -133,7 +134,43 @@ func ReadRuntime(r io.Reader) (*Runtime, error) {
 	if out.Schema != "opscenter.runtime/v1" {
 		return nil, ops.Errorf(ops.Corrupt, "runtime.json has the schema %q: this program reads opscenter.runtime/v1", out.Schema)
 	}
-	return out, nil
+	return out, out.check()
+}
+
+// check refuses figures that no process has, and leaves out series that do not
+// fit the seconds: whoever wrote the file may wish us ill, and rules would repeat
+// its words.
+func (r *Runtime) check() error {
+	const most = 1e18
+	within := func(v ...float64) bool {
+		return !slices.ContainsFunc(v, func(x float64) bool { return !(x >= -most && x <= most) })
+	}
+	p, c := &r.Process, &r.Cgroup
+	switch {
+	case p.GOMAXPROCS < 0 || p.GOMAXPROCS > 1<<16 || p.NumCPU < 0 || p.NumCPU > 1<<16 || p.GOGC < -1,
+		p.GoMemoryLimitBytes < 0 || c.MemoryLimitBytes < 0 || c.MemoryBytes < 0 || c.Periods < 0 || c.ThrottledPeriods < 0,
+		!within(c.CPUQuotaCores, c.ThrottledSeconds, r.Window.Seconds), c.CPUQuotaCores < 0 || r.Window.Seconds < 0 || r.Window.Seconds > 1e6:
+		return ops.Errorf(ops.Corrupt, "runtime.json has figures that no process has")
+	}
+	tidy := func(columns map[string][]float64) {
+		for name, v := range columns {
+			if len(v) != len(r.Series.Seconds) || !within(v...) {
+				delete(columns, name)
+			}
+		}
+	}
+	tidy(r.Series.Columns)
+	for i := range r.Pools {
+		tidy(r.Pools[i].Columns)
+	}
+	for _, m := range []map[string]float64{r.Memory.Before, r.Memory.After} {
+		for name, v := range m {
+			if !within(v) {
+				delete(m, name)
+			}
+		}
+	}
+	return nil
 }
 
 // Values of a series, one for each of Series.Seconds; nil if it is not there.

@@ -150,7 +150,19 @@ func pathError(path string, err error) error {
 	return fmt.Errorf("reading %q: %w", path, err)
 }
 
+// regular follows links: a volume of Kubernetes has nothing else.
+func regular(path string, e fs.DirEntry) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.Type().IsRegular()
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
 func zipped(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return false
@@ -165,18 +177,20 @@ func zipped(path string) bool {
 func onDisk(ctx context.Context, paths []string, more []evidence.File) (ops.Diagnosis, error) {
 	files := slices.Clone(more)
 	for _, p := range paths {
+		info, err := os.Stat(p) // before it is opened: a pipe that nobody writes would hold us
+		switch {
+		case err != nil:
+			return ops.Diagnosis{}, pathError(p, err)
+		case info.IsDir():
+			return ops.Diagnosis{}, ops.Errorf(ops.Invalid, "%q is a directory: give it alone, or the files in it", p)
+		case !info.Mode().IsRegular():
+			return ops.Diagnosis{}, ops.Errorf(ops.Invalid, "%q is no regular file: save what it gives to one first", p)
+		}
 		f, err := os.Open(p)
 		if err != nil {
 			return ops.Diagnosis{}, pathError(p, err)
 		}
 		defer f.Close() //nolint:errcheck // it was only read
-		info, err := f.Stat()
-		if err != nil {
-			return ops.Diagnosis{}, pathError(p, err)
-		}
-		if info.IsDir() {
-			return ops.Diagnosis{}, ops.Errorf(ops.Invalid, "%q is a directory: give it alone, or the files in it", p)
-		}
 		files = append(files, evidence.File{Name: p, Reader: f, Size: info.Size()})
 	}
 	return load(ctx, files, evidence.Options{})
@@ -194,7 +208,7 @@ func directory(ctx context.Context, dir string, more []evidence.File) (Result, e
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		if !e.IsDir() {
-			if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") && e.Name() != "manifest.json" && e.Name() != "findings.json" {
+			if regular(path, e) && !strings.HasPrefix(e.Name(), ".") && e.Name() != "manifest.json" && e.Name() != "findings.json" {
 				here = append(here, path)
 			}
 			continue
@@ -205,7 +219,7 @@ func directory(ctx context.Context, dir string, more []evidence.File) (Result, e
 		}
 		var files []string
 		for _, f := range below {
-			if f.Type().IsRegular() && !strings.HasPrefix(f.Name(), ".") {
+			if regular(filepath.Join(path, f.Name()), f) && !strings.HasPrefix(f.Name(), ".") {
 				files = append(files, filepath.Join(path, f.Name()))
 			}
 		}
@@ -268,14 +282,21 @@ func executable(path string) (more []evidence.File, done func(), err error) {
 	if path == "" {
 		return nil, func() {}, nil
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, pathError(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, ops.Errorf(ops.Invalid, "%q is no executable: give the program's own file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, pathError(path, err)
 	}
 	done = func() { _ = f.Close() } // it was only read
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = ops.Errorf(ops.Invalid, "%q is no executable file", path)
+	var magic [4]byte
+	if _, rerr := io.ReadFull(f, magic[:]); rerr != nil || string(magic[:]) != "\x7fELF" {
+		err = ops.Errorf(ops.Invalid, "%q is no executable for Linux: give the program's own file", path)
 	}
 	if err != nil {
 		done()

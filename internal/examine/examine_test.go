@@ -81,6 +81,7 @@ func TestWhatCannotBeDiagnosedSaysWhatWouldBe(t *testing.T) {
 		{[]string{empty}, ops.Invalid, "none of the 1 files is an artifact (cpu.pprof is empty or cannot be read): give profiles, traces or goroutine dumps as net/http/pprof serves them, or a capture's files"},
 		{[]string{zipped}, ops.Invalid, `the bundle is refused: "a.txt" has no place in it`},
 		{[]string{junk, filepath.Dir(junk)}, ops.Invalid, `"` + filepath.Dir(junk) + `" is a directory: give it alone, or the files in it`},
+		{[]string{os.DevNull}, ops.Invalid, `"/dev/null" is no regular file: save what it gives to one first`},
 		{[]string{t.TempDir()}, ops.Invalid, "has no artifacts: give a directory with profiles, traces or goroutine dumps"},
 	} {
 		_, err := Paths(t.Context(), c.paths, Options{})

@@ -19,6 +19,9 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
+// sourceURL is where an instance is from that no centre knows.
+const sourceURL = "url"
+
 // Live captures a running program through net/http/pprof, and diagnoses what it
 // got. Endpoints that are missing or refuse are losses. Unavailable if nothing
 // answers.
@@ -32,6 +35,7 @@ func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	rawURL = base(rawURL)
 	instance, link, err := agentless.New(agentless.Config{}).Open(ctx, ops.Target{Source: "url", URL: rawURL})
 	if err != nil {
 		return Result{}, err
@@ -56,7 +60,7 @@ func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
 		losses = append(losses, ops.Loss{Reason: ops.LossDisconnected, Message: "the program stopped answering: " + err.Error()})
 	}
 	if u, err := url.Parse(rawURL); err == nil {
-		instance.Address = u.Redacted() // the note's heading, and in no log: no password belongs there
+		instance.Source, instance.Address = sourceURL, u.Redacted() // the note's heading, and in no log: no password belongs there
 	}
 	e, err := evidence.Load(ctx, append(sink.files, more...), evidence.Options{Instance: instance, Losses: unique(losses)})
 	if err != nil {
@@ -68,6 +72,19 @@ func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
 		d.Start = summary.WindowStart
 	}
 	return resultOf([]ops.Diagnosis{d}), nil
+}
+
+// base takes what people paste, one endpoint of net/http/pprof, for all of them.
+func base(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL // which is refused in words by whoever opens it
+	}
+	const root = "/debug/pprof"
+	if at := strings.LastIndex(u.Path, root+"/"); at >= 0 {
+		u.Path, u.RawPath, u.RawQuery = u.Path[:at+len(root)], "", ""
+	}
+	return u.String()
 }
 
 // sink takes artifacts into temporary files.

@@ -107,7 +107,25 @@ func TestTheExecutableNamesTypes(t *testing.T) {
 	if runtime.GOOS == "linux" && lostTypes(Options{Binary: exe}) {
 		t.Error("the executable tells the types, and they are stated as lost")
 	}
+	if _, err := Paths(t.Context(), []string{"live_test.go"}, Options{Binary: "live_test.go"}); err == nil || err.Error() != `"live_test.go" is no executable for Linux: give the program's own file` {
+		t.Errorf("source code as an executable: %v", err)
+	}
 	if _, err := Live(t.Context(), "http://127.0.0.1:1", Options{Binary: filepath.Join(t.TempDir(), "none")}); ops.KindOf(err) != ops.NotFound {
 		t.Errorf("no such executable: %v", err)
+	}
+}
+
+func TestAnyEndpointStandsForAll(t *testing.T) {
+	for given, want := range map[string]string{
+		"http://h:6060/debug/pprof/heap":                   "http://h:6060/debug/pprof",
+		"http://h:6060/debug/pprof/profile?seconds=30":     "http://h:6060/debug/pprof",
+		"https://u:p@h/game/debug/pprof/goroutine?debug=2": "https://u:p@h/game/debug/pprof",
+		"http://h:6060/debug/pprof/":                       "http://h:6060/debug/pprof",
+		"http://h:6060":                                    "http://h:6060",
+		"http://h:6060/debug/pprof":                        "http://h:6060/debug/pprof",
+	} {
+		if got := base(given); got != want {
+			t.Errorf("%s: got %s, want %s", given, got, want)
+		}
 	}
 }

@@ -182,6 +182,20 @@ type Diagnosis struct {
 	Losses   []Loss
 }
 
+// Judged counts the rules that could look at something, and those that lacked
+// evidence.
+func (d Diagnosis) Judged() (judged, blind int) {
+	for _, c := range d.Checks {
+		switch c.Verdict {
+		case VerdictFound, VerdictOK:
+			judged++
+		case VerdictCouldNotCheck:
+			blind++
+		}
+	}
+	return judged, blind
+}
+
 // Outlier is a figure in which one instance differs from its siblings of the
 // same capture.
 type Outlier struct {

@@ -213,8 +213,11 @@ func nextObject(n *ops.NextCapture, i ops.Instance) *next {
 // Command is what takes that capture of that instance.
 func Command(n ops.NextCapture, i ops.Instance) string {
 	var b strings.Builder
+	centre := i.Service != "" && i.Source != "url" // else no centre knows it
 	switch {
-	case i.Service == "":
+	case !centre && i.Address != "":
+		b.WriteString("ops diagnose " + i.Address)
+	case !centre:
 		b.WriteString("ops diagnose http://HOST:PORT/debug/pprof")
 	case i.ID == "":
 		b.WriteString("ops capture " + string(i.Service))
@@ -224,7 +227,7 @@ func Command(n ops.NextCapture, i ops.Instance) string {
 	if n.Duration > 0 {
 		fmt.Fprintf(&b, " -d %v", n.Duration)
 	}
-	if i.Service == "" {
+	if !centre {
 		return b.String()
 	}
 	if len(n.Kinds) > 0 {

@@ -25,6 +25,11 @@ func Note(w io.Writer, d ops.Diagnosis, s Style) error {
 		n.s.Width = 80
 	}
 	n.head(d)
+	for _, l := range d.Losses {
+		if l.Reason == ops.LossDisconnected {
+			n.paragraph("", clean("! "+l.Message))
+		}
+	}
 	if len(d.Findings) == 0 {
 		n.line("")
 		n.paragraph("", n.healthy(d))
@@ -45,17 +50,18 @@ func Note(w io.Writer, d ops.Diagnosis, s Style) error {
 }
 
 type vocabulary struct {
-	change, wait, evidence, against, fix, effect, next, fine, unknown, losses, none, noneBut, window, cores, confidence, outliers, effectLine, evidenceLine string
-	severity                                                                                                                                                map[ops.Severity]string
-	level                                                                                                                                                   map[ops.Confidence]string
-	role                                                                                                                                                    map[ops.Role]string
+	change, wait, evidence, against, fix, effect, next, fine, unknown, losses, none, noneBut, window, cores, confidence, outliers, effectLine, evidenceLine, nothing string
+	severity                                                                                                                                                         map[ops.Severity]string
+	level                                                                                                                                                            map[ops.Confidence]string
+	role                                                                                                                                                             map[ops.Role]string
 }
 
 var words = map[bool]vocabulary{
 	false: {
 		change: "Change first", wait: "See also", evidence: "How we know", against: "What speaks against it, or limits it", fix: "What to do", effect: "Its effects", next: "To be surer",
 		fine: "Checked and fine", unknown: "Could not check", losses: "Not seen in this capture",
-		none: "Nothing is wrong as far as these rules can see.", noneBut: "Nothing is wrong in what could be checked; %d of %d rules lacked evidence (below).",
+		nothing: "This could not be diagnosed: no rule had the evidence that it needs (below).",
+		none:    "Nothing is wrong as far as these rules can see.", noneBut: "Nothing is wrong in what could be checked; %d of %d rules lacked evidence (below).",
 		window: "window", cores: "GOMAXPROCS", confidence: "confidence", outliers: "Which instances differ", effectLine: "%s %d: %s. %s", evidenceLine: "%s (%s: %s)",
 		severity: map[ops.Severity]string{ops.Critical: "CRITICAL", ops.Warning: "WARNING", ops.Notice: "NOTICE"},
 		level:    map[ops.Confidence]string{ops.High: "high", ops.Medium: "medium", ops.Low: "low"},
@@ -65,7 +71,8 @@ var words = map[bool]vocabulary{
 	true: {
 		change: "先改這裡", wait: "相關位置", evidence: "判斷依據", against: "反證與限制", fix: "處理方式", effect: "連帶影響", next: "想更確定",
 		fine: "已檢查，正常", unknown: "無法檢查", losses: "這次擷取沒有看到的部分",
-		none: "就這些規則所見，沒有問題。", noneBut: "可檢查的部分沒有問題；有 %d／%d 條規則缺少證據（見下）。",
+		nothing: "無法診斷：沒有任何規則取得所需的證據（見下）。",
+		none:    "就這些規則所見，沒有問題。", noneBut: "可檢查的部分沒有問題；有 %d／%d 條規則缺少證據（見下）。",
 		window: "時窗", cores: "GOMAXPROCS", confidence: "信心", outliers: "與其他執行個體不同者", effectLine: "%s %d：%s。%s", evidenceLine: "%s（%s：%s）",
 		severity: map[ops.Severity]string{ops.Critical: "嚴重", ops.Warning: "警告", ops.Notice: "注意"},
 		level:    map[ops.Confidence]string{ops.High: "高", ops.Medium: "中", ops.Low: "低"},
@@ -100,17 +107,17 @@ func (n *note) head(d ops.Diagnosis) {
 	if d.Window > 0 {
 		parts = append(parts, fmt.Sprintf("%s %.1f s", n.w.window, d.Window.Seconds()))
 	}
-	n.line(n.bold(strings.Join(parts, " · ")))
+	if len(parts) > 0 {
+		n.line(n.bold(strings.Join(parts, " · ")))
+	}
 }
 
 func (n *note) healthy(d ops.Diagnosis) string {
-	blind := 0
-	for _, c := range d.Checks {
-		if c.Verdict == ops.VerdictCouldNotCheck {
-			blind++
-		}
-	}
-	if blind > 0 {
+	judged, blind := d.Judged()
+	switch {
+	case judged == 0:
+		return n.w.nothing
+	case blind > 0:
 		return fmt.Sprintf(n.w.noneBut, blind, len(d.Checks))
 	}
 	return n.w.none

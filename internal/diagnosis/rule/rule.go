@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,15 +68,19 @@ func NotApplicable(reason ops.Text) Result {
 // Needs is CouldNotCheck for kinds of artifact that are missing, with the
 // reason of the loss where one is stated.
 func Needs(e *evidence.Evidence, kinds ...ops.Kind) Result {
-	names := make([]string, len(kinds))
+	var names []string
 	var why string
-	for i, k := range kinds {
-		names[i] = string(k)
+	missing := slices.DeleteFunc(slices.Clone(kinds), e.Has)
+	if len(missing) == 0 {
+		missing = kinds // they are there, and not enough: two of them, or one of the window
+	}
+	for _, k := range missing {
+		names = append(names, string(k))
 		if l := e.Lost(k); l != nil && why == "" {
 			why = l.Message
 		}
 	}
-	list := strings.Join(names, ", ")
+	list := ops.Text{EN: strings.Join(names, ", "), ZH: strings.Join(names, "、")}
 	reason := Say("needs %s, which this capture does not have", "需要 %s，但這次擷取沒有", list)
 	if why != "" {
 		reason = Say("needs %[1]s, which this capture does not have: %[2]s", "需要 %[1]s，但這次擷取沒有：%[2]s", list, why)
