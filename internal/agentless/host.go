@@ -152,7 +152,7 @@ func (h *host) fetch(ctx context.Context, u *url.URL, wait time.Duration) (*answ
 	a.Reader = bufio.NewReaderSize(body, 32<<10)
 	if resp.StatusCode != http.StatusOK {
 		defer a.close()
-		e := &statusError{code: resp.StatusCode, text: firstWords(a.Reader)}
+		e := &statusError{code: resp.StatusCode, text: h.discreet(firstWords(a.Reader))}
 		if to, err := resp.Location(); err == nil && resp.StatusCode/100 == 3 {
 			e.to = clean((&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String())
 		}
@@ -198,6 +198,15 @@ var (
 	title    = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 	htmlPage = regexp.MustCompile(`(?i)^\s*<(!doctype|html|head|body)`)
 )
+
+// discreet takes our password out of what a target says: some repeat whatever
+// they were sent.
+func (h *host) discreet(text string) string {
+	if password, ok := h.user.Password(); ok && password != "" {
+		text = strings.ReplaceAll(text, password, "***")
+	}
+	return text
+}
 
 // firstWords reads the beginning of a text for people: the title of a page, else
 // the first line.
