@@ -593,10 +593,11 @@ func TestCredentials(t *testing.T) {
 	if want := p.URL + "/debug/pprof refuses access (401 Unauthorized: who are you?): put credentials that may read it into the target's URL"; ops.KindOf(err) != ops.Denied || err.Error() != want {
 		t.Errorf("without: %v, want %s", err, want)
 	}
-	echo := serve(t, map[string]http.HandlerFunc{"/debug/pprof/": func(w http.ResponseWriter, r *http.Request) {
+	repeat := func(w http.ResponseWriter, r *http.Request) {
 		_, password, _ := r.BasicAuth()
 		http.Error(w, "not with "+password, http.StatusUnauthorized)
-	}})
+	}
+	echo := serve(t, map[string]http.HandlerFunc{"/debug/pprof/": repeat, "/debug/pprof/cmdline": repeat})
 	loud := echo.target()
 	loud.URL = strings.Replace(loud.URL, "http://", "http://ops:s3cret@", 1)
 	if _, _, err := agentless.New(agentless.Config{}).Open(t.Context(), loud); err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "not with ***") {
