@@ -92,6 +92,7 @@ func TestACauseKeepsItsEffectBelowIt(t *testing.T) {
 
 func TestTheCollectorIsAnEffectOfWhatAllocatesBesideItsWork(t *testing.T) {
 	path, collector := finding("cpu-hot-path", 80, "main.sign"), finding("cpu-gc-pressure", 40, "main.sign")
+	collector.Where[0].Role = ops.RoleAlloc
 	path.Evidence = []ops.Proof{{Metric: "cpu_seconds", Share: 0.8}}
 	for share, cause := range map[float64]string{0.2: "cpu-hot-path/main.sign", 0.7: ""} {
 		collector.Evidence = []ops.Proof{{Metric: "gc_cpu_share", Share: share}}
@@ -99,6 +100,29 @@ func TestTheCollectorIsAnEffectOfWhatAllocatesBesideItsWork(t *testing.T) {
 		link(&d)
 		if got := d.Findings[1].CausedBy; got != cause {
 			t.Errorf("a collector with %v of the CPU is caused by %q", share, got)
+		}
+	}
+}
+
+// A hash and a maker of garbage side by side, each called by the same function:
+// the collector belongs to the one that makes the garbage, and to nobody else.
+func TestTheCollectorIsLinkedOnlyToWhoMakesTheGarbage(t *testing.T) {
+	hash, garbage := finding("cpu-hot-path", 63, "main.hash", "main.main"), finding("cpu-hot-path", 60, "main.garbage.func1", "main.main")
+	hash.Evidence = []ops.Proof{{Metric: "cpu_seconds", Share: 0.43}}
+	garbage.Evidence = []ops.Proof{{Metric: "cpu_seconds", Share: 0.40}}
+	collector := finding("cpu-gc-pressure", 45, "main.garbage.func2", "main.hash", "main.main")
+	collector.Where[0].Role = ops.RoleAlloc
+	for share, want := range map[float64][3]string{
+		0.23: {"", "", "cpu-hot-path/main.garbage.func1"},
+		0.39: {"", "cpu-gc-pressure/main.garbage.func2", ""},
+	} {
+		collector.Evidence = []ops.Proof{{Metric: "gc_cpu_share", Share: share}}
+		d := ops.Diagnosis{Findings: []ops.Finding{hash, garbage, collector}}
+		link(&d)
+		for i, f := range d.Findings {
+			if f.CausedBy != want[i] {
+				t.Errorf("with a collector at %v, %s is caused by %q, want %q", share, f.ID(), f.CausedBy, want[i])
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"slices"
 
+	"github.com/opscenter/opscenter/internal/diagnosis/cpu"
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -53,8 +54,8 @@ var bonds = []struct {
 	{"timer-storm", "cpu-hot-path", effect, samePlace},
 	{"goroutine-churn", "cpu-hot-path", effect, samePlace},
 	{"cpu-hot-path", "cpu-gc-pressure", effect, collectedBeside},
-	{"cpu-gc-pressure", "cpu-hot-path", effect, samePlace},
-	{"cpu-password-hashing", "cpu-gc-pressure", effect, samePlace},
+	{"cpu-gc-pressure", "cpu-hot-path", effect, mostlyCollects},
+	{"cpu-password-hashing", "cpu-gc-pressure", effect, makesGarbage},
 
 	// A pool that nobody gives back to is not merely too small, and one behind a
 	// slow downstream is not too small at all.
@@ -111,17 +112,45 @@ func sendsUnderLock(send, held *ops.Finding) bool {
 	return len(held.Where) > 0 && held.Where[0].Role == ops.RoleSend && samePlace(send, held)
 }
 
-// collectedBeside reports whether the collector is only a part of what the path
-// at the same place costs: it takes less than three quarters as much, as when
-// reflection or a codec allocates beside its work.
+// mostlyGC is the collector's share of the CPU, relative to a path's, from which
+// on the path costs mostly what its garbage does: both count the help that
+// whoever allocates gives the collector.
+const mostlyGC = 0.75
+
+// collectedBeside reports whether the path makes most of the garbage, and the
+// collector is only a part of what it costs, as when reflection or a codec
+// allocates beside its work.
 func collectedBeside(path, collector *ops.Finding) bool {
-	share := func(f *ops.Finding, metric string) float64 {
-		if i := slices.IndexFunc(f.Evidence, func(p ops.Proof) bool { return p.Metric == metric }); i >= 0 {
-			return f.Evidence[i].Share
-		}
-		return 0
+	return makesGarbage(path, collector) && shareOf(collector, "gc_cpu_share") < mostlyGC*shareOf(path, "cpu_seconds")
+}
+
+// mostlyCollects reports whether most of what the path costs is the collection of
+// the garbage that it makes.
+func mostlyCollects(collector, path *ops.Finding) bool {
+	return makesGarbage(path, collector) && shareOf(collector, "gc_cpu_share") >= mostlyGC*shareOf(path, "cpu_seconds")
+}
+
+// makesGarbage reports whether the line that most of the garbage comes from is
+// part of the path: in its function, or in one of those that do the same kind of
+// work. Those that merely call the path make garbage of their own.
+func makesGarbage(path, collector *ops.Finding) bool {
+	if len(collector.Where) == 0 || collector.Where[0].Role != ops.RoleAlloc || len(path.Where) == 0 {
+		return false
 	}
-	return samePlace(path, collector) && share(collector, "gc_cpu_share") < 0.75*share(path, "cpu_seconds")
+	parts := path.Where[:1]
+	if path.Rule == "cpu-password-hashing" || shareOf(path, "functions") > 0 {
+		parts = path.Where
+	}
+	garbage := cpu.Enclosing(collector.Where[0].Function)
+	return slices.ContainsFunc(parts, func(p ops.Place) bool { return cpu.Enclosing(p.Function) == garbage })
+}
+
+// shareOf is the share that a finding proves by a metric; 0 = it does not.
+func shareOf(f *ops.Finding, metric string) float64 {
+	if i := slices.IndexFunc(f.Evidence, func(p ops.Proof) bool { return p.Metric == metric }); i >= 0 {
+		return f.Evidence[i].Share
+	}
+	return 0
 }
 
 // openBodies reports whether a pool is empty because of responses that nobody

@@ -123,6 +123,9 @@ func unowned(s evidence.Stack) int {
 	})
 }
 
+// Enclosing is the function that a closure is written in, and any other itself.
+func Enclosing(function string) string { return outer(function) }
+
 // outer is the function that a closure is written in: "main.(*Hub).run" of
 // "main.(*Hub).run.func2.1". Go names one whose function was inlined elsewhere
 // "main.main.func1.(*Hub).run.1", which stays apart.

@@ -41,6 +41,12 @@ func hotFinding(e *evidence.Evidence, l load, sp *spot) ops.Finding {
 			Text: rule.Say("at least %[1]s of it is %[2]s", "其中至少 %[1]s 屬於「%[2]s」", rule.Dur(time.Duration(v)), c.name),
 		})
 	}
+	if sp.functions > 0 {
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindCPU, Metric: "functions", Value: float64(sp.functions), Unit: "functions", Share: share,
+			Text: rule.Say("%d functions of the program have that work done", "程式中有 %d 個函式都做這種工作", sp.functions),
+		})
+	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
 	f.Where = append(f.Where, alsoAt(sp)...)
 	doubts(&f, e, l)
