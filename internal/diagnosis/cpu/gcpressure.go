@@ -46,7 +46,7 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	if c.Profile < 0 && c.Trace < 0 {
 		of = c.Share // the runtime's account is of all that there is already
 	}
-	reason := rule.Say("the collector takes %[1]s of the CPU time, %[2]s of what the process can get", "垃圾回收佔 CPU 時間 %[1]s，為可用 CPU 的 %[2]s", rule.Pct(c.Share), rule.Pct(of))
+	reason := rule.Say("the collector takes %[1]s of the CPU time, %[2]s", "垃圾回收佔 CPU 時間 %[1]s，%[2]s", rule.Pct(c.Share), ofUsable(l, of))
 	if c.Profile >= 0 && l.Total < leastCPU || ops.SeverityOf(ops.Score(of, gcX75)) == "" {
 		return rule.OK(reason)
 	}
@@ -59,7 +59,7 @@ func gcFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Findin
 	f := ops.Finding{
 		Rule: "cpu-gc-pressure", Score: ops.Score(of, gcX75), Confidence: ops.Medium,
 		Title:       rule.Say("the garbage collector takes %s of the CPU", "垃圾回收佔 CPU %s", rule.Pct(c.Share)),
-		Summary:     gcSummary(c, of),
+		Summary:     gcSummary(c, l, of),
 		Explanation: gcExplanation(c),
 		Remedies:    gcRemedies(c, who),
 		Evidence:    gcProofs(c),
@@ -90,7 +90,7 @@ func gcFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Findin
 	return f
 }
 
-func gcSummary(c collector, of float64) ops.Text {
+func gcSummary(c collector, l load, of float64) ops.Text {
 	rate := ops.Text{}
 	switch {
 	case c.Cycles >= 0 && c.Allocated >= 0:
@@ -98,7 +98,7 @@ func gcSummary(c collector, of float64) ops.Text {
 	case c.Cycles >= 0:
 		rate = rule.Say(" It is collected %.1f times a second.", "每秒回收 %.1f 次。", c.Cycles)
 	}
-	return rule.Say("%[1]s of the CPU time went into collecting garbage: that is %[2]s of all that the process can get.%[3]s", "CPU 時間有 %[1]s 花在垃圾回收，相當於可用 CPU 的 %[2]s。%[3]s", rule.Pct(c.Share), rule.Pct(of), rate)
+	return rule.Say("%[1]s of the CPU time went into collecting garbage: that is %[2]s.%[3]s", "CPU 時間有 %[1]s 花在垃圾回收，%[2]s。%[3]s", rule.Pct(c.Share), ofUsable(l, of), rate)
 }
 
 func gcExplanation(c collector) ops.Text {

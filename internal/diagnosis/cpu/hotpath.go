@@ -251,8 +251,8 @@ func judgeHotPath(e *evidence.Evidence) rule.Result {
 		found = append(found, hotFinding(e, l, sp))
 	}
 	top := all[0]
-	return rule.Found(rule.Say("the largest part is `%[1]s` with %[2]s of the CPU time, while %[3]s of what the process can get is in use", "佔比最大的是 `%[1]s`，佔 CPU 時間 %[2]s；可用的 CPU 使用了 %[3]s",
-		rule.Short(top.frame), rule.Pct(float64(top.value)/float64(l.Total)), rule.Pct(l.Use())), found...)
+	return rule.Found(rule.Say("the largest part is `%[1]s` with %[2]s of the CPU time, while %[3]s", "佔比最大的是 `%[1]s`，佔 CPU 時間 %[2]s；%[3]s",
+		rule.Short(top.frame), rule.Pct(float64(top.value)/float64(l.Total)), inUse(l)), found...)
 }
 
 // dominating picks the spots to report: each that is worth a notice by itself, at

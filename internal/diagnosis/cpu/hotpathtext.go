@@ -85,11 +85,15 @@ func hotTitle(sp *spot, c *class, share float64) ops.Text {
 // whoWaits says what the rest of the process feels of it.
 func whoWaits(l load) ops.Text {
 	switch {
+	case l.queues() && l.Snapshot:
+		return rule.Say("The processors are fully used: in a snapshot %.0f goroutines more than there are processors could have run.", "處理器已滿載：快照中可以執行的 goroutine 比處理器多 %.0f 個。", l.Ready)
 	case l.queues():
 		return rule.Say("The processors are fully used: on average %.1f goroutines were ready and waited for one.", "處理器已滿載：平均有 %.1f 個 goroutine 可以執行卻在等 CPU。", l.Ready)
+	case l.Others() && l.Limit == 0:
+		return rule.Say("%s requests are under way that need the CPU as well; whether processors are free for them is not known.", "同時有 %s 個請求在進行，也需要 CPU；不知道是否還有閒置的處理器。", rule.Count(int64(l.Requests)))
 	case l.Others():
 		return rule.Say("The processors are fully used, and %s requests are under way that need them.", "處理器已滿載，同時有 %s 個請求在進行。", rule.Count(int64(l.Requests)))
-	case l.Use() < full:
+	case l.Use() < full && l.Limit > 0:
 		return rule.Say("Nobody waits for it yet: processors are free.", "目前還沒有人因此等待：仍有閒置的處理器。")
 	}
 	return rule.Say("Nobody else was seen to wait for a processor.", "沒有看到其他工作在等 CPU。")
@@ -113,6 +117,15 @@ func alsoAt(sp *spot) (out []ops.Place) {
 	return out
 }
 
+// assumed says what was taken for a limit that is not known.
+func assumed(l load) ops.Text {
+	if l.Assumed > 1 {
+		return rule.Say("how many cores the process may use is not known: %.0[1]f were assumed, because %.2[2]f were in use on average; if there are more, this weighs less",
+			"不知道此程序可用的核心數：平均使用 %.2[2]f 核心，因此以 %.0[1]f 核心估計；實際若更多，影響就較小", l.Assumed, l.Cores)
+	}
+	return rule.Say("how many cores the process may use is not known: one was assumed; if there are more, this weighs less", "不知道此程序可用的核心數：以一個核心估計；實際若更多，影響就較小")
+}
+
 // doubts adds what limits any finding about CPU time, and lowers its confidence.
 func doubts(f *ops.Finding, e *evidence.Evidence, l load) {
 	if e.Trace == nil && e.Runtime == nil {
@@ -120,8 +133,7 @@ func doubts(f *ops.Finding, e *evidence.Evidence, l load) {
 	}
 	if l.Limit == 0 {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
-		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "cpu_limit_cores", Unit: "cores",
-			Text: rule.Say("how many cores the process may use is not known: one was assumed", "不知道此程序可用的核心數：以一個核心估計")})
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "cpu_limit_cores", Value: l.Assumed, Unit: "cores", Text: assumed(l)})
 	}
 	if e.CPU != nil && l.Total < time.Second {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ type load struct {
 	Cores float64
 	// Limit is how many cores the process may use; 0 = unknown.
 	Limit float64
+	// Assumed is what stands in for a Limit that is not known: the cores in use,
+	// rounded up, for it had those at least.
+	Assumed float64
 	// Busy is the share of the time of the trace in which goroutines had the
 	// processors (Go's Ps), 0 to 1; −1 = no trace tells. It is more than the CPU
 	// time says where the machine, or the quota, stops the threads meanwhile.
@@ -28,8 +32,10 @@ type load struct {
 	Wait, LongestWait time.Duration
 	// Starts is how often goroutines got a processor within the trace.
 	Starts int64
-	// Ready is how many goroutines were ready and waited, on average; −1 = unknown.
-	Ready float64
+	// Ready is how many goroutines were ready and waited, on average, or at one
+	// moment if Snapshot is set; −1 = unknown.
+	Ready    float64
+	Snapshot bool
 	// Requests are goroutines that serve a request, when they were counted.
 	Requests int
 	// Throttled is the share of the cgroup's periods in which it was stopped.
@@ -44,6 +50,7 @@ func loadOf(e *evidence.Evidence) load {
 		Busy: -1, Queue: -1, Ready: -1, Requests: requests(e), procs: e.Procs(),
 	}
 	l.Cores, l.measured = e.CPUCores()
+	l.Assumed = max(1, math.Ceil(l.Cores-countError))
 	if r := e.Runtime; r != nil && r.Cgroup.Periods > 0 {
 		l.Throttled = float64(r.Cgroup.ThrottledPeriods) / float64(r.Cgroup.Periods)
 	}
@@ -52,16 +59,32 @@ func loadOf(e *evidence.Evidence) load {
 	}
 	if v, ok := e.Runtime.Mean("/sched/goroutines/runnable:goroutines"); ok {
 		l.Ready = v
-	} else if e.Dump != nil {
-		n := 0
-		for i := range e.Dump.Groups {
-			if e.Dump.Groups[i].State == goroutines.Runnable {
-				n += e.Dump.Groups[i].Count
-			}
-		}
-		l.Ready = float64(n)
+	} else if e.Dump != nil && l.procs > 0 {
+		l.Ready, l.Snapshot = float64(max(0, running(e.Dump)-l.procs)), true
 	}
 	return l
+}
+
+// countError is by how much of a core a profile of samples may be too high.
+const countError = 0.05
+
+// running is how many goroutines of a dump have a processor or could use one. It
+// does not tell which: the world is stopped for a dump, so that those that ran
+// look like those that wait. Goroutines without code of the program, such as
+// connections that are read by a server, are left out: in a quiet process they
+// are the observer's.
+func running(d *evidence.Goroutines) (n int) {
+	for i := range d.Groups {
+		g := &d.Groups[i]
+		if (g.State == goroutines.Runnable || g.State == goroutines.Running) && g.Stack.Index(ofProgram) >= 0 {
+			n += g.Count
+		}
+	}
+	return n
+}
+
+func ofProgram(f *evidence.Frame) bool {
+	return f.Origin == evidence.OwnCode || f.Origin == evidence.LibraryCode
 }
 
 func (l *load) ofTrace(t *evidence.Trace) bool {
@@ -115,7 +138,7 @@ func background(start string) bool {
 const full = 0.8
 
 // Use is the share of what the process can get that is in use, 0 to 1. Where the
-// limit is not known, one core counts as all of it. A process whose goroutines
+// limit is not known, Assumed counts as all of it. A process whose goroutines
 // queue for processors, or that is throttled, has used up what it can get even
 // if that is less than its limit, for it may share the machine.
 func (l load) Use() float64 {
@@ -130,7 +153,7 @@ func (l load) Use() float64 {
 func (l load) ofLimit() float64 {
 	limit := l.Limit
 	if limit == 0 {
-		limit = 1
+		limit = max(1, l.Assumed)
 	}
 	return min(1, l.Cores/limit)
 }
@@ -144,7 +167,15 @@ func (l load) ofLimit() float64 {
 // process that uses hardly any CPU: that much is idle then.
 func (l load) queues() bool {
 	idle := (l.measured || l.Busy >= 0) && max(l.ofLimit(), l.Busy) < leastBusy
-	return !idle && l.Ready >= float64(max(1, l.procs)) && (l.Queue < 0 || l.Queue >= 1)
+	return !idle && l.Ready >= float64(l.processors()) && (l.Queue < 0 || l.Queue >= 1)
+}
+
+// processors are how many goroutines can run at once, or could at least.
+func (l load) processors() int {
+	if l.procs > 0 {
+		return l.procs
+	}
+	return max(1, int(l.Assumed))
 }
 
 // leastBusy is the use below which a process is idle even if something outside
@@ -158,7 +189,7 @@ func (l load) Others() bool {
 	if l.Use() < full {
 		return false
 	}
-	return l.queues() || l.Requests >= 2*max(1, l.procs)
+	return l.queues() || l.Requests >= 2*l.processors()
 }
 
 // Stolen is the part of the time in which goroutines had a processor that they

@@ -12,7 +12,46 @@ func ofLimit(l load) ops.Text {
 	if l.Limit == 0 {
 		return ops.Text{}
 	}
-	return rule.Say(" (%.2f of %.4g cores were in use, %s)", "（可用 %.4[2]g 核心，使用了 %.2[1]f，%[3]s）", l.Cores, l.Limit, rule.Pct(l.Cores/l.Limit))
+	return rule.Say(" (%.2[1]f of %[2]s were in use, %[3]s)", "（可用 %[2]s，使用了 %.2[1]f，%[3]s）", l.Cores, cores(l.Limit), rule.Pct(l.Cores/l.Limit))
+}
+
+// ofUsable says what share of what the process can get something is; where that
+// is not known, of what it is taken to be.
+func ofUsable(l load, share float64) ops.Text {
+	switch {
+	case l.Limit > 0:
+		return rule.Say("%s of what the process can get", "為可用 CPU 的 %s", rule.Pct(share))
+	case l.Assumed <= 1:
+		return rule.Say("%s of one core (how many the process may use is not known)", "為一個核心的 %s（不知道此程序可用的核心數）", rule.Pct(share))
+	}
+	return rule.Say("%[1]s of %.0[2]f cores (how many the process may use is not known; %.2[3]f were in use)", "為 %.0[2]f 核心的 %[1]s（不知道此程序可用的核心數；使用了 %.2[3]f）", rule.Pct(share), l.Assumed, l.Cores)
+}
+
+// cores counts cores in words.
+func cores(n float64) ops.Text {
+	if n == 1 {
+		return rule.Say("1 core", "1 核心")
+	}
+	return rule.Say("%.4g cores", "%.4g 核心", n)
+}
+
+// inUse says how busy the process is.
+func inUse(l load) ops.Text {
+	if l.Limit > 0 {
+		return rule.Say("%s of what the process can get is in use", "可用的 CPU 使用了 %s", rule.Pct(l.Use()))
+	}
+	return rule.Say("%.2f cores are in use (how many the process may use is not known)", "使用了 %.2f 核心（不知道此程序可用的核心數）", l.Cores)
+}
+
+// processors counts processors in words; 0 = unknown.
+func processors(n int) ops.Text {
+	switch n {
+	case 0:
+		return rule.Say("an unknown number of processors", "數量不明的處理器")
+	case 1:
+		return rule.Say("1 processor", "1 個處理器")
+	}
+	return rule.Say("%d processors", "%d 個處理器", n)
 }
 
 // loadProofs are what says how busy the processors are.

@@ -154,7 +154,10 @@ func latencyFinding(e *evidence.Evidence, l load, q queue, ours bool, score int)
 		Evidence: []ops.Proof{{Artifact: q.artifact, Metric: "runnable_wait_seconds", Value: q.wait.Seconds(), Unit: "s",
 			Text: rule.Say("each wait for a processor took %[1]s on average, the longest %[2]s", "每次等待 CPU 平均 %[1]s，最長 %[2]s", rule.Dur(q.wait), rule.Dur(q.longest))}},
 	}
-	if l.Ready >= 0 {
+	if l.Snapshot {
+		f.Evidence = append(f.Evidence, ops.Proof{Artifact: q.artifact, Metric: "runnable_goroutines", Value: l.Ready, Unit: "goroutines",
+			Text: rule.Say("in a snapshot, %.0f goroutines more than there are processors could have run", "快照中可以執行的 goroutine 比處理器多 %.0f 個", l.Ready)})
+	} else if l.Ready >= 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: q.artifact, Metric: "runnable_goroutines", Value: l.Ready, Unit: "goroutines",
 			Text: rule.Say("%.1f goroutines were ready and waited at any time", "任何時刻平均有 %.1f 個 goroutine 可執行而在等待", l.Ready)})
 	}

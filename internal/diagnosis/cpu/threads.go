@@ -64,7 +64,7 @@ func judgeThreads(e *evidence.Evidence) rule.Result {
 		threads += float64(max(1, e.Procs()) + ownThreads)
 	}
 	beyond := threads - float64(max(1, e.Procs())+ownThreads)
-	reason := rule.Say("%[1]s threads for %[2]d processors", "%[2]d 個處理器、%[1]s 個執行緒", rule.Count(int64(threads)), max(1, e.Procs()))
+	reason := rule.Say("%[1]s threads for %[2]s", "%[2]s、%[1]s 個執行緒", rule.Count(int64(threads)), processors(e.Procs()))
 	score := ops.Score(beyond, threadsX75)
 	if ops.SeverityOf(score) == "" {
 		return rule.OK(reason)
@@ -77,7 +77,7 @@ func judgeThreads(e *evidence.Evidence) rule.Result {
 	f := ops.Finding{
 		Rule: "thread-explosion", Score: score, Confidence: ops.High,
 		Title:   rule.Say("the process has %s threads", "程序有 %s 個執行緒", rule.Count(int64(threads))),
-		Summary: rule.Say("%[1]s threads for %[2]d processors.%[3]s", "%[2]d 個處理器卻有 %[1]s 個執行緒。%[3]s", rule.Count(int64(threads)), max(1, e.Procs()), whoHolds(holders)),
+		Summary: rule.Say("%[1]s threads for %[2]s.%[3]s", "%[2]s卻有 %[1]s 個執行緒。%[3]s", rule.Count(int64(threads)), processors(e.Procs()), whoHolds(holders)),
 		Explanation: rule.Say("A goroutine in a blocking system call or a C function, or one that called runtime.LockOSThread, keeps a thread for itself, and Go starts another one for those that can run. Threads are never given back. Each costs kernel memory and counts towards the pod's limit of processes; at 10,000 Go ends the program.",
 			"停在阻塞式系統呼叫或 C 函式裡的 goroutine，或呼叫過 runtime.LockOSThread 的 goroutine，會獨佔一個執行緒，Go 只好為其他可執行的再開一個。執行緒不會歸還。每個都佔用核心記憶體並計入 Pod 的程序數上限；到 10,000 個時 Go 會終止程式。"),
 		Remedies: []ops.Text{
