@@ -3,7 +3,9 @@ package cpu
 import (
 	"time"
 
+	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/trace"
 )
 
@@ -170,6 +172,59 @@ func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBy
 		}
 		return key(s)
 	}), total, false
+}
+
+// stalledPlaces names who allocates where no profile tells: whoever waited most
+// for the collector when it wanted memory, or was seen most often to allocate by
+// the profiler within the trace; or else what computes most.
+func stalledPlaces(f *ops.Finding, e *evidence.Evidence) {
+	t := e.Trace
+	if t == nil {
+		t = &evidence.Trace{}
+	}
+	stalls, allocating, computing := map[*evidence.Frame]int64{}, map[*evidence.Frame]int64{}, map[*evidence.Frame]int64{}
+	for i := range t.Sites {
+		s := &t.Sites[i]
+		if at, isOwn := place(s.Stack); isOwn && s.State == trace.StateGC {
+			stalls[s.Stack[at]] += int64(s.Total)
+		}
+	}
+	for _, s := range t.Samples {
+		at, isOwn := place(s.Stack)
+		if !isOwn {
+			continue
+		}
+		computing[s.Stack[at]] += s.Count
+		if p := partOf(s.Stack); p == partAlloc || p == partAssist {
+			allocating[s.Stack[at]] += s.Count
+		}
+	}
+	role, text, value, unit := ops.RoleAlloc, ops.Text{}, 0.0, "s"
+	top := most(stalls)
+	switch {
+	case top != nil:
+		value = time.Duration(stalls[top]).Seconds()
+		text = rule.Say("goroutines that wanted memory in `%[1]s` waited %[2]s for the collector, more than any others; who allocates most is not told", "在 `%[1]s` 要記憶體的 goroutine 共等待回收器 %[2]s，是最多的；無法得知誰配置最多", rule.Short(top), rule.Dur(time.Duration(stalls[top])))
+	case len(allocating) > 0:
+		top, unit = most(allocating), "samples"
+		value = float64(allocating[top])
+		text = rule.Say("%[2]s samples in the trace allocate in `%[1]s`, more than in any other function", "追蹤中有 %[2]s 個樣本在 `%[1]s` 配置記憶體，是最多的函式", rule.Short(top), rule.Count(allocating[top]))
+	case len(computing) > 0:
+		top, role, unit = most(computing), ops.RoleCall, "samples"
+		value = float64(computing[top])
+		text = rule.Say("`%[1]s` computes most (%[2]s samples in the trace); who allocates is not told", "計算最多的是 `%[1]s`（追蹤中有 %[2]s 個樣本）；無法得知是誰配置記憶體", rule.Short(top), rule.Count(computing[top]))
+	default:
+		if typ := e.CPU.Type("cpu"); typ >= 0 && len(spots(e, typ)) > 0 {
+			f.Where = busiest(e)
+			f.Confidence = ops.Low
+			f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindCPU, Metric: "own_frames", Unit: "frames",
+				Text: rule.Say("no line of the program was seen to allocate: the place is what computes most", "沒有看到程式的哪一行在配置記憶體：位置是計算最多的地方")})
+		}
+		return
+	}
+	f.Where = []ops.Place{rule.At(role, top)}
+	f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "allocates_here", Value: value, Unit: unit, Text: text})
+	f.Confidence = rule.Lower(f.Confidence, ops.Low)
 }
 
 // byFunction joins portions of lines of one function, closures included; each

@@ -50,7 +50,12 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	if c.Profile >= 0 && l.Total < leastCPU || ops.SeverityOf(ops.Score(of, gcX75)) == "" {
 		return rule.OK(reason)
 	}
-	return rule.Found(reason, gcFinding(e, c, l, of))
+	f := gcFinding(e, c, l, of)
+	if len(f.Where) == 0 {
+		next := &ops.NextCapture{Kinds: []ops.Kind{ops.KindAllocs, ops.KindCPU}}
+		return rule.CouldNotCheck(rule.Say("%s: too much, but nothing in this capture shows who makes the garbage (it needs allocs, or cpu)", "%s：偏高，但這次擷取看不出是誰製造垃圾（需要 allocs 或 cpu）", reason), next)
+	}
+	return rule.Found(reason, f)
 }
 
 func gcFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Finding {
@@ -78,12 +83,12 @@ func gcFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Findin
 				Text: rule.Say("most of it is not allocated by the program's own code, as far as the profile shows", "從分析結果看，大部分並不是程式自己的程式碼配置的")})
 		}
 	} else {
-		f.Where = []ops.Place{{Role: ops.RoleAlloc}}
+		stalledPlaces(&f, e)
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindAllocs, ops.KindCPU}}
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
 	// Two independent accounts of the same thing make it sure.
-	if c.Profile >= 0 && (c.Trace >= c.Profile/2 || c.Runtime >= of/2) {
+	if len(who) > 0 && c.Profile >= 0 && (c.Trace >= c.Profile/2 || c.Runtime >= of/2) {
 		f.Confidence = ops.High
 	}
 	doubts(&f, e, l)

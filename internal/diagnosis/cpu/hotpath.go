@@ -62,6 +62,9 @@ type spot struct {
 	functions int
 	// iterates is what went into walking maps.
 	iterates int64
+	// beside is what is left to other rules of what it calls: timers, starting
+	// goroutines, waking and scheduling them.
+	beside int64
 }
 
 // class is the kind of work that most of the spot's time went into.
@@ -164,9 +167,6 @@ func spots(e *evidence.Evidence, typ int) []*spot {
 		if at, _ := hashOf(s); at >= 0 {
 			continue
 		}
-		if p := partOf(s); p == partTimer || p == partSpawn || p == partSched {
-			continue
-		}
 		at, isOwn := place(s)
 		if at < 0 {
 			continue
@@ -180,11 +180,18 @@ func spots(e *evidence.Evidence, typ int) []*spot {
 			sp = newSpot(isOwn)
 			by[key] = sp
 		}
+		if p := partOf(s); p == partTimer || p == partSpawn || p == partSched {
+			sp.beside += v
+			continue
+		}
 		sp.add(s, at, v)
 	}
 	addYields(e, typ, by)
 	out := make([]*spot, 0, len(by))
 	for _, sp := range by {
+		if sp.value == 0 {
+			continue
+		}
 		sp.frame = most(sp.lines)
 		out = append(out, sp)
 	}

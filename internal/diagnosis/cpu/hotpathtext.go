@@ -25,8 +25,8 @@ func hotFinding(e *evidence.Evidence, l load, sp *spot) ops.Finding {
 		Where:       []ops.Place{rule.At(ops.RoleCall, sp.frame)},
 		Evidence: []ops.Proof{{
 			Artifact: ops.KindCPU, Metric: "cpu_seconds", Value: time.Duration(sp.value).Seconds(), Unit: "s", Share: share,
-			Text: rule.Say("%[1]s of %[2]s CPU time (%[3]s) is under %[4]s", "%[2]s 的 CPU 時間中有 %[1]s（%[3]s）在%[4]s之下",
-				rule.Dur(time.Duration(sp.value)), rule.Dur(l.Total), rule.Pct(share), sp.what()),
+			Text: rule.Say("%[1]s of %[2]s CPU time (%[3]s) is under %[4]s%[5]s", "%[2]s 的 CPU 時間中有 %[1]s（%[3]s）在%[4]s之下%[5]s",
+				rule.Dur(time.Duration(sp.value)), rule.Dur(l.Total), rule.Pct(share), sp.what(), sp.leftOut()),
 		}},
 	}
 	if at := sp.lines[sp.frame]; sp.own && at < sp.value {
@@ -64,6 +64,15 @@ func (sp *spot) what() ops.Text {
 		return rule.Say("%[2]d functions that do it", "執行它的 %[2]d 個函式", "", sp.functions)
 	}
 	return rule.Say("`%s`", " `%s` ", rule.Short(sp.frame))
+}
+
+// leftOut says what a flame graph shows under the function beyond what counts as
+// its own.
+func (sp *spot) leftOut() ops.Text {
+	if sp.beside < int64(10*time.Millisecond) {
+		return ops.Text{}
+	}
+	return rule.Say("; %s more, which the runtime's timers and scheduler (such as waking the collector) took there, is left out", "；runtime 的計時器與排程（例如喚醒回收器）在此另外用掉的 %s 不計入", rule.Dur(time.Duration(sp.beside)))
 }
 
 func hotTitle(sp *spot, c *class, share float64) ops.Text {
