@@ -92,7 +92,7 @@ func named(id string) *class {
 // program's own, by way of whom it is called if it is merely a callback. at is
 // −1 if it has nothing to do with the program, nor with work that has a name.
 func place(s evidence.Stack) (at int, isOwn bool) {
-	isOwnCode := func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode && !generated(f) }
+	isOwnCode := func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode && !generated(f) && !assembly(f) }
 	at = s.Index(isOwnCode)
 	if at < 0 {
 		return unowned(s), false
@@ -111,6 +111,10 @@ func place(s evidence.Stack) (at int, isOwn bool) {
 		at = up
 	}
 }
+
+// assembly tells the compiler's helpers, such as gcWriteBarrier: they belong to
+// no package, and so to nobody where the program's module is not known.
+func assembly(f *evidence.Frame) bool { return !strings.Contains(f.Function, ".") }
 
 // unowned finds the frame that stands for a sample without the program's own
 // code: where a library's goroutine, or named work of the standard library,
