@@ -6,6 +6,8 @@ import { timestampFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { CaptureService, FleetService, SystemService } from "../gen/opscenter/api/v1/api_pb";
 import { Permission } from "../gen/opscenter/api/v1/options_pb";
 import type { Capture, CaptureSpec } from "../model/capture";
+import { parseDiagnosis, type DiagnosisSet } from "../model/diagnosis";
+import type { Locale } from "../model/format";
 import type { Heartbeat, Instance } from "../model/instance";
 import { basePath } from "./base";
 import * as convert from "./convert";
@@ -107,6 +109,11 @@ export function createApi(transport: Transport = centreTransport(location.origin
     async capture(id: string, call: Call = {}): Promise<Capture> {
       const { capture } = await captures.getCapture({ captureId: id }, call);
       return convert.capture(capture!);
+    },
+    /** What the rules say of a capture that has ended; it may take some seconds to be said. */
+    async diagnosis(id: string, lang: Locale, call: Call = {}): Promise<DiagnosisSet> {
+      const { json } = await captures.getDiagnosis({ captureId: id, lang }, call);
+      return parseDiagnosis(json);
     },
     async listCaptures(f: Partial<CaptureFilter>, call: Call = {}): Promise<{ captures: Capture[]; nextPageToken: string }> {
       const r = await captures.listCaptures(f, call);

@@ -17,6 +17,10 @@ export const bundleUrl = (capture: string): string => path(`api/captures/${seg(c
 /** pprof's own page on a profile. */
 export const pprofUrl = (r: ArtifactRef): string => path(`pprof/${seg(r.capture)}/${seg(r.instance)}/${seg(r.name)}/`);
 
+/** pprof's flame graph of a profile, of what matches focus alone; "" = all of it. */
+export const pprofFlameUrl = (r: ArtifactRef, focus: string): string => pprofUrl(r) + "flamegraph" + (focus ? `?f=${seg(focus)}` : "");
+export const pprofTopUrl = (r: ArtifactRef): string => pprofUrl(r) + "top";
+
 /** pprof's own page on what a profile has more, or less, than base. */
 export const pprofDiffUrl = (r: ArtifactRef, base: ArtifactRef): string => pprofUrl(r) + `vs/${seg(base.capture)}/${seg(base.instance)}/${seg(base.name)}/`;
 

@@ -39,6 +39,19 @@ test.each(["", "open=", "open=i1%2Ci2", "vs=cap-0001%2Finst-0001", "open=i1&vs=c
   expect(textOf(formatCapture(parseCapture(queryOf(s))))).toBe(s);
 });
 
+test.each(["instance=inst-0001&finding=inst-0001%2Flock-contention%2Fmain.f&checked=1", "finding=i1%2Fheap-growth%2Fa%2Ci1%2Fdeadlock%2Fb&open="])("capture: %s comes back as it went", (s) => {
+  expect(textOf(formatCapture(parseCapture(queryOf(s))))).toBe(s);
+});
+
+test("a finding with a comma or a percent sign in its place stays one finding", () => {
+  const s = { ...parseCapture({}), findings: ["i1/heap-growth/main.Map[int,string].Set", "i1/x/100%", "i1/x/%2C"] };
+  expect(parseCapture(formatCapture(s))).toEqual(s);
+});
+
+test.each(["instance=..%2F..", "checked=yes", "finding=%2C"])("capture: %s is the default", (s) => {
+  expect(textOf(formatCapture(parseCapture(queryOf(s))))).toBe("");
+});
+
 test.each(["vs=cap-0001", "vs=..%2F..", "vs=cap-0001%2FUPPER", "vs=%2F"])("capture: %s compares with nothing", (s) => {
   expect(parseCapture(queryOf(s)).versus).toBeNull();
 });

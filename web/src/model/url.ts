@@ -97,8 +97,14 @@ export function formatCaptures(s: CapturesState): Record<string, string> {
   return clean({ project: s.project, service: s.service, instance: s.instance, page: s.pages.join(",") });
 }
 
-/** What the capture page shows: which targets are unfolded and what is compared against. */
+/** What the capture page shows: whose diagnosis, which findings and targets are unfolded, and what is compared against. */
 export interface CaptureViewState {
+  /** The instance whose diagnosis is shown; "" = the worst. */
+  instance: string;
+  /** Unfolded findings, each an instance's id, a slash and the finding's id. */
+  findings: string[];
+  /** What was checked and fine is unfolded. */
+  checked: boolean;
   /** Ids of unfolded instances; null = the page's own choice. */
   open: string[] | null;
   /** The other side of every comparison. */
@@ -110,13 +116,18 @@ const idPattern = /^[0-9a-z-]{4,40}$/;
 export function parseCapture(q: Query): CaptureViewState {
   const [capture = "", instance = ""] = one(q, "vs").split("/");
   return {
+    instance: idPattern.test(one(q, "instance")) ? one(q, "instance") : "",
+    findings: one(q, "finding").split(",").filter(Boolean).map(decodeURIComponentSafely),
+    checked: one(q, "checked") === "1",
     open: "open" in q ? one(q, "open").split(",").filter(Boolean) : null,
     versus: idPattern.test(capture) && idPattern.test(instance) ? { capture, instance } : null,
   };
 }
 
 export function formatCapture(s: CaptureViewState): Record<string, string> {
-  const q: Record<string, string> = {};
+  // Findings are code, which reads better as it is: only what separates them is escaped.
+  const finding = s.findings.map((f) => f.replaceAll("%", "%25").replaceAll(",", "%2C")).join(",");
+  const q = clean({ instance: s.instance, finding, checked: s.checked ? "1" : "" });
   if (s.open) q["open"] = s.open.join(",");
   if (s.versus) q["vs"] = `${s.versus.capture}/${s.versus.instance}`;
   return q;
