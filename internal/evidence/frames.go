@@ -85,6 +85,9 @@ func (f *Frames) originOf(function, pkg, file string) Origin {
 	o, ok := f.origin[key]
 	if !ok {
 		o = f.judge(pkg, dir)
+		if pkg == function {
+			o = RuntimeCode // "gcWriteBarrier", "memmove": assembly and C have no package
+		}
 		f.origin[key] = o
 	}
 	return o

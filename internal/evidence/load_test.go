@@ -181,6 +181,7 @@ func TestWhoseCode(t *testing.T) {
 		{unknown, "text/adventure.Run", "/home/dev/text/adventure/run.go", evidence.OwnCode},
 		{unknown, "golang.org/x/net/http2.(*Framer).ReadFrame", "golang.org/x/net/http2/frame.go", evidence.LibraryCode},
 		{unknown, "", "", evidence.RuntimeCode},
+		{unknown, "gcWriteBarrier", "/usr/local/go/src/runtime/asm_amd64.s", evidence.RuntimeCode},
 	} {
 		if f := c.frames.Of(c.function, c.file, 1); f.Origin != c.want {
 			t.Errorf("%s in %s: origin %d, want %d", c.function, c.file, f.Origin, c.want)
