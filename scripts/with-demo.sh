@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # with-demo.sh DIR COMMAND… builds and starts the whole demo on ports and in a
 # directory of its own, runs the command against its centre, whose URL it finds
-# in OPS_URL, and ends the demo. Fails as the command does.
+# in OPS_URL and the game's file in COLORGAME_STACK, and ends the demo. Fails as
+# the command does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$1
@@ -13,7 +14,7 @@ go build -o "$dir/colorgame" ./examples/colorgame
 port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)}
 PATH=$dir:$PATH
-export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port CHROMIUM PATH
+export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port COLORGAME_STACK=$dir/stack.json CHROMIUM PATH
 
 # A small crowd: what is tested here is the page, not the game.
 colorgame demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --players 20 --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &

@@ -64,8 +64,13 @@ export async function self() {
 export async function captured(seconds = 1, note = "browser test") {
   const own = await self();
   const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s` }, note });
+  return ended(capture.id);
+}
+
+/** Waits for the end of a capture. */
+export async function ended(id) {
   for (let n = 0; n < 120; n++) {
-    const { capture: c } = await call("CaptureService/GetCapture", { captureId: capture.id });
+    const { capture: c } = await call("CaptureService/GetCapture", { captureId: id });
     if (["CAPTURE_STATE_DONE", "CAPTURE_STATE_PARTIAL"].includes(c.state)) return c;
     assert.ok(!["CAPTURE_STATE_FAILED", "CAPTURE_STATE_CANCELLED"].includes(c.state), `${c.state}: ${c.reason}`);
     await new Promise((r) => setTimeout(r, 250));

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { byArtifact, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, parseDiagnosis, pieces, placeOf, specFor, spread, verdictOf, worstFirst, type Diagnosis } from "./diagnosis";
+import { byArtifact, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, parseDiagnosis, pieces, placeOf, shortFunction, specFor, spread, verdictOf, worstFirst, type Diagnosis } from "./diagnosis";
 import { defaultSpec } from "./spec";
 
 /**
@@ -125,6 +125,10 @@ test.each([
 test.each([
   [{ file: "room.go", line: 24, function: "main.f" }, "room.go:24"], [{ file: "room.go", line: 0, function: "main.f" }, "room.go"], [{ file: "", line: 24, function: "main.f" }, "main.f"],
 ])("%j is %s", (p, want) => expect(placeOf({ role: "", ...p })).toBe(want));
+
+test.each([
+  ["example.com/a/game.(*Room).PlaceBet", "game.(*Room).PlaceBet"], ["main.main.func1", "main.main.func1"], ["net/http.(*conn).serve", "http.(*conn).serve"], ["example.com/a/box.Map[example.com/b/key.K].Set", "box.Map[example.com/b/key.K].Set"], ["", ""],
+])("%s is written %s", (name, want) => expect(shortFunction(name)).toBe(want));
 
 test("proofs gather under the file that they were read from", () => {
   const p = (artifact: string, text: string) => ({ artifact, text, share: 0 });

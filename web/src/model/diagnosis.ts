@@ -275,7 +275,14 @@ export function spread(all: readonly Diagnosis[]): Map<string, number> {
 }
 
 /** "room.go:24", or what is known of it. */
-export const placeOf = (p: Place): string => (p.file ? (p.line ? `${p.file}:${p.line}` : p.file) : p.function);
+export const placeOf = (p: Place): string => (p.file ? (p.line ? `${p.file}:${p.line}` : p.file) : shortFunction(p.function));
+
+/** A function without the path of its package: "game.(*Room).PlaceBet". */
+export const shortFunction = (name: string): string => {
+  // What stands in parentheses and brackets has paths of its own.
+  const end = name.search(/[([]/);
+  return name.slice(name.lastIndexOf("/", end < 0 ? name.length : end) + 1);
+};
 
 /** A sentence in pieces: what stands between backticks is code. A backtick without its other half is a backtick. */
 export function pieces(s: string): { text: string; code: boolean }[] {
