@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sort"
+	"strconv"
 	"sync"
 	"time"
 
@@ -146,12 +147,13 @@ func run(ctx context.Context, rounds int) error {
 	time.Sleep(2 * time.Second) // until the load is steady
 	var after, wall, cpu []float64
 	var peak, size int64
-	for range rounds {
-		dir, err := os.MkdirTemp("", "verdict-*")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	base, err := os.MkdirTemp("", "verdict-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base) //nolint:errcheck // a temporary directory
+	for n := range rounds {
+		dir := filepath.Join(base, strconv.Itoa(n))
 		began := time.Now()
 		if _, err := examine.Live(ctx, url+"/debug/pprof", examine.Options{Duration: examine.DefaultDuration, Keep: dir}); err != nil {
 			return err

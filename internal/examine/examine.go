@@ -69,6 +69,8 @@ func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.
 func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more []evidence.File) (ops.Diagnosis, error) {
 	losses := slices.Clone(t.Losses)
 	var files []evidence.File
+	var opened closers
+	defer func() { opened.close() }()
 	for _, a := range t.Artifacts {
 		losses = append(losses, a.Losses...)
 		b, err := open(ctx, ops.ArtifactRef{Capture: id, Instance: t.Instance.ID, Name: a.Name})
@@ -79,7 +81,7 @@ func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open fun
 			losses = append(losses, ops.Loss{Kind: a.Kind, Reason: ops.LossFailed, Message: fmt.Sprintf("%s could not be opened: %v", a.Name, err)})
 			continue
 		}
-		defer b.Close() //nolint:errcheck // it was only read
+		opened = append(opened, b)
 		files = append(files, evidence.File{Name: a.Name, Reader: b, Size: b.Size()})
 	}
 	d, err := load(ctx, append(files, more...), evidence.Options{Instance: t.Instance, Losses: unique(losses)})
@@ -140,6 +142,15 @@ func Paths(ctx context.Context, paths []string, o Options) (Result, error) {
 	return resultOf([]ops.Diagnosis{d}), nil
 }
 
+// closers are what was opened to be read.
+type closers []io.Closer
+
+func (all closers) close() {
+	for _, c := range all {
+		_ = c.Close() // it was only read
+	}
+}
+
 func pathError(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -176,6 +187,8 @@ func zipped(path string) bool {
 // onDisk diagnoses files of one instance.
 func onDisk(ctx context.Context, paths []string, more []evidence.File) (ops.Diagnosis, error) {
 	files := slices.Clone(more)
+	var opened closers
+	defer func() { opened.close() }()
 	for _, p := range paths {
 		info, err := os.Stat(p) // before it is opened: a pipe that nobody writes would hold us
 		switch {
@@ -190,7 +203,7 @@ func onDisk(ctx context.Context, paths []string, more []evidence.File) (ops.Diag
 		if err != nil {
 			return ops.Diagnosis{}, pathError(p, err)
 		}
-		defer f.Close() //nolint:errcheck // it was only read
+		opened = append(opened, f)
 		files = append(files, evidence.File{Name: p, Reader: f, Size: info.Size()})
 	}
 	return load(ctx, files, evidence.Options{})

@@ -148,7 +148,7 @@ func WaitOf(stack []Frame) Wait {
 		}
 		for _, w := range waits {
 			// A closure of a limit's is what it lets run, as below errgroup's Go.
-			if strings.HasPrefix(name, w.prefix) && !(w.class == Limit && strings.Contains(name[len(w.prefix):], ".func")) {
+			if strings.HasPrefix(name, w.prefix) && (w.class != Limit || !strings.Contains(name[len(w.prefix):], ".func")) {
 				return Wait{w.class, w.library, f.Function}
 			}
 		}

@@ -159,7 +159,7 @@ func (f *flow) value(fn *function, at int, r register, stack []uint64, depth int
 		if in.op == store || in.to != r && in.also != r {
 			continue
 		}
-		return f.written(fn, i, r, stack, depth)
+		return f.written(fn, i, stack, depth)
 	}
 	return f.parameter(fn, r, stack, depth)
 }
@@ -170,8 +170,8 @@ func (f *flow) keepsRegisters(target uint64) bool {
 	return strings.Contains(f.b.Name(target), "gcWriteBarrier")
 }
 
-// written says what instruction i wrote into r.
-func (f *flow) written(fn *function, i int, r register, stack []uint64, depth int) (uint64, int, bool) {
+// written says what instruction i wrote into its register.
+func (f *flow) written(fn *function, i int, stack []uint64, depth int) (uint64, int, bool) {
 	in := &fn.code[i]
 	switch in.op {
 	case constant:

@@ -48,15 +48,15 @@ func (t *Table) references(l LiveType) (out []reference) {
 			out = t.pointers(out, *i, by, 0)
 		}
 	}
-	switch {
-	case l.Form == guest.FormSlice:
+	switch l.Form {
+	case guest.FormSlice:
 		within(&l.Type, "element")
-	case l.Form == guest.FormMap:
+	case guest.FormMap:
 		within(typ.Elem, "element")
 		within(typ.Key, "key")
-	case l.Form == guest.FormChan:
+	case guest.FormChan:
 		within(typ.Elem, "element")
-	case l.Form == guest.FormNew || l.Form == guest.FormClosure:
+	case guest.FormNew, guest.FormClosure:
 		out = t.pointers(out, l.Type, "field", 0)
 	}
 	return out

@@ -199,7 +199,8 @@ func stalledPlaces(f *ops.Finding, e *evidence.Evidence) {
 			allocating[s.Stack[at]] += s.Count
 		}
 	}
-	role, text, value, unit := ops.RoleAlloc, ops.Text{}, 0.0, "s"
+	role, value, unit := ops.RoleAlloc, 0.0, "s"
+	var text ops.Text
 	top := most(stalls)
 	switch {
 	case top != nil:

@@ -68,17 +68,17 @@ type spot struct {
 }
 
 // class is the kind of work that most of the spot's time went into.
-func (s *spot) class() *class {
+func (sp *spot) class() *class {
 	best := &own
-	for c, v := range s.classes {
-		if v > s.classes[best] || v == s.classes[best] && c.id < best.id {
+	for c, v := range sp.classes {
+		if v > sp.classes[best] || v == sp.classes[best] && c.id < best.id {
 			best = c
 		}
 	}
 	// The loop over a map is compiled into the function that has it, so that only a
 	// part of its cost bears its name; what remains is mostly the memory that it
 	// touches.
-	if best == &own && float64(s.iterates) >= 0.05*float64(s.value) {
+	if best == &own && float64(sp.iterates) >= 0.05*float64(sp.value) {
 		return named("map-iteration")
 	}
 	return best

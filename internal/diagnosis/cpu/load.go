@@ -141,7 +141,7 @@ const full = 0.8
 // limit is not known, Assumed counts as all of it. A process whose goroutines
 // queue for processors, or that is throttled, has used up what it can get even
 // if that is less than its limit, for it may share the machine.
-func (l load) Use() float64 {
+func (l *load) Use() float64 {
 	use := max(l.ofLimit(), l.Busy)
 	if l.queues() || l.Throttled >= 0.25 {
 		use = max(use, full)
@@ -150,7 +150,7 @@ func (l load) Use() float64 {
 }
 
 // ofLimit is the share of the limit that was really used, 0 to 1.
-func (l load) ofLimit() float64 {
+func (l *load) ofLimit() float64 {
 	limit := l.Limit
 	if limit == 0 {
 		limit = max(1, l.Assumed)
@@ -165,13 +165,13 @@ func (l load) ofLimit() float64 {
 // some time to wake a thread. Nor is it a queue if hundreds of goroutines that
 // are woken at once, by tickers or a broadcast, wait for one another in a
 // process that uses hardly any CPU: that much is idle then.
-func (l load) queues() bool {
+func (l *load) queues() bool {
 	idle := (l.measured || l.Busy >= 0) && max(l.ofLimit(), l.Busy) < leastBusy
 	return !idle && l.Ready >= float64(l.processors()) && (l.Queue < 0 || l.Queue >= 1)
 }
 
 // processors are how many goroutines can run at once, or could at least.
-func (l load) processors() int {
+func (l *load) processors() int {
 	if l.procs > 0 {
 		return l.procs
 	}
@@ -185,7 +185,7 @@ const leastBusy = 0.25
 // Others reports whether somebody has to wait because the processors are busy:
 // nearly all of what there is is in use, and either goroutines queue for it or
 // requests do. A batch job that has the machine for itself makes nobody wait.
-func (l load) Others() bool {
+func (l *load) Others() bool {
 	if l.Use() < full {
 		return false
 	}
@@ -195,7 +195,7 @@ func (l load) Others() bool {
 // Stolen is the part of the time in which goroutines had a processor that they
 // did not get CPU time for: other programs on the machine, or the quota, had
 // it. 0 where it is not known.
-func (l load) Stolen() float64 {
+func (l *load) Stolen() float64 {
 	if l.Busy <= 0 || l.procs == 0 {
 		return 0
 	}
@@ -236,7 +236,7 @@ func requests(e *evidence.Evidence) (n int) {
 // the scheduler's work that it makes: count of all times that goroutines got a
 // processor. Without a trace the scheduler's work is its own if it is the lesser
 // part.
-func (l load) withScheduling(cost, scheduling, count int64) int64 {
+func (l *load) withScheduling(cost, scheduling, count int64) int64 {
 	switch {
 	case l.Starts > 0:
 		return cost + int64(float64(scheduling)*min(1, float64(count)/float64(l.Starts)))

@@ -322,15 +322,15 @@ func (r *release) user() *evidence.Frame {
 }
 
 // kind is that of the lock, and once whether it is within a sync.Once.
-func (v *lock) kind() (kind trace.LockKind, once, file bool) {
+func (l *lock) kind() (kind trace.LockKind, once, file bool) {
 	kind = trace.LockMutex
-	for _, s := range v.sites {
+	for _, s := range l.sites {
 		if s.kind == trace.LockRead || s.kind == trace.LockWrite {
 			kind = trace.LockWrite
 		}
 		once, file = once || s.once, file || s.file
 	}
-	for _, r := range v.releases {
+	for _, r := range l.releases {
 		if slices.ContainsFunc(r.stack[:min(len(r.stack), 6)], func(f *evidence.Frame) bool {
 			return f.Package == "sync" && f.Plain()[:min(len(f.Plain()), 14)] == "sync.(*RWMutex"
 		}) {

@@ -10,8 +10,8 @@ import (
 )
 
 // called is what the lock is called in a sentence.
-func (v *lock) called() ops.Text {
-	kind, once, file := v.kind()
+func (l *lock) called() ops.Text {
+	kind, once, file := l.kind()
 	switch {
 	case once:
 		return rule.Say("a sync.Once", " sync.Once ")

@@ -58,7 +58,7 @@ func judgeResponseBody(e *evidence.Evidence) rule.Result {
 	if b.conns == 0 && b.open == 0 {
 		return rule.OK(rule.Say("no connections of HTTP clients", "沒有 HTTP client 的連線"))
 	}
-	if !(b.left >= bodiesLeast || b.left >= 10 && b.waiting >= 10) {
+	if b.left < bodiesLeast && (b.left < 10 || b.waiting < 10) {
 		return rule.OK(looked)
 	}
 	return rule.Found(looked, b.finding())

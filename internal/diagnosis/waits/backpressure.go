@@ -125,7 +125,8 @@ func blame(all []sender) {
 			if i == j || c.cause == e.user {
 				continue
 			}
-			if !heldUpBy(e, c) && !(e.stuck && c.stuck && e.role == answering && c.role != answering && len(e.receivers) == 0 && related(e, c)) {
+			guessed := e.stuck && c.stuck && e.role == answering && c.role != answering && len(e.receivers) == 0 && related(e, c)
+			if !heldUpBy(e, c) && !guessed {
 				continue
 			}
 			e.cause, c.blamed = c.user, true

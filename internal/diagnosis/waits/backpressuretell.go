@@ -21,7 +21,7 @@ func (v *view) tellSender(s *sender) ops.Finding {
 		f.Where = addPlace(f.Where, rule.At(ops.RoleReceive, r.at))
 	}
 	w := s.waits[0]
-	for _, c := range callers(w.stack, w.at, 2) {
+	for _, c := range callers(w.stack, w.at) {
 		f.Where = addPlace(f.Where, c)
 	}
 	f.Title = rule.Say("%[1]s waits to send (%[2]s): %[3]s", "%[1]s 卡在 channel 送出（%[2]s）：%[3]s", rule.Short(s.user), rule.Line(s.user), s.reason())

@@ -20,7 +20,7 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	p := &d.places[0]
 	f := ops.Finding{Rule: "downstream-wait", Scenario: 2, Score: p.score, Confidence: v.sure(p.waits)}
 	f.Where = append(f.Where, rule.At(ops.RoleIO, p.user))
-	for _, c := range callers(p.waits[0].stack, p.waits[0].at, 2) {
+	for _, c := range callers(p.waits[0].stack, p.waits[0].at) {
 		f.Where = addPlace(f.Where, c)
 	}
 	for _, o := range d.places[1:min(5, len(d.places))] {
@@ -33,7 +33,7 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 		f.Evidence = append(f.Evidence, c)
 	}
 	f.CounterEvidence = append(v.busyCPU(), v.lossProof()...)
-	v.temper(&f, d, p)
+	v.temper(&f, p)
 	return f
 }
 
@@ -65,7 +65,7 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 }
 
 // temper adds what limits the finding.
-func (v *view) temper(f *ops.Finding, d *downstream, p *place) {
+func (v *view) temper(f *ops.Finding, p *place) {
 	if p.doubt {
 		f.Confidence = ops.Low
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "long_poll", Value: p.delay.Seconds(), Unit: "s",

@@ -154,7 +154,7 @@ func (p *pool) exhaustedWhere(f *ops.Finding, pl *place) {
 			f.Where = addPlace(f.Where, rule.At(ops.RoleIO, h.user))
 		}
 	}
-	for _, c := range callers(pl.waits[0].stack, pl.waits[0].stack.Index(func(x *evidence.Frame) bool { return x == pl.user }), 2) {
+	for _, c := range callers(pl.waits[0].stack, pl.waits[0].stack.Index(func(x *evidence.Frame) bool { return x == pl.user })) {
 		f.Where = addPlace(f.Where, c)
 	}
 	for _, o := range p.places {

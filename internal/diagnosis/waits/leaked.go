@@ -319,7 +319,7 @@ func (v *view) keptAt(p *pool, n *nested) *evidence.Frame {
 	givers := v.givers(p)
 	for _, takesBack := range []bool{true, false} {
 		for _, pl := range p.places {
-			if keeps(pl.waits[0]) && !(takesBack && givers[pl.user.Function]) {
+			if keeps(pl.waits[0]) && (!takesBack || !givers[pl.user.Function]) {
 				return pl.user // what gives back before it returns leaks nothing
 			}
 		}
@@ -337,7 +337,7 @@ func (v *view) leakedWhere(f *ops.Finding, p *pool, n *nested, user *evidence.Fr
 		f.Where = addPlace(f.Where, rule.At(ops.RoleAcquire, pl.user))
 	}
 	w := p.places[0].waits[0]
-	for _, c := range callers(w.stack, w.at, 2) {
+	for _, c := range callers(w.stack, w.at) {
 		f.Where = addPlace(f.Where, c)
 	}
 }

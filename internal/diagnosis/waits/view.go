@@ -116,7 +116,7 @@ func (v *view) addBlock() {
 	}
 	for i := range b.Rows {
 		r := &b.Rows[i]
-		st := goroutines.Waiting
+		var st goroutines.State
 		switch {
 		case r.Stack.Has("runtime.chansend"):
 			st = goroutines.ChanSend

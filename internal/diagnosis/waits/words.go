@@ -95,10 +95,10 @@ func list(ps []place) string {
 	return out
 }
 
-// callers are the program's frames above a line, as places: at most n functions.
-func callers(s evidence.Stack, at, n int) (out []ops.Place) {
+// callers are the program's frames above a line, as places: at most two functions.
+func callers(s evidence.Stack, at int) (out []ops.Place) {
 	for _, f := range s[at+1:] {
-		if own(f) && len(out) < n && f.Function != s[at].Function && !slices.ContainsFunc(out, func(p ops.Place) bool { return p.Function == f.Function }) {
+		if own(f) && len(out) < 2 && f.Function != s[at].Function && !slices.ContainsFunc(out, func(p ops.Place) bool { return p.Function == f.Function }) {
 			out = append(out, rule.At(ops.RoleCall, f))
 		}
 	}
