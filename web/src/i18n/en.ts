@@ -258,7 +258,7 @@ export const en = {
   "capture.kind.goroutineleak": "Goroutine leaks",
   "capture.kind.goroutineleak.cost": "one stop; only where the build has it",
   "capture.kind.heap-types": "Types on the heap",
-  "capture.kind.heap-types.cost": "made by the centre",
+  "capture.kind.heap-types.cost": "some 15 ms of CPU at each end, no stop",
   "capture.fidelity": "Fidelity",
   "capture.fidelity.full": "Full",
   "capture.fidelity.full.cost": "Sees every block and every lock wait. A service that does nothing but pass messages over channels can run at half speed meanwhile; ordinary ones lose a few percent.",
