@@ -114,6 +114,9 @@ func (l *loader) lose(k ops.Kind, name string, err error) {
 	l.e.Losses = append(l.e.Losses, ops.Loss{Kind: k, Reason: reason, Message: fmt.Sprintf("%s could not be read: %v", path.Base(name), err)})
 }
 
+// dumpBytes is how much net/http/pprof writes of a goroutine dump at most.
+const dumpBytes = 64 << 20
+
 type format uint8
 
 const (
@@ -261,6 +264,12 @@ func (l *loader) collect(ctx context.Context, f File) error {
 		if at := int64(bytes.Index(head, []byte("\ngoroutine ")) + 1); at > 0 && !bytes.HasPrefix(head, []byte("goroutine ")) {
 			// What a log has before it is not ours to read.
 			f = File{Name: f.Name, Reader: io.NewSectionReader(f.Reader, at, f.Size-at), Size: f.Size - at}
+		}
+		// Go ends a dump here; what goes on is somebody else's, and each of its stacks
+		// may be a new one.
+		if f.Size > dumpBytes {
+			f.Size = dumpBytes
+			l.e.Losses = append(l.e.Losses, ops.Loss{Kind: ops.KindGoroutineDump, Reason: ops.LossTruncated, Message: fmt.Sprintf("%s: only the first %d MiB were read, which is as much as Go writes", path.Base(f.Name), dumpBytes>>20)})
 		}
 		l.goroutines(f)
 	case profileFile:

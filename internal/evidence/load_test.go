@@ -255,3 +255,16 @@ func TestFiguresThatNoProcessHas(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// A dump that is longer than Go ever writes is read as far as Go writes.
+func TestAnEndlessDumpIsReadSoFar(t *testing.T) {
+	one := "goroutine 7 [chan receive]:\nmain.wait(0x1)\n\t/x/main.go:3 +0x1\n\n"
+	whole := bytes.Repeat([]byte(one), (65<<20)/len(one))
+	e, err := evidence.Load(t.Context(), []evidence.File{file("dump.txt", whole)}, evidence.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, most := e.Dump.Total, (64<<20)/len(one)+1; n > most || n < most-2 || e.Lost(ops.KindGoroutineDump) == nil {
+		t.Errorf("%d goroutines, want those of 64 MiB: %d, and a loss: %v", n, most, e.Losses)
+	}
+}
