@@ -116,7 +116,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 			continue
 		}
 		out.Sites = append(out.Sites, Site{
-			Stack: stack, Start: withoutArguments(t.GroupName(s.Group)), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: waitOf(stack),
+			Stack: stack, Start: withoutArguments(t.GroupName(s.Group)), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: stack.Wait(),
 			Count: s.Count, Total: s.Total, Max: s.Max, Open: s.Open, Whole: s.Whole,
 		})
 	}
@@ -175,7 +175,7 @@ func (c *traceStacks) holds(h *trace.Holds) Holds {
 	out := Holds{Count: h.Count, Total: h.Total, Max: h.Max, Median: h.Median, Times: h.Times, Waiting: h.Waiting, InsideTotal: h.InsideTotal}
 	for _, w := range h.Inside {
 		stack := c.of(w.Stack)
-		out.Inside = append(out.Inside, HeldWait{Stack: stack, State: w.State, Reason: w.Reason, Wait: waitOf(stack), Count: w.Count, Total: w.Total})
+		out.Inside = append(out.Inside, HeldWait{Stack: stack, State: w.State, Reason: w.Reason, Wait: stack.Wait(), Count: w.Count, Total: w.Total})
 	}
 	for _, end := range h.Ends {
 		out.Ends = append(out.Ends, HoldEnd{Stack: c.of(end.Stack), Count: end.Count, Total: end.Total})
@@ -183,7 +183,8 @@ func (c *traceStacks) holds(h *trace.Holds) Holds {
 	return out
 }
 
-func waitOf(s Stack) goroutines.Wait {
+// Wait says what the stack waits in, as goroutines.WaitOf knows it.
+func (s Stack) Wait() goroutines.Wait {
 	frames := make([]goroutines.Frame, len(s))
 	for i, f := range s {
 		frames[i] = goroutines.Frame{Function: f.Function, File: f.File, Line: int64(f.Line)}

@@ -86,7 +86,7 @@ func TestEveryCallOfAProgram(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
 			if testing.Short() && arch != "arm64" {
-				t.Skip("short")
+				t.Skip("builds programs, which takes a while: run without -short")
 			}
 			path := filepath.Join(t.TempDir(), "program")
 			cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-buildmode=pie", "-o", path, "./testdata/program")

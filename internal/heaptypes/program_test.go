@@ -132,7 +132,7 @@ func buildProgram(t *testing.T, name, what string) (dir string) {
 	t.Helper()
 	onLinux(t)
 	if testing.Short() && name != "plain" {
-		t.Skip("short")
+		t.Skip("builds programs, which takes a while: run without -short")
 	}
 	dir = t.TempDir()
 	args := append([]string{"build", "-o", filepath.Join(dir, "program")}, builds[name]...)

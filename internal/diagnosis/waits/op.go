@@ -72,7 +72,7 @@ func own(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }
 // byLibrary goes by the functions of libraries between the wait and the
 // program's own line.
 func byLibrary(o *op, lib evidence.Stack, st goroutines.State, adapter bool) {
-	w := waitOf(lib)
+	w := lib.Wait()
 	switch w.Class {
 	case goroutines.PoolAcquire:
 		o.kind, o.client = acquire, clientName(w.Library)
@@ -157,14 +157,6 @@ func inHandler(f *evidence.Frame) bool {
 func inServer(lib evidence.Stack) bool {
 	return lib.Has("net/http.(*body)", "net/http.(*conn)", "net/http.(*connReader)", "net/http.(*http2requestBody)", "net/http.(*expectContinueReader)",
 		"golang.org/x/net/http2.(*requestBody)", "net.(*netFD).accept", "internal/poll.(*FD).Accept")
-}
-
-func waitOf(s evidence.Stack) goroutines.Wait {
-	frames := make([]goroutines.Frame, len(s))
-	for i, f := range s {
-		frames[i] = goroutines.Frame{Function: f.Function, File: f.File, Line: int64(f.Line)}
-	}
-	return goroutines.WaitOf(frames)
 }
 
 // pushes are waits for something that nobody promised to send soon:

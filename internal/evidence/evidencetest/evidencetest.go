@@ -255,7 +255,7 @@ func (p *parser) goroutines(format goroutines.Format) *evidence.Goroutines {
 			g.Locked = g.Count
 		}
 		g.State = goroutines.State(state)
-		g.Wait = waitOf(stack)
+		g.Wait = stack.Wait()
 		if created != "" {
 			g.CreatedBy = p.frame(created)
 		}
@@ -264,14 +264,6 @@ func (p *parser) goroutines(format goroutines.Format) *evidence.Goroutines {
 		return nil
 	}
 	return out
-}
-
-func waitOf(s evidence.Stack) goroutines.Wait {
-	frames := make([]goroutines.Frame, len(s))
-	for i, f := range s {
-		frames[i] = goroutines.Frame{Function: f.Function, File: f.File, Line: int64(f.Line)}
-	}
-	return goroutines.WaitOf(frames)
 }
 
 func (p *parser) heapType(line string) error {

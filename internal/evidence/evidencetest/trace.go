@@ -89,7 +89,7 @@ func (p *parser) trace(words []string) {
 					return fmt.Errorf("inside REASON COUNT TOTAL | STACK")
 				}
 				reason, state := p.reason(strings.Join(f[:len(f)-2], " "))
-				holds.Inside = append(holds.Inside, evidence.HeldWait{Stack: stack, Reason: reason, State: state, Wait: waitOf(stack), Count: p.num(f[len(f)-2]), Total: p.dur(f[len(f)-1])})
+				holds.Inside = append(holds.Inside, evidence.HeldWait{Stack: stack, Reason: reason, State: state, Wait: stack.Wait(), Count: p.num(f[len(f)-2]), Total: p.dur(f[len(f)-1])})
 			}
 		case "latency":
 			count, figures, _ := strings.Cut(rest, " ")
@@ -153,7 +153,7 @@ func (p *parser) traceSite(tr *evidence.Trace, rest string) {
 	reason, state := p.reason(strings.Join(words[:len(words)-2], " "))
 	kv := p.pairs(strings.Join(options, " "))
 	s := evidence.Site{
-		Stack: stack, Start: kv["start"].text, Reason: reason, State: state, Wait: waitOf(stack),
+		Stack: stack, Start: kv["start"].text, Reason: reason, State: state, Wait: stack.Wait(),
 		Count: p.num(words[len(words)-2]), Total: p.dur(words[len(words)-1]), Max: kv.dur("max"), Open: kv.num("open"), Whole: kv.num("whole"),
 	}
 	if l, ok := kv["lock"]; ok {
