@@ -36,6 +36,7 @@ test("a capture from the dialog to its files and both tools", async () => {
   const page = await open(browser);
   await start(page, 2, "from the page");
   await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.click("[data-t=tab-files]");
   await page.waitForSelector('tr[data-artifact="cpu.pprof"]');
   assert.match(await page.innerText(".summary"), /from the page/);
   for (const name of ["heap.pprof", "allocs.pprof", "goroutine.pprof", "block.pprof", "mutex.pprof", "trace.out", "runtime.json"]) assert.equal(await page.locator(`tr[data-artifact="${name}"]`).count(), 1, name);
@@ -74,6 +75,7 @@ test("a running capture can be stopped and kept, or cancelled and dropped", asyn
   await page.waitForTimeout(1500);
   await page.click("[data-t=stop]");
   await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.click("[data-t=tab-files]");
   await page.waitForSelector('tr[data-artifact="goroutine.pprof"]');
   assert.match(await page.innerText(".target header"), /stopped early/);
 

@@ -7,7 +7,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/", name: "fleet", component: FleetPage },
   { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
   { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue") },
-  { path: "/captures/:id", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
+  { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];
 

@@ -1,20 +1,24 @@
 import { afterEach, expect, test } from "vitest";
 import { nextTick } from "vue";
 import { en } from "./en";
-import { firstLocale, setLocale, t, tn, tOr } from "./index";
+import { firstLocale, setLocale, t, tn, tOr, words, type Words } from "./index";
 import { zhTW } from "./zh-TW";
 
 afterEach(() => setLocale("en"));
 
+// Every feature's own table, found by its place: src/**/words.ts exports the table it is made of.
+const features = Object.entries(import.meta.glob<{ table: Words }>("../**/words.ts", { eager: true })).flatMap(([file, m]) => Object.entries(m.table).map(([key, [e, z]]) => [`${file} ${key}`, e, z] as const));
+const all: (readonly [string, string, string])[] = [...(Object.keys(en) as (keyof typeof en)[]).map((key) => [key, en[key], zhTW[key]] as const), ...features];
+
 const holes = (s: string) => [...new Set(s.match(/\{\w+\}/g) ?? [])].sort().join();
 
-test.each(Object.keys(en) as (keyof typeof en)[])("%s says the same in both languages", (key) => {
-  expect(zhTW[key]).not.toBe("");
-  expect(holes(zhTW[key])).toBe(holes(en[key]));
+test.each(all)("%s says the same in both languages", (_, english, chinese) => {
+  expect(chinese).not.toBe("");
+  expect(holes(chinese)).toBe(holes(english));
 });
 
 test("Chinese has full-width punctuation, a space between scripts, and no simplified characters", () => {
-  for (const [key, s] of Object.entries(zhTW)) {
+  for (const [key, , s] of all) {
     if (key === "lang.switch" || key === "lang.short") continue;
     expect(s, key).not.toMatch(/[\u4e00-\u9fff][,:;?!]/);
     expect(s, key).not.toMatch(/[\u4e00-\u9fff][A-Za-z]{2}|[A-Za-z]{2}[\u4e00-\u9fff]/);
@@ -36,4 +40,11 @@ test("sentences are filled in, counted, and switch at once", async () => {
   await nextTick();
   expect(tn("fleet.count", 1)).toBe("1 個實例");
   expect(document.documentElement.lang).toBe("zh-Hant-TW");
+});
+
+test("a feature has words of its own", () => {
+  const own = words({ hello: ["hello {who}", "{who} 你好"], rows: ["{n} row|{n} rows", "{n} 列"] });
+  expect([own.t("hello", { who: "heap" }), own.tn("rows", 1), own.tn("rows", 1200)]).toEqual(["hello heap", "1 row", "1,200 rows"]);
+  setLocale("zh-TW");
+  expect([own.t("hello", { who: "heap" }), own.tn("rows", 1200)]).toEqual(["heap 你好", "1,200 列"]);
 });

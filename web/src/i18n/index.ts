@@ -43,16 +43,32 @@ export function setLocale(l: Locale): void {
 }
 
 /** The sentence of key in the page's language, with {names} filled in. */
-export const t = (key: Key, params: Params = {}): string => tables[locale.value][key].replace(/\{(\w+)\}/g, (all, name: string) => String(params[name] ?? all));
+export const t = (key: Key, params: Params = {}): string => fill(tables[locale.value][key], params);
 
 /** The same for a counted thing: {n} is filled in, and chooses singular or plural. */
-export function tn(key: Key, n: number, params: Params = {}): string {
-  const [one = "", other = one] = tables[locale.value][key].split("|");
+export const tn = (key: Key, n: number, params: Params = {}): string => count(tables[locale.value][key], n, params);
+
+const fill = (sentence: string, params: Params): string => sentence.replace(/\{(\w+)\}/g, (all, name: string) => String(params[name] ?? all));
+
+function count(sentence: string, n: number, params: Params): string {
+  const [one = "", other = one] = sentence.split("|");
   const text = new Intl.PluralRules(locale.value).select(n) === "one" ? one : other;
-  return text.replace(/\{(\w+)\}/g, (all, name: string) => (name === "n" ? n.toLocaleString("en") : String(params[name] ?? all)));
+  return fill(text, { ...params, n: n.toLocaleString("en") });
 }
 
 /** The sentence of a key that is made of data, or the data itself where there is none. */
 export function tOr(key: string, otherwise: string): string {
   return key in en ? t(key as Key) : otherwise;
+}
+
+/** A feature's own words, both languages side by side; they are loaded with its chunk. */
+export type Words = Record<string, readonly [en: string, zhTW: string]>;
+
+/** t and tn for a feature's own table. */
+export function words<W extends Words>(table: W) {
+  const say = (key: keyof W) => table[key]![locale.value === "en" ? 0 : 1];
+  return {
+    t: (key: keyof W & string, params: Params = {}): string => fill(say(key), params),
+    tn: (key: keyof W & string, n: number, params: Params = {}): string => count(say(key), n, params),
+  };
 }

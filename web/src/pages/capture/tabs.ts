@@ -1,0 +1,23 @@
+// What a capture's page can show. A tab is a row of this table and a component
+// that takes the capture and the instance that is looked at; what else it shows
+// lives in its own part of the query.
+import { defineAsyncComponent, type Component } from "vue";
+import type { Artifact, Capture } from "../../model/capture";
+import type { table } from "./words";
+
+export interface CaptureTab {
+  id: "diagnosis" | "flame" | "timeline" | "goroutines" | "metrics" | "files";
+  label: keyof typeof table;
+  /** Takes the props capture: Capture and instance: string, "" = the tab's own choice. */
+  component: Component;
+  /** Whether an artifact is something that the tab can show; a tab without one is always there. */
+  shows?: (a: Artifact) => boolean;
+}
+
+export const tabs: readonly CaptureTab[] = [
+  { id: "diagnosis", label: "diagnosis", component: defineAsyncComponent(() => import("./DiagnosisTab.vue")) },
+  { id: "files", label: "files", component: defineAsyncComponent(() => import("./FilesTab.vue")) },
+];
+
+/** The tabs that have something to show. */
+export const tabsOf = (c: Capture): CaptureTab[] => tabs.filter(({ shows }) => !shows || c.targets.some((x) => x.artifacts.some(shows)));
