@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -126,8 +127,13 @@ const (
 	textFile
 	zipFile
 	elfFile
+	packedFile // gzip around a trace or a dump; profiles are gzip by themselves
+	countsFile // a profile other than that of goroutines as ?debug=1 writes it
 	profileFile
 )
+
+// countsHeads begin the text forms of runtime/pprof, which are for people.
+var countsHeads = [][]byte{[]byte("heap profile: "), []byte("--- contention:"), []byte("--- mutex:"), []byte("threadcreate profile: ")}
 
 func formatOf(f File) (format, []byte) {
 	// Crash logs have a few lines before the goroutines.
@@ -139,6 +145,13 @@ func formatOf(f File) (format, []byte) {
 	switch {
 	case n == 0:
 		return unknownFile, head
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		if inside := peek(head); bytes.HasPrefix(inside, []byte("go 1.")) || bytes.HasPrefix(inside, []byte("goroutine ")) {
+			return packedFile, head
+		}
+		return profileFile, head
+	case slices.ContainsFunc(countsHeads, func(h []byte) bool { return bytes.HasPrefix(head, h) }):
+		return countsFile, head
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		return zipFile, head
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
@@ -151,6 +164,17 @@ func formatOf(f File) (format, []byte) {
 		return jsonFile, head
 	}
 	return profileFile, head
+}
+
+// peek returns the first bytes of what is packed in head, as far as it says.
+func peek(head []byte) []byte {
+	z, err := gzip.NewReader(bytes.NewReader(head))
+	if err != nil {
+		return nil
+	}
+	inside := make([]byte, 16)
+	n, _ := io.ReadFull(z, inside) // a head ends somewhere in the middle
+	return inside[:n]
 }
 
 func section(f File) *io.SectionReader { return io.NewSectionReader(f.Reader, 0, f.Size) }
@@ -272,6 +296,17 @@ func (l *loader) collect(ctx context.Context, f File) error {
 			l.e.Losses = append(l.e.Losses, ops.Loss{Kind: ops.KindGoroutineDump, Reason: ops.LossTruncated, Message: fmt.Sprintf("%s: only the first %d MiB were read, which is as much as Go writes", path.Base(f.Name), dumpBytes>>20)})
 		}
 		l.goroutines(f)
+	case countsFile:
+		name, _, _ := bytes.Cut(head, []byte(":"))
+		l.lose(kindOfName(f.Name), f.Name, ops.Errorf(ops.Invalid, "it is %q in the text form of ?debug=1, which has no exact stacks: fetch it without ?debug", bytes.Trim(name, "- ")))
+		l.bad = append(l.bad, path.Base(f.Name)+" is a profile in the text form of ?debug=1: fetch it without ?debug")
+	case packedFile:
+		plain, err := profile.Decompress(section(f), l.o.Limits)
+		if err != nil {
+			l.lose(kindOfName(f.Name), f.Name, err)
+			return nil
+		}
+		return l.collect(ctx, File{Name: strings.TrimSuffix(f.Name, ".gz"), Reader: bytes.NewReader(plain), Size: int64(len(plain))})
 	case profileFile:
 		l.profile(f)
 	}

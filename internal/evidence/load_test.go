@@ -2,6 +2,7 @@ package evidence_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -148,6 +149,49 @@ func TestWhatCannotBeReadIsALoss(t *testing.T) {
 	for _, k := range []ops.Kind{ops.KindHeap, ops.KindCPU, ops.KindTrace, ops.KindRuntime} {
 		if e.Lost(k) == nil {
 			t.Errorf("%s is lost without a word: %+v", k, e.Losses)
+		}
+	}
+}
+
+// People keep traces and dumps packed, as they keep everything.
+func TestPackedTracesAndDumps(t *testing.T) {
+	pack := func(b []byte) []byte {
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		if _, err := z.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	var tr bytes.Buffer
+	if err := trace.Start(&tr); err != nil {
+		t.Fatal(err)
+	}
+	contended()
+	trace.Stop()
+	e, err := evidence.Load(t.Context(), []evidence.File{file("trace.out.gz", pack(tr.Bytes())), file("dump.txt.gz", pack(lookup(t, "goroutine", 2)))}, evidence.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.Has(ops.KindTrace) || !e.Has(ops.KindGoroutineDump) || len(e.Losses) != 0 {
+		t.Errorf("trace %v, dump %v, losses %v", e.Has(ops.KindTrace), e.Has(ops.KindGoroutineDump), e.Losses)
+	}
+	cut := pack(tr.Bytes())
+	_, err = evidence.Load(t.Context(), []evidence.File{file("trace.out.gz", cut[:len(cut)/2])}, evidence.Options{})
+	if err == nil || !strings.Contains(err.Error(), "trace.out.gz could not be read") {
+		t.Errorf("half of a packed trace: %v", err)
+	}
+}
+
+// The text form of the other profiles is known for what it is.
+func TestProfilesAsTextAreNotForReading(t *testing.T) {
+	for _, name := range []string{"heap", "block", "mutex", "threadcreate"} {
+		_, err := evidence.Load(t.Context(), []evidence.File{file(name, lookup(t, name, 1))}, evidence.Options{})
+		if err == nil || !strings.Contains(err.Error(), "text form of ?debug=1") || !strings.Contains(err.Error(), "fetch it without ?debug") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
