@@ -49,6 +49,9 @@ type Config struct {
 	HeapTypes string
 	// Limits bound every capture, whatever the centre asks for.
 	Limits Limits
+	// Services are those of the service itself that the centre's console may call
+	// over the agent's connection.
+	Services Services
 	// Logger takes what an operator of the service may want to know: joined,
 	// lost, refused. Nil = silence.
 	Logger *slog.Logger
@@ -90,6 +93,7 @@ type settings struct {
 	token     string
 	spoolDir  string
 	limits    Limits
+	services  Services
 	log       *slog.Logger
 
 	noHeapTypes bool
@@ -134,6 +138,7 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	s.token = cmp.Or(c.ListenToken, getenv("OPS_AGENT_TOKEN"))
 	s.spoolDir = cmp.Or(c.SpoolDir, getenv("OPS_SPOOL_DIR"), os.TempDir())
 	s.noHeapTypes = isOff(cmp.Or(c.HeapTypes, getenv("OPS_HEAP_TYPES")))
+	s.services = c.Services
 	s.limits, err = c.Limits.resolve()
 	return s, false, err
 }

@@ -223,7 +223,7 @@ func readToken(file string) (string, error) {
 // serveTunnel serves the protocol on one connection until it ends.
 func (a *Agent) serveTunnel(c *upgradedConn) error {
 	activity := &tunnelActivity{last: time.Now()}
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(a.cfg.services.options(a, activity),
 		grpc.ForceServerCodecV2(newFrameCodec()),
 		grpc.InitialWindowSize(windowBytes),
 		grpc.InitialConnWindowSize(windowBytes),
@@ -233,8 +233,9 @@ func (a *Agent) serveTunnel(c *upgradedConn) error {
 		grpc.WriteBufferSize(writeBytes),
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
-	)
+	)...)
 	agentv1.RegisterAgentServiceServer(server, &service{agent: a, tunnel: activity})
+	a.cfg.services.register(server)
 	listener := &oneConn{conn: c, closed: make(chan struct{})}
 	served := make(chan struct{})
 	go func() {

@@ -20,6 +20,8 @@ type conn struct {
 	cc     *grpc.ClientConn
 	client agentv1.AgentServiceClient
 	offset time.Duration // the agent's clock minus ours
+	// services: the connection leads to the process's own gRPC services too.
+	services bool
 }
 
 // link is the way to one process: the same for as long as anybody uses it, over
@@ -95,6 +97,21 @@ func (l *link) use() (c *conn, done func(), err error) {
 		defer l.s.mu.Unlock()
 		l.unuse()
 	}, nil
+}
+
+// GRPC returns the connection for calls of the process's own services, and what
+// ends its use: Unavailable if there is none now, Conflict if it leads to the
+// agent alone.
+func (l *link) GRPC() (grpc.ClientConnInterface, func(), error) {
+	c, done, err := l.use()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !c.services {
+		done()
+		return nil, nil, ops.Errorf(ops.Conflict, "the agent of instance %s leads to no gRPC service: give it those that may be called (agent.Config.Services)", l.id)
+	}
+	return c.cc, done, nil
 }
 
 // look returns the connection now, whether the process is gone for good, and

@@ -35,7 +35,7 @@ var rows = []struct {
 	{"the record", []string{"internal/audit"}},
 	{"guard rails", []string{"internal/guard"}},
 	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth"}},
-	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/toolui"}},
+	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/console", "internal/toolui"}},
 	{"examiners", []string{"internal/examine"}},
 	{"faces", []string{"internal/api", "internal/cli", "web"}},
 	{"wiring", []string{"internal/app"}},
@@ -50,7 +50,7 @@ var narrower = map[string][]string{
 	"examples":     {"agent", "examples"},                                    // what a service could import
 	"cmd":          {"internal/app"},                                         // main makes a context and calls one function
 	"web":          {},                                                       // files and a handler
-	"internal/api": {"gen/opscenter/api", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control"},
+	"internal/api": {"gen/opscenter/api", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard"},
 }
 
 // sameRow lists the packages of one subject that are split over folders of one row.

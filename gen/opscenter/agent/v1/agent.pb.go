@@ -365,8 +365,11 @@ type HelloResponse struct {
 	// The limits this agent enforces whatever is asked of it.
 	Limits *Limits `protobuf:"bytes,9,opt,name=limits,proto3" json:"limits,omitempty"`
 	// The agent's clock when it answered.
-	Now           *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=now,proto3" json:"now,omitempty"`
-	AgentVersion  string                 `protobuf:"bytes,11,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	Now          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=now,proto3" json:"now,omitempty"`
+	AgentVersion string                 `protobuf:"bytes,11,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// The connection that this was asked over leads to services of the process
+	// itself as well.
+	GrpcServices  bool `protobuf:"varint,15,opt,name=grpc_services,json=grpcServices,proto3" json:"grpc_services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +479,13 @@ func (x *HelloResponse) GetAgentVersion() string {
 		return x.AgentVersion
 	}
 	return ""
+}
+
+func (x *HelloResponse) GetGrpcServices() bool {
+	if x != nil {
+		return x.GrpcServices
+	}
+	return false
 }
 
 // BuildInfo is what debug.ReadBuildInfo and runtime say of the binary.
@@ -2468,7 +2478,7 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x1eopscenter/agent/v1/agent.proto\x12\x12opscenter.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n" +
 	"\fHelloRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12%\n" +
-	"\x0ecenter_version\x18\x02 \x01(\tR\rcenterVersion\"\xa1\x04\n" +
+	"\x0ecenter_version\x18\x02 \x01(\tR\rcenterVersion\"\xc6\x04\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x18\n" +
@@ -2481,7 +2491,8 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x06limits\x18\t \x01(\v2\x1a.opscenter.agent.v1.LimitsR\x06limits\x12,\n" +
 	"\x03now\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12#\n" +
-	"\ragent_version\x18\v \x01(\tR\fagentVersion\x1a9\n" +
+	"\ragent_version\x18\v \x01(\tR\fagentVersion\x12#\n" +
+	"\rgrpc_services\x18\x0f \x01(\bR\fgrpcServices\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x02\n" +
