@@ -26,6 +26,8 @@ import (
 	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/archive/localblob"
 	"github.com/opscenter/opscenter/internal/archive/sqlite"
+	"github.com/opscenter/opscenter/internal/audit"
+	auditsqlite "github.com/opscenter/opscenter/internal/audit/sqlite"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/cli"
@@ -34,6 +36,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/fleet"
+	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/toolui"
@@ -85,6 +88,9 @@ type center struct {
 	who       access
 	agent     agent.Config
 	catalogue *sqlite.Catalogue
+	rows      *auditsqlite.Store // of the record
+	record    *audit.Log
+	rails     *guard.Rails
 	blobs     *localblob.Store
 	links     *agentlink.Server
 	archive   *archive.Archive
@@ -117,6 +123,28 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	}); err != nil {
 		return nil, err
 	}
+	if err := archive.WithBallast(o.DataDir, func() (err error) {
+		c.rows, err = auditsqlite.Open(ctx, o.DataDir)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if err := archive.WithBallast(o.DataDir, func() (err error) {
+		c.record, err = audit.Open(ctx, audit.Config{
+			Store: c.rows, Logger: o.Logger,
+			Room: func() bool { return c.archive != nil && c.archive.ReleaseBallast() },
+		})
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	var policy guard.Policy
+	if o.ControlPolicy != "" {
+		if policy, err = guard.LoadPolicy(o.ControlPolicy); err != nil {
+			return nil, err
+		}
+	}
+	c.rails = guard.New(c.record, policy)
 	if c.blobs, err = localblob.Open(localblob.Config{Dir: filepath.Join(o.DataDir, "blobs"), Logger: o.Logger}); err != nil {
 		return nil, err
 	}
@@ -219,6 +247,9 @@ func (c *center) close() {
 	}
 	if c.blobs != nil {
 		err = errors.Join(err, c.blobs.Close())
+	}
+	if c.rows != nil {
+		err = errors.Join(err, c.rows.Close())
 	}
 	if c.catalogue != nil {
 		err = errors.Join(err, c.catalogue.Close())

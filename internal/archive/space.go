@@ -128,6 +128,10 @@ func (s *space) remakeBallast(ctx context.Context) {
 	}
 }
 
+// ReleaseBallast gives the ballast up for something beside the archive that has
+// to be written on a full disk, and reports whether there was one.
+func (a *Archive) ReleaseBallast() bool { return a.space.releaseBallast() }
+
 // releaseBallast gives the ballast up and reports whether there was one.
 func (s *space) releaseBallast() bool {
 	if s.dir == "" {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -57,7 +58,8 @@ func parsePolicy(b []byte) (Policy, error) {
 		return p, nil
 	}
 	if err := yaml.UnmarshalWithOptions(b, &p, yaml.Strict()); err != nil {
-		return Policy{}, fmt.Errorf("%s", strings.TrimSpace(yaml.FormatError(err, false, false)))
+		where, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n") // without the lines around it
+		return Policy{}, errors.New(where)
 	}
 	if err := p.Default.check("default"); err != nil {
 		return Policy{}, err
