@@ -30,6 +30,7 @@ import (
 type Fleet interface {
 	Instances(fleet.Filter) []ops.Instance
 	Instance(ops.InstanceID) (ops.Instance, error)
+	Thresholds(ops.ServiceKey) fleet.Thresholds
 	Subscribe() *changes.Subscription[ops.InstanceID]
 	History(ctx context.Context, id ops.InstanceID, from, to time.Time) ([]ops.Heartbeat, time.Duration, error)
 	WatchMetrics(ctx context.Context, id ops.InstanceID, fn func(ops.Sample)) error
@@ -217,7 +218,7 @@ func (s *server) GetInstance(_ context.Context, req *connect.Request[apiv1.GetIn
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.GetInstanceResponse{Instance: instanceProto(i)}), nil
+	return connect.NewResponse(&apiv1.GetInstanceResponse{Instance: instanceProto(i), Thresholds: thresholdsProto(s.Fleet.Thresholds(i.Key()))}), nil
 }
 
 func (s *server) GetHistory(ctx context.Context, req *connect.Request[apiv1.GetHistoryRequest]) (*connect.Response[apiv1.GetHistoryResponse], error) {

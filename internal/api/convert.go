@@ -84,7 +84,7 @@ func instanceProto(i ops.Instance) *apiv1.Instance {
 			CpuQuotaCores: i.Process.CPUQuotaCores, MemoryLimitBytes: i.Process.MemoryLimitBytes,
 			GoMemoryLimitBytes: i.Process.GoMemoryLimitBytes, Gogc: int32(i.Process.GOGC), Executable: i.Process.Executable,
 		},
-		Kinds: kindNames(i.Kinds), Self: i.Self,
+		Kinds: kindNames(i.Kinds), Self: i.Self, Health: healthProto(i.Health),
 	}
 	if !i.Heartbeat.At.IsZero() {
 		out.Heartbeat = heartbeatProto(i.Heartbeat)

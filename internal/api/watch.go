@@ -37,11 +37,12 @@ func (s *server) Watch(ctx context.Context, req *connect.Request[apiv1.WatchRequ
 	var fleetReady, captureReady <-chan struct{} // nil = not asked for
 	var takeFleet func() []ops.InstanceID
 	var takeCaptures func() []ops.CaptureID
+	known := told{beats: req.Msg.GetBeats()}
 	if req.Msg.GetFleet() {
 		sub := s.Fleet.Subscribe()
 		defer sub.Close()
 		fleetReady, takeFleet = sub.Ready(), sub.Take
-		if err := stream.Send(&apiv1.WatchResponse{Event: &apiv1.WatchResponse_Fleet{Fleet: s.wholeFleet()}}); err != nil {
+		if err := stream.Send(&apiv1.WatchResponse{Event: &apiv1.WatchResponse_Fleet{Fleet: s.wholeFleet(&known)}}); err != nil {
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func (s *server) Watch(ctx context.Context, req *connect.Request[apiv1.WatchRequ
 		case <-fleetIn:
 			fleetIn = nil
 			fleetRest.Reset(interval)
-			out.Event = &apiv1.WatchResponse_Fleet{Fleet: s.fleetChange(takeFleet())}
+			out.Event = &apiv1.WatchResponse_Fleet{Fleet: s.fleetChange(takeFleet(), &known)}
 		case <-captureIn:
 			captureIn = nil
 			captureRest.Reset(min(interval, captureInterval))
@@ -102,23 +103,52 @@ func (s *server) Watch(ctx context.Context, req *connect.Request[apiv1.WatchRequ
 	}
 }
 
-func (s *server) wholeFleet() *apiv1.FleetChange {
+// told is what a reader knows of the fleet: the revision of each instance that
+// was sent whole. Empty unless it asked for beats.
+type told struct {
+	beats bool
+	revs  map[ops.InstanceID]uint64
+}
+
+// whole notes that an instance is sent whole, if that is what it takes.
+func (t *told) whole(i ops.Instance) bool {
+	if !t.beats {
+		return true
+	}
+	if t.revs == nil {
+		t.revs = map[ops.InstanceID]uint64{}
+	}
+	if rev, known := t.revs[i.ID]; known && rev == i.Revision {
+		return false
+	}
+	t.revs[i.ID] = i.Revision
+	return true
+}
+
+func (s *server) wholeFleet(known *told) *apiv1.FleetChange {
 	out := &apiv1.FleetChange{Reset_: true}
 	for _, i := range s.Fleet.Instances(fleet.Filter{IncludeGone: true}) {
+		known.whole(i)
 		out.Instances = append(out.Instances, instanceProto(i))
 	}
 	return out
 }
 
-func (s *server) fleetChange(ids []ops.InstanceID) *apiv1.FleetChange {
+func (s *server) fleetChange(ids []ops.InstanceID, known *told) *apiv1.FleetChange {
 	out := &apiv1.FleetChange{}
 	for _, id := range ids {
 		i, err := s.Fleet.Instance(id)
-		if err != nil {
+		switch {
+		case err != nil:
 			out.RemovedIds = append(out.RemovedIds, string(id))
-			continue
+			delete(known.revs, id)
+		case known.whole(i):
+			out.Instances = append(out.Instances, instanceProto(i))
+		default:
+			out.Beats = append(out.Beats, &apiv1.Beat{
+				InstanceId: string(id), LastSeen: ts(i.LastSeen), Heartbeat: heartbeatProto(i.Heartbeat), Health: healthProto(i.Health),
+			})
 		}
-		out.Instances = append(out.Instances, instanceProto(i))
 	}
 	return out
 }

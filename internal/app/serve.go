@@ -156,7 +156,13 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	if err != nil {
 		return nil, err
 	}
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger})
+	var rules fleet.HealthRules
+	if o.HealthFile != "" {
+		if rules, err = fleet.LoadHealth(o.HealthFile); err != nil {
+			return nil, err
+		}
+	}
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: rules})
 
 	c.links = agentlink.New(agentlink.Config{
 		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),

@@ -96,6 +96,14 @@ func instance(id, project, service, address string, state apiv1.InstanceState) *
 	}
 }
 
+func issue(check string, level apiv1.HealthLevel, value, threshold float64) *apiv1.HealthIssue {
+	return &apiv1.HealthIssue{Check: check, Level: level, Since: before(4 * time.Minute), Value: value, Threshold: threshold}
+}
+
+func troubled(issues ...*apiv1.HealthIssue) *apiv1.Health {
+	return &apiv1.Health{Level: issues[0].GetLevel(), Issues: issues}
+}
+
 func standardFleet() []*apiv1.Instance {
 	const up, suspect, gone = apiv1.InstanceState_INSTANCE_STATE_UP, apiv1.InstanceState_INSTANCE_STATE_SUSPECT, apiv1.InstanceState_INSTANCE_STATE_GONE
 	fleet := []*apiv1.Instance{
@@ -111,6 +119,16 @@ func standardFleet() []*apiv1.Instance {
 	fleet[2].StateReason = "likely OOM"
 	fleet[4].StateReason = "connection lost"
 	fleet[6].StateReason = "clean exit"
+	for _, i := range fleet {
+		if !isGone(i) {
+			i.Health = &apiv1.Health{Level: apiv1.HealthLevel_HEALTH_LEVEL_OK}
+		}
+	}
+	fleet[1].Health = troubled(
+		issue("memory", apiv1.HealthLevel_HEALTH_LEVEL_CRITICAL, 0.972, 0.95),
+		issue("cpu", apiv1.HealthLevel_HEALTH_LEVEL_WARNING, 0.91, 0.85))
+	fleet[4].Health = troubled(issue("heartbeat", apiv1.HealthLevel_HEALTH_LEVEL_WARNING, 8, 15))
+	fleet[7].Health = nil
 	fleet[7].Agentless, fleet[7].Source, fleet[7].Heartbeat, fleet[7].Process = true, "static", nil, nil
 	return fleet
 }

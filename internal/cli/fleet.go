@@ -37,6 +37,9 @@ type serviceRow struct {
 	CPUCores   float64 `json:"cpu_cores"`
 	RSSBytes   int64   `json:"rss_bytes"`
 	Goroutines int64   `json:"goroutines"`
+	// Warning and Critical are how many of its instances are in trouble.
+	Warning  int `json:"warning"`
+	Critical int `json:"critical"`
 
 	measured bool // somebody in it tells more than its goroutines
 }
@@ -66,6 +69,12 @@ func summarize(instances []*apiv1.Instance) []serviceRow {
 		r.CPUCores += i.GetHeartbeat().GetCpuCores()
 		r.RSSBytes += i.GetHeartbeat().GetRssBytes()
 		r.Goroutines += i.GetHeartbeat().GetGoroutines()
+		switch i.GetHealth().GetLevel() {
+		case apiv1.HealthLevel_HEALTH_LEVEL_WARNING:
+			r.Warning++
+		case apiv1.HealthLevel_HEALTH_LEVEL_CRITICAL:
+			r.Critical++
+		}
 	}
 	slices.SortFunc(rows, func(a, b serviceRow) int {
 		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Service, b.Service))
@@ -99,10 +108,10 @@ func (p *program) servicesCmd() *cobra.Command {
 				if r.measured {
 					cpu, rss = fmt.Sprintf("%.2f", r.CPUCores), bytesText(r.RSSBytes)
 				}
-				cells = append(cells, []string{r.Project, r.Service, fmt.Sprint(r.Up), fmt.Sprint(r.Suspect), fmt.Sprint(r.Gone),
+				cells = append(cells, []string{r.Project, r.Service, fmt.Sprint(r.Up), fmt.Sprint(r.Suspect), fmt.Sprint(r.Gone), troubles(r),
 					cpu, fmt.Sprint(r.Goroutines), rss})
 			}
-			return table(p.Stdout, []string{"PROJECT", "SERVICE", "UP", "SUSPECT", "GONE", "CPU", "GOROUTINES", "RSS"}, cells)
+			return table(p.Stdout, []string{"PROJECT", "SERVICE", "UP", "SUSPECT", "GONE", "HEALTH", "CPU", "GOROUTINES", "RSS"}, cells)
 		}),
 	}
 }
@@ -149,7 +158,7 @@ func (p *program) instancesCmd() *cobra.Command {
 			var cells [][]string
 			for _, i := range instances {
 				h := i.GetHeartbeat()
-				row := []string{i.GetId(), i.GetProject(), i.GetService(), i.GetAddress(), stateText(i), ago(p.Now(), i.GetProcess().GetStartTime())}
+				row := []string{i.GetId(), i.GetProject(), i.GetService(), i.GetAddress(), stateText(i), healthText(i.GetHealth(), p.Now()), ago(p.Now(), i.GetProcess().GetStartTime())}
 				switch {
 				case h == nil:
 					row = append(row, "", "", "", "")
@@ -160,7 +169,7 @@ func (p *program) instancesCmd() *cobra.Command {
 				}
 				cells = append(cells, append(row, strings.TrimPrefix(i.GetBuild().GetGoVersion(), "go")))
 			}
-			return table(p.Stdout, []string{"ID", "PROJECT", "SERVICE", "ADDRESS", "STATE", "AGE", "CPU", "GOROUTINES", "HEAP", "RSS", "GO"}, cells)
+			return table(p.Stdout, []string{"ID", "PROJECT", "SERVICE", "ADDRESS", "STATE", "HEALTH", "AGE", "CPU", "GOROUTINES", "HEAP", "RSS", "GO"}, cells)
 		}),
 	}
 	cmd.Flags().BoolVar(&gone, "gone", false, "also those that ended within the last day")

@@ -42,6 +42,7 @@ type ServeOptions struct {
 	DiskReserveBytes int64
 	AllowHosts       []string
 	ControlPolicy    string // file that bounds what may be changed; empty = no bound
+	HealthFile       string // thresholds of health; empty = the defaults
 	TraceViewer      string // path of the program; empty = found by itself
 	// Logger is for the operator.
 	Logger *slog.Logger
@@ -134,6 +135,7 @@ func (p *program) serveCmd() *cobra.Command {
 	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.ControlPolicy, "control-policy", "", "`file` in YAML that says which controls and methods each project allows (docs/control.md)")
+	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
 	f.StringVar(&logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")
 	f.StringVar(&logFormat, "log-format", "text", "`format` of the log: text or json")

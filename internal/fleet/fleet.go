@@ -47,6 +47,8 @@ type Config struct {
 	Self ops.InstanceID
 	// MaxInstances bounds the instances that are not gone; 0 = 20,000.
 	MaxInstances int
+	// Health says when an instance is in trouble; its zero value is the defaults.
+	Health HealthRules
 }
 
 // Fleet is the register of instances. All methods may be called concurrently.
@@ -57,6 +59,7 @@ type Fleet struct {
 	pid          int
 	hostname     string
 	maxInstances int
+	rules        HealthRules
 	topic        changes.Topic[ops.InstanceID]
 	wake         chan struct{} // holds a token when there are rows to write
 
@@ -86,13 +89,17 @@ type member struct {
 	coarse  bucket
 	metrics *metricsWatch
 	stored  time.Time // when its row was last written
+	// thresholds are its service's, which never change.
+	thresholds Thresholds
+	vigil      vigil
+	recalled   bool // its usual numbers were asked of the store, or there are none
 }
 
 // New makes a fleet that knows nobody. Run keeps the leases.
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), maxInstances: cfg.MaxInstances,
+		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},
@@ -119,6 +126,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	g.Go(func() error { return f.judge(gctx) })
 	if f.store != nil {
 		g.Go(func() error { return f.write(gctx) })
+		g.Go(func() error { return f.recall(gctx) })
 	}
 	err := g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
@@ -169,7 +177,7 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 	}
 	isNew := m == nil
 	if isNew {
-		m = &member{inst: inst}
+		m = &member{inst: inst, thresholds: f.rules.Of(inst.Key()), recalled: true}
 		m.inst.State, m.inst.Joined = ops.InstanceGone, now // counted as alive below
 		f.add(m)
 	} else {
@@ -183,6 +191,7 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 		f.add(m)
 		m.inst.State, m.inst.StateSince, m.inst.StateReason = old.State, old.StateSince, old.StateReason
 		m.inst.Joined, m.inst.Heartbeat, m.inst.Predecessor = old.Joined, old.Heartbeat, old.Predecessor
+		m.inst.Revision = old.Revision
 		f.disclaim(m)
 	}
 	m.inst.Self = inst.ID == f.self || (f.hostname != "" && inst.Process.PID == f.pid && inst.Process.Hostname == f.hostname)
@@ -213,6 +222,7 @@ func (f *Fleet) beat(m *member, epoch uint64, hb ops.Heartbeat) {
 	if m.inst.State != ops.InstanceUp {
 		f.setState(m, ops.InstanceUp, "", now)
 	}
+	f.listen(m, now)
 	f.mu.Unlock()
 	f.topic.Publish(m.inst.ID) // never changes
 }
@@ -347,11 +357,13 @@ func (f *Fleet) setState(m *member, s ops.InstanceState, reason string, now time
 		m.inst.StateSince = now
 	}
 	m.inst.State, m.inst.StateReason = s, reason
+	m.assess(now)
 	f.changed(m)
 }
 
-// changed marks a row to be written. The caller holds f.mu.
+// changed marks a row to be written, and told whole. The caller holds f.mu.
 func (f *Fleet) changed(m *member) {
+	m.inst.Revision++
 	if f.store != nil {
 		f.dirty[m.inst.ID] = struct{}{}
 		select {

@@ -36,7 +36,7 @@ func (f *Fleet) load(ctx context.Context) error {
 		if f.members[inst.ID] != nil {
 			continue // it has joined already
 		}
-		m := &member{inst: inst, renewed: now, stored: now}
+		m := &member{inst: inst, renewed: now, stored: now, thresholds: f.rules.Of(inst.Key())}
 		m.inst.Self = false
 		if inst.State == ops.InstanceGone {
 			m.renewed = inst.LastSeen

@@ -75,6 +75,11 @@ type Instance struct {
 	Predecessor *Predecessor
 	// Self marks the centre's own process.
 	Self bool
+	// Health is made anew from what is heard, and never stored.
+	Health Health `json:"-"`
+	// Revision grows with every change but those of LastSeen, Heartbeat and
+	// Health. It means something only while the centre runs.
+	Revision uint64 `json:"-"`
 	// ClockOffset is the instance's wall clock minus the centre's.
 	ClockOffset time.Duration
 }

@@ -493,8 +493,10 @@ func (x *GetInstanceRequest) GetInstanceId() string {
 
 // GetInstanceResponse is the instance.
 type GetInstanceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Instance      *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What its health is judged by, in the order in which checks are shown.
+	Thresholds    []*HealthThreshold `protobuf:"bytes,2,rep,name=thresholds,proto3" json:"thresholds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -532,6 +534,13 @@ func (*GetInstanceResponse) Descriptor() ([]byte, []int) {
 func (x *GetInstanceResponse) GetInstance() *Instance {
 	if x != nil {
 		return x.Instance
+	}
+	return nil
+}
+
+func (x *GetInstanceResponse) GetThresholds() []*HealthThreshold {
+	if x != nil {
+		return x.Thresholds
 	}
 	return nil
 }
@@ -1563,7 +1572,9 @@ type WatchRequest struct {
 	// Every runtime/metrics value of these instances, once a second.
 	MetricsInstanceIds []string `protobuf:"bytes,3,rep,name=metrics_instance_ids,json=metricsInstanceIds,proto3" json:"metrics_instance_ids,omitempty"`
 	// At most one fleet message in this time; unset = 1 s, at least 100 ms.
-	MinInterval   *durationpb.Duration `protobuf:"bytes,4,opt,name=min_interval,json=minInterval,proto3" json:"min_interval,omitempty"`
+	MinInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=min_interval,json=minInterval,proto3" json:"min_interval,omitempty"`
+	// Instances of which only a heartbeat came are told as beats.
+	Beats         bool `protobuf:"varint,5,opt,name=beats,proto3" json:"beats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1624,6 +1635,13 @@ func (x *WatchRequest) GetMinInterval() *durationpb.Duration {
 		return x.MinInterval
 	}
 	return nil
+}
+
+func (x *WatchRequest) GetBeats() bool {
+	if x != nil {
+		return x.Beats
+	}
+	return false
 }
 
 // WatchResponse is one message of the stream.
@@ -1746,9 +1764,11 @@ func (*WatchResponse_KeepAlive) isWatchResponse_Event() {}
 type FleetChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The complete list: forget every other instance.
-	Reset_        bool        `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`
-	Instances     []*Instance `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
-	RemovedIds    []string    `protobuf:"bytes,3,rep,name=removed_ids,json=removedIds,proto3" json:"removed_ids,omitempty"`
+	Reset_     bool        `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`
+	Instances  []*Instance `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	RemovedIds []string    `protobuf:"bytes,3,rep,name=removed_ids,json=removedIds,proto3" json:"removed_ids,omitempty"`
+	// Set where the request asked for it, for instances that were sent before.
+	Beats         []*Beat `protobuf:"bytes,4,rep,name=beats,proto3" json:"beats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1800,6 +1820,13 @@ func (x *FleetChange) GetInstances() []*Instance {
 func (x *FleetChange) GetRemovedIds() []string {
 	if x != nil {
 		return x.RemovedIds
+	}
+	return nil
+}
+
+func (x *FleetChange) GetBeats() []*Beat {
+	if x != nil {
+		return x.Beats
 	}
 	return nil
 }
@@ -2165,7 +2192,7 @@ var File_opscenter_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x1aopscenter/api/v1/api.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1copscenter/api/v1/model.proto\x1a\x1eopscenter/api/v1/options.proto\"H\n" +
+	"\x1aopscenter/api/v1/api.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dopscenter/api/v1/health.proto\x1a\x1copscenter/api/v1/model.proto\x1a\x1eopscenter/api/v1/options.proto\"H\n" +
 	"\x13GetDiagnosisRequest\x12\x1d\n" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\x12\x12\n" +
@@ -2200,9 +2227,12 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\tinstances\x18\x01 \x03(\v2\x1a.opscenter.api.v1.InstanceR\tinstances\"5\n" +
 	"\x12GetInstanceRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
-	"instanceId\"M\n" +
+	"instanceId\"\x90\x01\n" +
 	"\x13GetInstanceResponse\x126\n" +
-	"\binstance\x18\x01 \x01(\v2\x1a.opscenter.api.v1.InstanceR\binstance\"\x90\x01\n" +
+	"\binstance\x18\x01 \x01(\v2\x1a.opscenter.api.v1.InstanceR\binstance\x12A\n" +
+	"\n" +
+	"thresholds\x18\x02 \x03(\v2!.opscenter.api.v1.HealthThresholdR\n" +
+	"thresholds\"\x90\x01\n" +
 	"\x11GetHistoryRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12.\n" +
@@ -2270,24 +2300,26 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\x06length\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06length\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x05 \x01(\x03R\tsizeBytes\x12\x12\n" +
-	"\x04path\x18\x06 \x01(\tR\x04path\"\xb0\x01\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\"\xc6\x01\n" +
 	"\fWatchRequest\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\bR\x05fleet\x12\x1a\n" +
 	"\bcaptures\x18\x02 \x01(\bR\bcaptures\x120\n" +
 	"\x14metrics_instance_ids\x18\x03 \x03(\tR\x12metricsInstanceIds\x12<\n" +
-	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\x87\x02\n" +
+	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\x12\x14\n" +
+	"\x05beats\x18\x05 \x01(\bR\x05beats\"\x87\x02\n" +
 	"\rWatchResponse\x125\n" +
 	"\x05fleet\x18\x01 \x01(\v2\x1d.opscenter.api.v1.FleetChangeH\x00R\x05fleet\x12;\n" +
 	"\acapture\x18\x02 \x01(\v2\x1f.opscenter.api.v1.CaptureChangeH\x00R\acapture\x12;\n" +
 	"\ametrics\x18\x03 \x01(\v2\x1f.opscenter.api.v1.MetricsSampleH\x00R\ametrics\x12<\n" +
 	"\n" +
 	"keep_alive\x18\x04 \x01(\v2\x1b.opscenter.api.v1.KeepAliveH\x00R\tkeepAliveB\a\n" +
-	"\x05event\"~\n" +
+	"\x05event\"\xac\x01\n" +
 	"\vFleetChange\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x128\n" +
 	"\tinstances\x18\x02 \x03(\v2\x1a.opscenter.api.v1.InstanceR\tinstances\x12\x1f\n" +
 	"\vremoved_ids\x18\x03 \x03(\tR\n" +
-	"removedIds\"}\n" +
+	"removedIds\x12,\n" +
+	"\x05beats\x18\x04 \x03(\v2\x16.opscenter.api.v1.BeatR\x05beats\"}\n" +
 	"\rCaptureChange\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x125\n" +
 	"\bcaptures\x18\x02 \x03(\v2\x19.opscenter.api.v1.CaptureR\bcaptures\x12\x1f\n" +
@@ -2394,9 +2426,11 @@ var file_opscenter_api_v1_api_proto_goTypes = []any{
 	(Permission)(0),                  // 36: opscenter.api.v1.Permission
 	(*durationpb.Duration)(nil),      // 37: google.protobuf.Duration
 	(*Instance)(nil),                 // 38: opscenter.api.v1.Instance
-	(*Heartbeat)(nil),                // 39: opscenter.api.v1.Heartbeat
-	(*CaptureSpec)(nil),              // 40: opscenter.api.v1.CaptureSpec
-	(*Capture)(nil),                  // 41: opscenter.api.v1.Capture
+	(*HealthThreshold)(nil),          // 39: opscenter.api.v1.HealthThreshold
+	(*Heartbeat)(nil),                // 40: opscenter.api.v1.Heartbeat
+	(*CaptureSpec)(nil),              // 41: opscenter.api.v1.CaptureSpec
+	(*Capture)(nil),                  // 42: opscenter.api.v1.Capture
+	(*Beat)(nil),                     // 43: opscenter.api.v1.Beat
 }
 var file_opscenter_api_v1_api_proto_depIdxs = []int32{
 	35, // 0: opscenter.api.v1.GetDiagnosisResponse.made:type_name -> google.protobuf.Timestamp
@@ -2405,62 +2439,64 @@ var file_opscenter_api_v1_api_proto_depIdxs = []int32{
 	37, // 3: opscenter.api.v1.GetSystemResponse.retention:type_name -> google.protobuf.Duration
 	38, // 4: opscenter.api.v1.ListInstancesResponse.instances:type_name -> opscenter.api.v1.Instance
 	38, // 5: opscenter.api.v1.GetInstanceResponse.instance:type_name -> opscenter.api.v1.Instance
-	35, // 6: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
-	35, // 7: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
-	37, // 8: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
-	39, // 9: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
-	40, // 10: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
-	41, // 11: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	41, // 12: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	41, // 13: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
-	41, // 14: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	26, // 15: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
-	37, // 16: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
-	37, // 17: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
-	37, // 18: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
-	29, // 19: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
-	30, // 20: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
-	31, // 21: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
-	34, // 22: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
-	38, // 23: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
-	41, // 24: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
-	35, // 25: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
-	32, // 26: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
-	33, // 27: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
-	37, // 28: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	2,  // 29: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
-	4,  // 30: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
-	6,  // 31: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
-	8,  // 32: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
-	10, // 33: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
-	12, // 34: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
-	14, // 35: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
-	16, // 36: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
-	0,  // 37: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
-	18, // 38: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
-	20, // 39: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
-	22, // 40: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
-	24, // 41: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
-	27, // 42: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
-	3,  // 43: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
-	5,  // 44: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
-	7,  // 45: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
-	9,  // 46: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
-	11, // 47: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
-	13, // 48: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
-	15, // 49: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
-	17, // 50: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
-	1,  // 51: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
-	19, // 52: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
-	21, // 53: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
-	23, // 54: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
-	25, // 55: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
-	28, // 56: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
-	43, // [43:57] is the sub-list for method output_type
-	29, // [29:43] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	39, // 6: opscenter.api.v1.GetInstanceResponse.thresholds:type_name -> opscenter.api.v1.HealthThreshold
+	35, // 7: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	35, // 8: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
+	37, // 9: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
+	40, // 10: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
+	41, // 11: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
+	42, // 12: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	42, // 13: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	42, // 14: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
+	42, // 15: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	26, // 16: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
+	37, // 17: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
+	37, // 18: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
+	37, // 19: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
+	29, // 20: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
+	30, // 21: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
+	31, // 22: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
+	34, // 23: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
+	38, // 24: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
+	43, // 25: opscenter.api.v1.FleetChange.beats:type_name -> opscenter.api.v1.Beat
+	42, // 26: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
+	35, // 27: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
+	32, // 28: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
+	33, // 29: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
+	37, // 30: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	2,  // 31: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
+	4,  // 32: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
+	6,  // 33: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
+	8,  // 34: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
+	10, // 35: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
+	12, // 36: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
+	14, // 37: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
+	16, // 38: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
+	0,  // 39: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
+	18, // 40: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
+	20, // 41: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
+	22, // 42: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
+	24, // 43: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
+	27, // 44: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
+	3,  // 45: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
+	5,  // 46: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
+	7,  // 47: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
+	9,  // 48: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
+	11, // 49: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
+	13, // 50: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
+	15, // 51: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
+	17, // 52: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
+	1,  // 53: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
+	19, // 54: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
+	21, // 55: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
+	23, // 56: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
+	25, // 57: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
+	28, // 58: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
+	45, // [45:59] is the sub-list for method output_type
+	31, // [31:45] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_api_proto_init() }
@@ -2468,6 +2504,7 @@ func file_opscenter_api_v1_api_proto_init() {
 	if File_opscenter_api_v1_api_proto != nil {
 		return
 	}
+	file_opscenter_api_v1_health_proto_init()
 	file_opscenter_api_v1_model_proto_init()
 	file_opscenter_api_v1_options_proto_init()
 	file_opscenter_api_v1_api_proto_msgTypes[28].OneofWrappers = []any{

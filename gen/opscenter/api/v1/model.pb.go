@@ -23,6 +23,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// HealthLevel is how bad something is.
+type HealthLevel int32
+
+const (
+	// Nobody can say: nothing was heard yet.
+	HealthLevel_HEALTH_LEVEL_UNSPECIFIED HealthLevel = 0
+	HealthLevel_HEALTH_LEVEL_OK          HealthLevel = 1
+	HealthLevel_HEALTH_LEVEL_WARNING     HealthLevel = 2
+	HealthLevel_HEALTH_LEVEL_CRITICAL    HealthLevel = 3
+)
+
+// Enum value maps for HealthLevel.
+var (
+	HealthLevel_name = map[int32]string{
+		0: "HEALTH_LEVEL_UNSPECIFIED",
+		1: "HEALTH_LEVEL_OK",
+		2: "HEALTH_LEVEL_WARNING",
+		3: "HEALTH_LEVEL_CRITICAL",
+	}
+	HealthLevel_value = map[string]int32{
+		"HEALTH_LEVEL_UNSPECIFIED": 0,
+		"HEALTH_LEVEL_OK":          1,
+		"HEALTH_LEVEL_WARNING":     2,
+		"HEALTH_LEVEL_CRITICAL":    3,
+	}
+)
+
+func (x HealthLevel) Enum() *HealthLevel {
+	p := new(HealthLevel)
+	*p = x
+	return p
+}
+
+func (x HealthLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_opscenter_api_v1_model_proto_enumTypes[0].Descriptor()
+}
+
+func (HealthLevel) Type() protoreflect.EnumType {
+	return &file_opscenter_api_v1_model_proto_enumTypes[0]
+}
+
+func (x HealthLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthLevel.Descriptor instead.
+func (HealthLevel) EnumDescriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{0}
+}
+
 // InstanceState is the fleet's verdict on an instance.
 type InstanceState int32
 
@@ -62,11 +116,11 @@ func (x InstanceState) String() string {
 }
 
 func (InstanceState) Descriptor() protoreflect.EnumDescriptor {
-	return file_opscenter_api_v1_model_proto_enumTypes[0].Descriptor()
+	return file_opscenter_api_v1_model_proto_enumTypes[1].Descriptor()
 }
 
 func (InstanceState) Type() protoreflect.EnumType {
-	return &file_opscenter_api_v1_model_proto_enumTypes[0]
+	return &file_opscenter_api_v1_model_proto_enumTypes[1]
 }
 
 func (x InstanceState) Number() protoreflect.EnumNumber {
@@ -75,7 +129,7 @@ func (x InstanceState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InstanceState.Descriptor instead.
 func (InstanceState) EnumDescriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{0}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
 }
 
 // CaptureState is where a capture, or one of its targets, stands.
@@ -128,11 +182,11 @@ func (x CaptureState) String() string {
 }
 
 func (CaptureState) Descriptor() protoreflect.EnumDescriptor {
-	return file_opscenter_api_v1_model_proto_enumTypes[1].Descriptor()
+	return file_opscenter_api_v1_model_proto_enumTypes[2].Descriptor()
 }
 
 func (CaptureState) Type() protoreflect.EnumType {
-	return &file_opscenter_api_v1_model_proto_enumTypes[1]
+	return &file_opscenter_api_v1_model_proto_enumTypes[2]
 }
 
 func (x CaptureState) Number() protoreflect.EnumNumber {
@@ -141,7 +195,7 @@ func (x CaptureState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CaptureState.Descriptor instead.
 func (CaptureState) EnumDescriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 // Instance is one running process of a service.
@@ -173,7 +227,9 @@ type Instance struct {
 	// The process it replaced, if that ended within the last day.
 	Predecessor *Predecessor `protobuf:"bytes,17,opt,name=predecessor,proto3" json:"predecessor,omitempty"`
 	// The program's own process.
-	Self          bool `protobuf:"varint,18,opt,name=self,proto3" json:"self,omitempty"`
+	Self bool `protobuf:"varint,18,opt,name=self,proto3" json:"self,omitempty"`
+	// How it does; unset of a gone one.
+	Health        *Health `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +390,151 @@ func (x *Instance) GetSelf() bool {
 	return false
 }
 
+func (x *Instance) GetHealth() *Health {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+// Health is the fleet's judgement of how a living instance does.
+type Health struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worst of the issues.
+	Level HealthLevel `protobuf:"varint,1,opt,name=level,proto3,enum=opscenter.api.v1.HealthLevel" json:"level,omitempty"`
+	// Worst first.
+	Issues        []*HealthIssue `protobuf:"bytes,2,rep,name=issues,proto3" json:"issues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Health) Reset() {
+	*x = Health{}
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Health) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Health) ProtoMessage() {}
+
+func (x *Health) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Health.ProtoReflect.Descriptor instead.
+func (*Health) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Health) GetLevel() HealthLevel {
+	if x != nil {
+		return x.Level
+	}
+	return HealthLevel_HEALTH_LEVEL_UNSPECIFIED
+}
+
+func (x *Health) GetIssues() []*HealthIssue {
+	if x != nil {
+		return x.Issues
+	}
+	return nil
+}
+
+// HealthIssue is one check that an instance fails.
+type HealthIssue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "cpu" (share of the quota), "throttled" (share of periods), "memory" (share
+	// of the limit), "goroutines" (times their own median of the last hour),
+	// "sched-latency" (p99 in seconds), "pool-waiters", "restarts" (within the
+	// last hour), "heartbeat" (seconds of silence).
+	Check string      `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	Level HealthLevel `protobuf:"varint,2,opt,name=level,proto3,enum=opscenter.api.v1.HealthLevel" json:"level,omitempty"`
+	// When the trouble began.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// Above the threshold, in the check's unit.
+	Value         float64 `protobuf:"fixed64,4,opt,name=value,proto3" json:"value,omitempty"`
+	Threshold     float64 `protobuf:"fixed64,5,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthIssue) Reset() {
+	*x = HealthIssue{}
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthIssue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthIssue) ProtoMessage() {}
+
+func (x *HealthIssue) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthIssue.ProtoReflect.Descriptor instead.
+func (*HealthIssue) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HealthIssue) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *HealthIssue) GetLevel() HealthLevel {
+	if x != nil {
+		return x.Level
+	}
+	return HealthLevel_HEALTH_LEVEL_UNSPECIFIED
+}
+
+func (x *HealthIssue) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *HealthIssue) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *HealthIssue) GetThreshold() float64 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
 // Build is what the binary says of itself.
 type Build struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -352,7 +553,7 @@ type Build struct {
 
 func (x *Build) Reset() {
 	*x = Build{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +565,7 @@ func (x *Build) String() string {
 func (*Build) ProtoMessage() {}
 
 func (x *Build) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +578,7 @@ func (x *Build) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Build.ProtoReflect.Descriptor instead.
 func (*Build) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Build) GetGoVersion() string {
@@ -462,7 +663,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +675,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +688,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Process) GetPid() int32 {
@@ -590,7 +791,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +803,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +816,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Heartbeat) GetAt() *timestamppb.Timestamp {
@@ -774,7 +975,7 @@ type Predecessor struct {
 
 func (x *Predecessor) Reset() {
 	*x = Predecessor{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +987,7 @@ func (x *Predecessor) String() string {
 func (*Predecessor) ProtoMessage() {}
 
 func (x *Predecessor) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +1000,7 @@ func (x *Predecessor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Predecessor.ProtoReflect.Descriptor instead.
 func (*Predecessor) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Predecessor) GetInstanceId() string {
@@ -872,7 +1073,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1085,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1098,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Capture) GetId() string {
@@ -1022,7 +1223,7 @@ type CaptureSpec struct {
 
 func (x *CaptureSpec) Reset() {
 	*x = CaptureSpec{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1235,7 @@ func (x *CaptureSpec) String() string {
 func (*CaptureSpec) ProtoMessage() {}
 
 func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1248,7 @@ func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureSpec.ProtoReflect.Descriptor instead.
 func (*CaptureSpec) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CaptureSpec) GetDuration() *durationpb.Duration {
@@ -1112,7 +1313,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1325,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1338,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Target) GetInstance() *Instance {
@@ -1222,7 +1423,7 @@ type TargetProgress struct {
 
 func (x *TargetProgress) Reset() {
 	*x = TargetProgress{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1435,7 @@ func (x *TargetProgress) String() string {
 func (*TargetProgress) ProtoMessage() {}
 
 func (x *TargetProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1448,7 @@ func (x *TargetProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetProgress.ProtoReflect.Descriptor instead.
 func (*TargetProgress) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TargetProgress) GetElapsed() *durationpb.Duration {
@@ -1286,7 +1487,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1499,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1512,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Loss) GetKind() string {
@@ -1359,7 +1560,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1572,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1585,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Artifact) GetName() string {
@@ -1468,7 +1669,7 @@ var File_opscenter_api_v1_model_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x06\n" +
+	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x06\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
@@ -1489,10 +1690,20 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\x05kinds\x18\x0f \x03(\tR\x05kinds\x129\n" +
 	"\theartbeat\x18\x10 \x01(\v2\x1b.opscenter.api.v1.HeartbeatR\theartbeat\x12?\n" +
 	"\vpredecessor\x18\x11 \x01(\v2\x1d.opscenter.api.v1.PredecessorR\vpredecessor\x12\x12\n" +
-	"\x04self\x18\x12 \x01(\bR\x04self\x1a9\n" +
+	"\x04self\x18\x12 \x01(\bR\x04self\x120\n" +
+	"\x06health\x18\x13 \x01(\v2\x18.opscenter.api.v1.HealthR\x06health\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +
+	"\x06Health\x123\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x1d.opscenter.api.v1.HealthLevelR\x05level\x125\n" +
+	"\x06issues\x18\x02 \x03(\v2\x1d.opscenter.api.v1.HealthIssueR\x06issues\"\xbe\x01\n" +
+	"\vHealthIssue\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\x123\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x1d.opscenter.api.v1.HealthLevelR\x05level\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1c\n" +
+	"\tthreshold\x18\x05 \x01(\x01R\tthreshold\"\xbc\x02\n" +
 	"\x05Build\x12\x1d\n" +
 	"\n" +
 	"go_version\x18\x01 \x01(\tR\tgoVersion\x12\x1f\n" +
@@ -1616,7 +1827,12 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\x06losses\x18\t \x03(\v2\x16.opscenter.api.v1.LossR\x06losses\x12\x18\n" +
 	"\apartial\x18\n" +
 	" \x01(\bR\apartial\x12\x18\n" +
-	"\aderived\x18\v \x01(\bR\aderived*{\n" +
+	"\aderived\x18\v \x01(\bR\aderived*u\n" +
+	"\vHealthLevel\x12\x1c\n" +
+	"\x18HEALTH_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fHEALTH_LEVEL_OK\x10\x01\x12\x18\n" +
+	"\x14HEALTH_LEVEL_WARNING\x10\x02\x12\x19\n" +
+	"\x15HEALTH_LEVEL_CRITICAL\x10\x03*{\n" +
 	"\rInstanceState\x12\x1e\n" +
 	"\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11INSTANCE_STATE_UP\x10\x01\x12\x1a\n" +
@@ -1646,67 +1862,75 @@ func file_opscenter_api_v1_model_proto_rawDescGZIP() []byte {
 	return file_opscenter_api_v1_model_proto_rawDescData
 }
 
-var file_opscenter_api_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_opscenter_api_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_opscenter_api_v1_model_proto_goTypes = []any{
-	(InstanceState)(0),            // 0: opscenter.api.v1.InstanceState
-	(CaptureState)(0),             // 1: opscenter.api.v1.CaptureState
-	(*Instance)(nil),              // 2: opscenter.api.v1.Instance
-	(*Build)(nil),                 // 3: opscenter.api.v1.Build
-	(*Process)(nil),               // 4: opscenter.api.v1.Process
-	(*Heartbeat)(nil),             // 5: opscenter.api.v1.Heartbeat
-	(*Predecessor)(nil),           // 6: opscenter.api.v1.Predecessor
-	(*Capture)(nil),               // 7: opscenter.api.v1.Capture
-	(*CaptureSpec)(nil),           // 8: opscenter.api.v1.CaptureSpec
-	(*Target)(nil),                // 9: opscenter.api.v1.Target
-	(*TargetProgress)(nil),        // 10: opscenter.api.v1.TargetProgress
-	(*Loss)(nil),                  // 11: opscenter.api.v1.Loss
-	(*Artifact)(nil),              // 12: opscenter.api.v1.Artifact
-	nil,                           // 13: opscenter.api.v1.Instance.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(HealthLevel)(0),              // 0: opscenter.api.v1.HealthLevel
+	(InstanceState)(0),            // 1: opscenter.api.v1.InstanceState
+	(CaptureState)(0),             // 2: opscenter.api.v1.CaptureState
+	(*Instance)(nil),              // 3: opscenter.api.v1.Instance
+	(*Health)(nil),                // 4: opscenter.api.v1.Health
+	(*HealthIssue)(nil),           // 5: opscenter.api.v1.HealthIssue
+	(*Build)(nil),                 // 6: opscenter.api.v1.Build
+	(*Process)(nil),               // 7: opscenter.api.v1.Process
+	(*Heartbeat)(nil),             // 8: opscenter.api.v1.Heartbeat
+	(*Predecessor)(nil),           // 9: opscenter.api.v1.Predecessor
+	(*Capture)(nil),               // 10: opscenter.api.v1.Capture
+	(*CaptureSpec)(nil),           // 11: opscenter.api.v1.CaptureSpec
+	(*Target)(nil),                // 12: opscenter.api.v1.Target
+	(*TargetProgress)(nil),        // 13: opscenter.api.v1.TargetProgress
+	(*Loss)(nil),                  // 14: opscenter.api.v1.Loss
+	(*Artifact)(nil),              // 15: opscenter.api.v1.Artifact
+	nil,                           // 16: opscenter.api.v1.Instance.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
 }
 var file_opscenter_api_v1_model_proto_depIdxs = []int32{
-	13, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
-	0,  // 1: opscenter.api.v1.Instance.state:type_name -> opscenter.api.v1.InstanceState
-	14, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
-	14, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
-	14, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
-	3,  // 5: opscenter.api.v1.Instance.build:type_name -> opscenter.api.v1.Build
-	4,  // 6: opscenter.api.v1.Instance.process:type_name -> opscenter.api.v1.Process
-	5,  // 7: opscenter.api.v1.Instance.heartbeat:type_name -> opscenter.api.v1.Heartbeat
-	6,  // 8: opscenter.api.v1.Instance.predecessor:type_name -> opscenter.api.v1.Predecessor
-	14, // 9: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
-	14, // 10: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	14, // 11: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
-	14, // 12: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
-	15, // 13: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
-	8,  // 14: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
-	1,  // 15: opscenter.api.v1.Capture.state:type_name -> opscenter.api.v1.CaptureState
-	14, // 16: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
-	14, // 17: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
-	9,  // 18: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
-	14, // 19: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
-	15, // 20: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
-	15, // 21: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
-	2,  // 22: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
-	1,  // 23: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
-	14, // 24: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
-	14, // 25: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
-	11, // 26: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
-	12, // 27: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
-	10, // 28: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
-	15, // 29: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
-	15, // 30: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
-	14, // 31: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
-	14, // 32: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
-	14, // 33: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
-	11, // 34: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	16, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
+	1,  // 1: opscenter.api.v1.Instance.state:type_name -> opscenter.api.v1.InstanceState
+	17, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
+	17, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
+	17, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
+	6,  // 5: opscenter.api.v1.Instance.build:type_name -> opscenter.api.v1.Build
+	7,  // 6: opscenter.api.v1.Instance.process:type_name -> opscenter.api.v1.Process
+	8,  // 7: opscenter.api.v1.Instance.heartbeat:type_name -> opscenter.api.v1.Heartbeat
+	9,  // 8: opscenter.api.v1.Instance.predecessor:type_name -> opscenter.api.v1.Predecessor
+	4,  // 9: opscenter.api.v1.Instance.health:type_name -> opscenter.api.v1.Health
+	0,  // 10: opscenter.api.v1.Health.level:type_name -> opscenter.api.v1.HealthLevel
+	5,  // 11: opscenter.api.v1.Health.issues:type_name -> opscenter.api.v1.HealthIssue
+	0,  // 12: opscenter.api.v1.HealthIssue.level:type_name -> opscenter.api.v1.HealthLevel
+	17, // 13: opscenter.api.v1.HealthIssue.since:type_name -> google.protobuf.Timestamp
+	17, // 14: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
+	17, // 15: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	17, // 16: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
+	17, // 17: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
+	18, // 18: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
+	11, // 19: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
+	2,  // 20: opscenter.api.v1.Capture.state:type_name -> opscenter.api.v1.CaptureState
+	17, // 21: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
+	17, // 22: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
+	12, // 23: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
+	17, // 24: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
+	18, // 25: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
+	18, // 26: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
+	3,  // 27: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
+	2,  // 28: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
+	17, // 29: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
+	17, // 30: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
+	14, // 31: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
+	15, // 32: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
+	13, // 33: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
+	18, // 34: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
+	18, // 35: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
+	17, // 36: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
+	17, // 37: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
+	17, // 38: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
+	14, // 39: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_model_proto_init() }
@@ -1719,8 +1943,8 @@ func file_opscenter_api_v1_model_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_model_proto_rawDesc), len(file_opscenter_api_v1_model_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   12,
+			NumEnums:      3,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/model.proto.
  */
 export const file_opscenter_api_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL21vZGVsLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIvoECghJbnN0YW5jZRIKCgJpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDgoGc291cmNlGAQgASgJEhEKCWFnZW50bGVzcxgFIAEoCBIPCgdhZGRyZXNzGAYgASgJEjYKBmxhYmVscxgHIAMoCzImLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2UuTGFiZWxzRW50cnkSLgoFc3RhdGUYCCABKA4yHy5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlU3RhdGUSLwoLc3RhdGVfc2luY2UYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHN0YXRlX3JlYXNvbhgKIAEoCRIqCgZqb2luZWQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3Rfc2VlbhgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYnVpbGQYDSABKAsyFy5vcHNjZW50ZXIuYXBpLnYxLkJ1aWxkEioKB3Byb2Nlc3MYDiABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLlByb2Nlc3MSDQoFa2luZHMYDyADKAkSLgoJaGVhcnRiZWF0GBAgASgLMhsub3BzY2VudGVyLmFwaS52MS5IZWFydGJlYXQSMgoLcHJlZGVjZXNzb3IYESABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlByZWRlY2Vzc29yEgwKBHNlbGYYEiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLXAQoFQnVpbGQSEgoKZ29fdmVyc2lvbhgBIAEoCRITCgttb2R1bGVfcGF0aBgCIAEoCRIWCg5tb2R1bGVfdmVyc2lvbhgDIAEoCRIUCgx2Y3NfcmV2aXNpb24YBCABKAkSLAoIdmNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHZjc19tb2RpZmllZBgGIAEoCBIMCgRnb29zGAcgASgJEg4KBmdvYXJjaBgIIAEoCRIVCg1hZ2VudF92ZXJzaW9uGAkgASgJIvMBCgdQcm9jZXNzEgsKA3BpZBgBIAEoBRIQCghob3N0bmFtZRgCIAEoCRIuCgpzdGFydF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpnb21heHByb2NzGAQgASgFEg8KB251bV9jcHUYBSABKAUSFwoPY3B1X3F1b3RhX2NvcmVzGAYgASgBEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgHIAEoAxIdChVnb19tZW1vcnlfbGltaXRfYnl0ZXMYCCABKAMSDAoEZ29nYxgJIAEoBRISCgpleGVjdXRhYmxlGAogASgJIoEECglIZWFydGJlYXQSJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWNwdV9jb3JlcxgCIAEoARISCgpnb3JvdXRpbmVzGAMgASgDEhoKEmdvcm91dGluZXNfcnVubmluZxgEIAEoAxIbChNnb3JvdXRpbmVzX3J1bm5hYmxlGAUgASgDEhoKEmdvcm91dGluZXNfd2FpdGluZxgGIAEoAxIaChJnb3JvdXRpbmVzX3N5c2NhbGwYByABKAMSFwoPbGl2ZV9oZWFwX2J5dGVzGAggASgDEhQKDGhlYXBfb2JqZWN0cxgJIAEoAxIRCglyc3NfYnl0ZXMYCiABKAMSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAsgASgDEhcKD2djX2NwdV9mcmFjdGlvbhgMIAEoARIRCglnY19jeWNsZXMYDSABKAMSIQoZc2NoZWRfbGF0ZW5jeV9wOTlfc2Vjb25kcxgOIAEoARIaChJ0aHJvdHRsZWRfZnJhY3Rpb24YDyABKAESFAoMcG9vbF93YWl0ZXJzGBAgASgDEhcKD211dGV4X3dhaXRfcmF0ZRgRIAEoARIXCg9jcHVfcXVvdGFfY29yZXMYEiABKAESEgoKZ29tYXhwcm9jcxgTIAEoBRIPCgd0aHJlYWRzGBQgASgDIr0BCgtQcmVkZWNlc3NvchITCgtpbnN0YW5jZV9pZBgBIAEoCRIpCgVlbmRlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmxhc3RfcnNzX2J5dGVzGAQgASgDEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgFIAEoAxIPCgd2ZXJkaWN0GAYgASgJIqkDCgdDYXB0dXJlEgoKAmlkGAEgASgJEg8KB3Byb2plY3QYAiABKAkSDwoHc2VydmljZRgDIAEoCRIrCgRzcGVjGAQgASgLMh0ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3BlYxItCgVzdGF0ZRgFIAEoDjIeLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZVN0YXRlEg4KBnJlYXNvbhgGIAEoCRINCgVhY3RvchgHIAEoCRIMCgRub3RlGAggASgJEisKB2NyZWF0ZWQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpbmlzaGVkGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwaW5uZWQYCyABKAgSEgoKc2l6ZV9ieXRlcxgMIAEoAxIpCgd0YXJnZXRzGA0gAygLMhgub3BzY2VudGVyLmFwaS52MS5UYXJnZXQSEAoIaW1wb3J0ZWQYDiABKAgSKwoHZXhwaXJlcxgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAitgEKC0NhcHR1cmVTcGVjEisKCGR1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWtpbmRzGAIgAygJEhAKCGZpZGVsaXR5GAMgASgJEi8KDHRyYWNlX3dpbmRvdxgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg90cmFjZV9tYXhfYnl0ZXMYBSABKAMSDwoHc2tpcF9nYxgGIAEoCCKRAwoGVGFyZ2V0EiwKCGluc3RhbmNlGAEgASgLMhoub3BzY2VudGVyLmFwaS52MS5JbnN0YW5jZRItCgVzdGF0ZRgCIAEoDjIeLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZVN0YXRlEg4KBnJlYXNvbhgDIAEoCRIwCgx3aW5kb3dfc3RhcnQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCndpbmRvd19lbmQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXN0b3BwZWRfZWFybHkYBiABKAgSJgoGbG9zc2VzGAcgAygLMhYub3BzY2VudGVyLmFwaS52MS5Mb3NzEi0KCWFydGlmYWN0cxgIIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuQXJ0aWZhY3QSMgoIcHJvZ3Jlc3MYCSABKAsyIC5vcHNjZW50ZXIuYXBpLnYxLlRhcmdldFByb2dyZXNzEhYKDnJlY2VpdmVkX2J5dGVzGAogASgDInsKDlRhcmdldFByb2dyZXNzEioKB2VsYXBzZWQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZHVyYXRpb24YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIYWN0aXZpdHkYAyABKAkiNQoETG9zcxIMCgRraW5kGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIrMCCghBcnRpZmFjdBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFcGhhc2UYAyABKAkSLAoIdGFrZW5fYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDHdpbmRvd19zdGFydBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKc2l6ZV9ieXRlcxgHIAEoAxIOCgZzaGEyNTYYCCABKAkSJgoGbG9zc2VzGAkgAygLMhYub3BzY2VudGVyLmFwaS52MS5Mb3NzEg8KB3BhcnRpYWwYCiABKAgSDwoHZGVyaXZlZBgLIAEoCCp7Cg1JbnN0YW5jZVN0YXRlEh4KGklOU1RBTkNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRSU5TVEFOQ0VfU1RBVEVfVVAQARIaChZJTlNUQU5DRV9TVEFURV9TVVNQRUNUEAISFwoTSU5TVEFOQ0VfU1RBVEVfR09ORRADKvABCgxDYXB0dXJlU3RhdGUSHQoZQ0FQVFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0NBUFRVUkVfU1RBVEVfUkVRVUVTVEVEEAESHAoYQ0FQVFVSRV9TVEFURV9DT0xMRUNUSU5HEAISHAoYQ0FQVFVSRV9TVEFURV9DT01NSVRUSU5HEAMSFgoSQ0FQVFVSRV9TVEFURV9ET05FEAQSGQoVQ0FQVFVSRV9TVEFURV9QQVJUSUFMEAUSGAoUQ0FQVFVSRV9TVEFURV9GQUlMRUQQBhIbChdDQVBUVVJFX1NUQVRFX0NBTkNFTExFRBAHQr8BChRjb20ub3BzY2VudGVyLmFwaS52MUIKTW9kZWxQcm90b1ABWjlnaXRodWIuY29tL29wc2NlbnRlci9vcHNjZW50ZXIvZ2VuL29wc2NlbnRlci9hcGkvdjE7YXBpdjGiAgNPQViqAhBPcHNjZW50ZXIuQXBpLlYxygIQT3BzY2VudGVyXEFwaVxWMeICHE9wc2NlbnRlclxBcGlcVjFcR1BCTWV0YWRhdGHqAhJPcHNjZW50ZXI6OkFwaTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL21vZGVsLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIqQFCghJbnN0YW5jZRIKCgJpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDgoGc291cmNlGAQgASgJEhEKCWFnZW50bGVzcxgFIAEoCBIPCgdhZGRyZXNzGAYgASgJEjYKBmxhYmVscxgHIAMoCzImLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2UuTGFiZWxzRW50cnkSLgoFc3RhdGUYCCABKA4yHy5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlU3RhdGUSLwoLc3RhdGVfc2luY2UYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHN0YXRlX3JlYXNvbhgKIAEoCRIqCgZqb2luZWQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3Rfc2VlbhgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYnVpbGQYDSABKAsyFy5vcHNjZW50ZXIuYXBpLnYxLkJ1aWxkEioKB3Byb2Nlc3MYDiABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLlByb2Nlc3MSDQoFa2luZHMYDyADKAkSLgoJaGVhcnRiZWF0GBAgASgLMhsub3BzY2VudGVyLmFwaS52MS5IZWFydGJlYXQSMgoLcHJlZGVjZXNzb3IYESABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlByZWRlY2Vzc29yEgwKBHNlbGYYEiABKAgSKAoGaGVhbHRoGBMgASgLMhgub3BzY2VudGVyLmFwaS52MS5IZWFsdGgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgZIZWFsdGgSLAoFbGV2ZWwYASABKA4yHS5vcHNjZW50ZXIuYXBpLnYxLkhlYWx0aExldmVsEi0KBmlzc3VlcxgCIAMoCzIdLm9wc2NlbnRlci5hcGkudjEuSGVhbHRoSXNzdWUilwEKC0hlYWx0aElzc3VlEg0KBWNoZWNrGAEgASgJEiwKBWxldmVsGAIgASgOMh0ub3BzY2VudGVyLmFwaS52MS5IZWFsdGhMZXZlbBIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFdmFsdWUYBCABKAESEQoJdGhyZXNob2xkGAUgASgBItcBCgVCdWlsZBISCgpnb192ZXJzaW9uGAEgASgJEhMKC21vZHVsZV9wYXRoGAIgASgJEhYKDm1vZHVsZV92ZXJzaW9uGAMgASgJEhQKDHZjc19yZXZpc2lvbhgEIAEoCRIsCgh2Y3NfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMdmNzX21vZGlmaWVkGAYgASgIEgwKBGdvb3MYByABKAkSDgoGZ29hcmNoGAggASgJEhUKDWFnZW50X3ZlcnNpb24YCSABKAki8wEKB1Byb2Nlc3MSCwoDcGlkGAEgASgFEhAKCGhvc3RuYW1lGAIgASgJEi4KCnN0YXJ0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmdvbWF4cHJvY3MYBCABKAUSDwoHbnVtX2NwdRgFIAEoBRIXCg9jcHVfcXVvdGFfY29yZXMYBiABKAESGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAcgASgDEh0KFWdvX21lbW9yeV9saW1pdF9ieXRlcxgIIAEoAxIMCgRnb2djGAkgASgFEhIKCmV4ZWN1dGFibGUYCiABKAkigQQKCUhlYXJ0YmVhdBImCgJhdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY3B1X2NvcmVzGAIgASgBEhIKCmdvcm91dGluZXMYAyABKAMSGgoSZ29yb3V0aW5lc19ydW5uaW5nGAQgASgDEhsKE2dvcm91dGluZXNfcnVubmFibGUYBSABKAMSGgoSZ29yb3V0aW5lc193YWl0aW5nGAYgASgDEhoKEmdvcm91dGluZXNfc3lzY2FsbBgHIAEoAxIXCg9saXZlX2hlYXBfYnl0ZXMYCCABKAMSFAoMaGVhcF9vYmplY3RzGAkgASgDEhEKCXJzc19ieXRlcxgKIAEoAxIaChJtZW1vcnlfbGltaXRfYnl0ZXMYCyABKAMSFwoPZ2NfY3B1X2ZyYWN0aW9uGAwgASgBEhEKCWdjX2N5Y2xlcxgNIAEoAxIhChlzY2hlZF9sYXRlbmN5X3A5OV9zZWNvbmRzGA4gASgBEhoKEnRocm90dGxlZF9mcmFjdGlvbhgPIAEoARIUCgxwb29sX3dhaXRlcnMYECABKAMSFwoPbXV0ZXhfd2FpdF9yYXRlGBEgASgBEhcKD2NwdV9xdW90YV9jb3JlcxgSIAEoARISCgpnb21heHByb2NzGBMgASgFEg8KB3RocmVhZHMYFCABKAMivQEKC1ByZWRlY2Vzc29yEhMKC2luc3RhbmNlX2lkGAEgASgJEikKBWVuZGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgZ1cHRpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoObGFzdF9yc3NfYnl0ZXMYBCABKAMSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAUgASgDEg8KB3ZlcmRpY3QYBiABKAkiqQMKB0NhcHR1cmUSCgoCaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEisKBHNwZWMYBCABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmVTcGVjEi0KBXN0YXRlGAUgASgOMh4ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3RhdGUSDgoGcmVhc29uGAYgASgJEg0KBWFjdG9yGAcgASgJEgwKBG5vdGUYCCABKAkSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZmluaXNoZWQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBpbm5lZBgLIAEoCBISCgpzaXplX2J5dGVzGAwgASgDEikKB3RhcmdldHMYDSADKAsyGC5vcHNjZW50ZXIuYXBpLnYxLlRhcmdldBIQCghpbXBvcnRlZBgOIAEoCBIrCgdleHBpcmVzGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK2AQoLQ2FwdHVyZVNwZWMSKwoIZHVyYXRpb24YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFa2luZHMYAiADKAkSEAoIZmlkZWxpdHkYAyABKAkSLwoMdHJhY2Vfd2luZG93GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD3RyYWNlX21heF9ieXRlcxgFIAEoAxIPCgdza2lwX2djGAYgASgIIpEDCgZUYXJnZXQSLAoIaW5zdGFuY2UYASABKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlEi0KBXN0YXRlGAIgASgOMh4ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3RhdGUSDgoGcmVhc29uGAMgASgJEjAKDHdpbmRvd19zdGFydBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNc3RvcHBlZF9lYXJseRgGIAEoCBImCgZsb3NzZXMYByADKAsyFi5vcHNjZW50ZXIuYXBpLnYxLkxvc3MSLQoJYXJ0aWZhY3RzGAggAygLMhoub3BzY2VudGVyLmFwaS52MS5BcnRpZmFjdBIyCghwcm9ncmVzcxgJIAEoCzIgLm9wc2NlbnRlci5hcGkudjEuVGFyZ2V0UHJvZ3Jlc3MSFgoOcmVjZWl2ZWRfYnl0ZXMYCiABKAMiewoOVGFyZ2V0UHJvZ3Jlc3MSKgoHZWxhcHNlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghhY3Rpdml0eRgDIAEoCSI1CgRMb3NzEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiswIKCEFydGlmYWN0EgwKBG5hbWUYASABKAkSDAoEa2luZBgCIAEoCRINCgVwaGFzZRgDIAEoCRIsCgh0YWtlbl9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMd2luZG93X3N0YXJ0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp3aW5kb3dfZW5kGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzaXplX2J5dGVzGAcgASgDEg4KBnNoYTI1NhgIIAEoCRImCgZsb3NzZXMYCSADKAsyFi5vcHNjZW50ZXIuYXBpLnYxLkxvc3MSDwoHcGFydGlhbBgKIAEoCBIPCgdkZXJpdmVkGAsgASgIKnUKC0hlYWx0aExldmVsEhwKGEhFQUxUSF9MRVZFTF9VTlNQRUNJRklFRBAAEhMKD0hFQUxUSF9MRVZFTF9PSxABEhgKFEhFQUxUSF9MRVZFTF9XQVJOSU5HEAISGQoVSEVBTFRIX0xFVkVMX0NSSVRJQ0FMEAMqewoNSW5zdGFuY2VTdGF0ZRIeChpJTlNUQU5DRV9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOU1RBTkNFX1NUQVRFX1VQEAESGgoWSU5TVEFOQ0VfU1RBVEVfU1VTUEVDVBACEhcKE0lOU1RBTkNFX1NUQVRFX0dPTkUQAyrwAQoMQ2FwdHVyZVN0YXRlEh0KGUNBUFRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdDQVBUVVJFX1NUQVRFX1JFUVVFU1RFRBABEhwKGENBUFRVUkVfU1RBVEVfQ09MTEVDVElORxACEhwKGENBUFRVUkVfU1RBVEVfQ09NTUlUVElORxADEhYKEkNBUFRVUkVfU1RBVEVfRE9ORRAEEhkKFUNBUFRVUkVfU1RBVEVfUEFSVElBTBAFEhgKFENBUFRVUkVfU1RBVEVfRkFJTEVEEAYSGwoXQ0FQVFVSRV9TVEFURV9DQU5DRUxMRUQQB0K/AQoUY29tLm9wc2NlbnRlci5hcGkudjFCCk1vZGVsUHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Instance is one running process of a service.
@@ -127,6 +127,13 @@ export type Instance = Message<"opscenter.api.v1.Instance"> & {
    * @generated from field: bool self = 18;
    */
   self: boolean;
+
+  /**
+   * How it does; unset of a gone one.
+   *
+   * @generated from field: opscenter.api.v1.Health health = 19;
+   */
+  health?: Health | undefined;
 };
 
 /**
@@ -135,6 +142,82 @@ export type Instance = Message<"opscenter.api.v1.Instance"> & {
  */
 export const InstanceSchema: GenMessage<Instance> = /*@__PURE__*/
   messageDesc(file_opscenter_api_v1_model, 0);
+
+/**
+ * Health is the fleet's judgement of how a living instance does.
+ *
+ * @generated from message opscenter.api.v1.Health
+ */
+export type Health = Message<"opscenter.api.v1.Health"> & {
+  /**
+   * The worst of the issues.
+   *
+   * @generated from field: opscenter.api.v1.HealthLevel level = 1;
+   */
+  level: HealthLevel;
+
+  /**
+   * Worst first.
+   *
+   * @generated from field: repeated opscenter.api.v1.HealthIssue issues = 2;
+   */
+  issues: HealthIssue[];
+};
+
+/**
+ * Describes the message opscenter.api.v1.Health.
+ * Use `create(HealthSchema)` to create a new message.
+ */
+export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_model, 1);
+
+/**
+ * HealthIssue is one check that an instance fails.
+ *
+ * @generated from message opscenter.api.v1.HealthIssue
+ */
+export type HealthIssue = Message<"opscenter.api.v1.HealthIssue"> & {
+  /**
+   * "cpu" (share of the quota), "throttled" (share of periods), "memory" (share
+   * of the limit), "goroutines" (times their own median of the last hour),
+   * "sched-latency" (p99 in seconds), "pool-waiters", "restarts" (within the
+   * last hour), "heartbeat" (seconds of silence).
+   *
+   * @generated from field: string check = 1;
+   */
+  check: string;
+
+  /**
+   * @generated from field: opscenter.api.v1.HealthLevel level = 2;
+   */
+  level: HealthLevel;
+
+  /**
+   * When the trouble began.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Above the threshold, in the check's unit.
+   *
+   * @generated from field: double value = 4;
+   */
+  value: number;
+
+  /**
+   * @generated from field: double threshold = 5;
+   */
+  threshold: number;
+};
+
+/**
+ * Describes the message opscenter.api.v1.HealthIssue.
+ * Use `create(HealthIssueSchema)` to create a new message.
+ */
+export const HealthIssueSchema: GenMessage<HealthIssue> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_model, 2);
 
 /**
  * Build is what the binary says of itself.
@@ -193,7 +276,7 @@ export type Build = Message<"opscenter.api.v1.Build"> & {
  * Use `create(BuildSchema)` to create a new message.
  */
 export const BuildSchema: GenMessage<Build> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 1);
+  messageDesc(file_opscenter_api_v1_model, 3);
 
 /**
  * Process is what seldom changes while it lives.
@@ -257,7 +340,7 @@ export type Process = Message<"opscenter.api.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 2);
+  messageDesc(file_opscenter_api_v1_model, 4);
 
 /**
  * Heartbeat is the dozen numbers of a process at one time.
@@ -373,7 +456,7 @@ export type Heartbeat = Message<"opscenter.api.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 3);
+  messageDesc(file_opscenter_api_v1_model, 5);
 
 /**
  * Predecessor tells how the process before this one ended.
@@ -419,7 +502,7 @@ export type Predecessor = Message<"opscenter.api.v1.Predecessor"> & {
  * Use `create(PredecessorSchema)` to create a new message.
  */
 export const PredecessorSchema: GenMessage<Predecessor> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 4);
+  messageDesc(file_opscenter_api_v1_model, 6);
 
 /**
  * Capture is one synchronised window on one or more instances.
@@ -516,7 +599,7 @@ export type Capture = Message<"opscenter.api.v1.Capture"> & {
  * Use `create(CaptureSchema)` to create a new message.
  */
 export const CaptureSchema: GenMessage<Capture> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 5);
+  messageDesc(file_opscenter_api_v1_model, 7);
 
 /**
  * CaptureSpec is what was asked for.
@@ -564,7 +647,7 @@ export type CaptureSpec = Message<"opscenter.api.v1.CaptureSpec"> & {
  * Use `create(CaptureSpecSchema)` to create a new message.
  */
 export const CaptureSpecSchema: GenMessage<CaptureSpec> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 6);
+  messageDesc(file_opscenter_api_v1_model, 8);
 
 /**
  * Target is a capture's share of one instance.
@@ -630,7 +713,7 @@ export type Target = Message<"opscenter.api.v1.Target"> & {
  * Use `create(TargetSchema)` to create a new message.
  */
 export const TargetSchema: GenMessage<Target> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 7);
+  messageDesc(file_opscenter_api_v1_model, 9);
 
 /**
  * TargetProgress is how far a running target is.
@@ -659,7 +742,7 @@ export type TargetProgress = Message<"opscenter.api.v1.TargetProgress"> & {
  * Use `create(TargetProgressSchema)` to create a new message.
  */
 export const TargetProgressSchema: GenMessage<TargetProgress> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 8);
+  messageDesc(file_opscenter_api_v1_model, 10);
 
 /**
  * Loss states what a result could not see.
@@ -693,7 +776,7 @@ export type Loss = Message<"opscenter.api.v1.Loss"> & {
  * Use `create(LossSchema)` to create a new message.
  */
 export const LossSchema: GenMessage<Loss> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 9);
+  messageDesc(file_opscenter_api_v1_model, 11);
 
 /**
  * Artifact is one file of a capture.
@@ -770,7 +853,42 @@ export type Artifact = Message<"opscenter.api.v1.Artifact"> & {
  * Use `create(ArtifactSchema)` to create a new message.
  */
 export const ArtifactSchema: GenMessage<Artifact> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 10);
+  messageDesc(file_opscenter_api_v1_model, 12);
+
+/**
+ * HealthLevel is how bad something is.
+ *
+ * @generated from enum opscenter.api.v1.HealthLevel
+ */
+export enum HealthLevel {
+  /**
+   * Nobody can say: nothing was heard yet.
+   *
+   * @generated from enum value: HEALTH_LEVEL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: HEALTH_LEVEL_OK = 1;
+   */
+  OK = 1,
+
+  /**
+   * @generated from enum value: HEALTH_LEVEL_WARNING = 2;
+   */
+  WARNING = 2,
+
+  /**
+   * @generated from enum value: HEALTH_LEVEL_CRITICAL = 3;
+   */
+  CRITICAL = 3,
+}
+
+/**
+ * Describes the enum opscenter.api.v1.HealthLevel.
+ */
+export const HealthLevelSchema: GenEnum<HealthLevel> = /*@__PURE__*/
+  enumDesc(file_opscenter_api_v1_model, 0);
 
 /**
  * InstanceState is the fleet's verdict on an instance.
@@ -807,7 +925,7 @@ export enum InstanceState {
  * Describes the enum opscenter.api.v1.InstanceState.
  */
 export const InstanceStateSchema: GenEnum<InstanceState> = /*@__PURE__*/
-  enumDesc(file_opscenter_api_v1_model, 0);
+  enumDesc(file_opscenter_api_v1_model, 1);
 
 /**
  * CaptureState is where a capture, or one of its targets, stands.
@@ -862,5 +980,5 @@ export enum CaptureState {
  * Describes the enum opscenter.api.v1.CaptureState.
  */
 export const CaptureStateSchema: GenEnum<CaptureState> = /*@__PURE__*/
-  enumDesc(file_opscenter_api_v1_model, 1);
+  enumDesc(file_opscenter_api_v1_model, 2);
 
