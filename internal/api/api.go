@@ -21,6 +21,7 @@ import (
 	"github.com/opscenter/opscenter/gen/opscenter/api/v1/apiv1connect"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/census"
 	"github.com/opscenter/opscenter/internal/changes"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -72,6 +73,11 @@ type Config struct {
 	TraceWindows func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error)
 	// Diagnosis returns what the rules say of a capture, when they have said it.
 	Diagnosis func(context.Context, ops.CaptureID) (ops.Findings, error)
+	// Goroutines counts the goroutines of a snapshot.
+	Goroutines func(context.Context, census.Query) (*census.Census, error)
+	// Runtime returns the runtime series of an artifact, checked, as
+	// opscenter.runtime/v1.
+	Runtime func(context.Context, ops.ArtifactRef) ([]byte, error)
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -103,6 +109,8 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewFleetServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewWatchServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	s.routeFiles(mux)
 	return mux
 }

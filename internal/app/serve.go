@@ -30,6 +30,7 @@ import (
 	auditsqlite "github.com/opscenter/opscenter/internal/audit/sqlite"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/census"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
@@ -213,7 +214,9 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 			}
 			return out, loss, err
 		},
-		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
+		Goroutines: census.New(census.Config{Capture: c.captured, Open: c.archive.OpenArtifact}).Count,
+		Runtime:    c.runtimeSeries,
+		System:     func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	})
 	c.handler = front(o, who, calls, c.links, c.tools)
 
@@ -452,6 +455,8 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.FleetService/", calls)
 	mux.Handle("/opscenter.api.v1.CaptureService/", calls)
 	mux.Handle("/opscenter.api.v1.WatchService/", calls)
+	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
+	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
 	mux.Handle("/api/", calls)
 	mux.Handle("/pprof/", may(auth.View, tools))
 	mux.Handle("/trace/", may(auth.View, tools))

@@ -34,6 +34,9 @@ const (
 	Dump
 )
 
+// String names the format: "protobuf", "stacks" or "dump".
+func (f Format) String() string { return [...]string{"protobuf", "stacks", "dump"}[f] }
+
 // Snapshot is the goroutines of one process at one moment.
 type Snapshot struct {
 	Format Format

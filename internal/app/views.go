@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// captured is a capture as the views of it need it: without its progress.
+func (c *center) captured(ctx context.Context, id ops.CaptureID) (ops.Capture, error) {
+	s, err := c.captures.Capture(ctx, id)
+	return s.Capture, err
+}
+
+// runtimeSeries reads a runtime.json and writes it again: what a foreign process
+// put into the file beyond the format does not reach the page.
+func (c *center) runtimeSeries(ctx context.Context, ref ops.ArtifactRef) ([]byte, error) {
+	blob, _, err := c.archive.OpenArtifact(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close() //nolint:errcheck // it was only read
+	r, err := evidence.ReadRuntime(io.NewSectionReader(blob, 0, blob.Size()))
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
