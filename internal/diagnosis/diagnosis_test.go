@@ -177,4 +177,8 @@ func TestOutliers(t *testing.T) {
 	if got := Outliers([]ops.Diagnosis{sick, sick, sick}); got != nil {
 		t.Errorf("what all have is no outlier: %+v", got)
 	}
+	sick.Findings[0].Score = 45
+	if got := Outliers([]ops.Diagnosis{well("pod-1"), well("pod-2"), sick}); got != nil {
+		t.Errorf("a notice is nothing to look into: %+v", got)
+	}
 }

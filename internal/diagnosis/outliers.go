@@ -8,6 +8,9 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
+// leastOutlier is the score of a warning.
+const leastOutlier = 50
+
 // Outliers tells which of several instances of one capture differs from its
 // siblings, and in what: the findings that it has and at least half of the
 // others do not. With fewer than three instances there is no majority to differ
@@ -32,15 +35,16 @@ func Outliers(all []ops.Diagnosis) (out []ops.Outlier) {
 	for _, id := range ids {
 		median := medianOf(scores[id])
 		for i, score := range scores[id] {
-			// 25 points are one severity.
-			if math.Abs(score-median) < 25 {
+			// 25 points are one severity. A notice here that is none there is no
+			// difference to look into.
+			if math.Abs(score-median) < 25 || max(score, median) < leastOutlier {
 				continue
 			}
 			text := rule.Say("only this instance and few others have it: %s scores %.0f here, %.0f on the middle one of %d instances",
-				"只有這個執行個體（及少數）有此問題：%s 在此為 %.0f 分，%[4]d 個執行個體的中位數為 %[3]v 分", id, score, median, len(all))
+				"只有這個實例（及少數）有此問題：%s 在此為 %.0f 分，%[4]d 個實例的中位數為 %[3]v 分", id, score, median, len(all))
 			if score < median {
 				text = rule.Say("this instance does not share what the others have: %s scores %.0f here, %.0f on the middle one of %d instances",
-					"這個執行個體沒有其他個體共有的問題：%s 在此為 %.0f 分，%[4]d 個執行個體的中位數為 %[3]v 分", id, score, median, len(all))
+					"這個實例沒有其他實例共有的問題：%s 在此為 %.0f 分，%[4]d 個實例的中位數為 %[3]v 分", id, score, median, len(all))
 			}
 			out = append(out, ops.Outlier{Instance: all[i].Instance.ID, Metric: "score of " + id, Value: score, Median: median, Unit: "points", Text: text})
 		}

@@ -73,7 +73,7 @@ var words = map[bool]vocabulary{
 		fine: "已檢查，正常", unknown: "無法檢查", losses: "這次擷取沒有看到的部分",
 		nothing: "無法診斷：沒有任何規則取得所需的證據（見下）。",
 		none:    "就這些規則所見，沒有問題。", noneBut: "可檢查的部分沒有問題；有 %d／%d 條規則缺少證據（見下）。",
-		window: "時窗", cores: "GOMAXPROCS", confidence: "信心", outliers: "與其他執行個體不同者", effectLine: "%s %d：%s。%s", evidenceLine: "%s（%s：%s）",
+		window: "時窗", cores: "GOMAXPROCS", confidence: "信心", outliers: "與其他實例不同者", effectLine: "%s %d：%s。%s", evidenceLine: "%s（%s：%s）",
 		severity: map[ops.Severity]string{ops.Critical: "嚴重", ops.Warning: "警告", ops.Notice: "注意"},
 		level:    map[ops.Confidence]string{ops.High: "高", ops.Medium: "中", ops.Low: "低"},
 		role: map[ops.Role]string{ops.RoleHold: "持有鎖", ops.RoleWait: "等待", ops.RoleIO: "I/O", ops.RoleCall: "呼叫", ops.RoleSend: "送出", ops.RoleReceive: "接收",

@@ -142,7 +142,7 @@ func (m *model) acrossIOFinding(v *verdict) ops.Finding {
 	where.inner(v)
 	m.addVictims(&where, v)
 	f.Where = where
-	f.Title = rule.Say("%s holds %s while it %s (%s)", "%[1]s 持有%[2]s時%[3]s（%[4]s）", rule.Short(change), v.called(), does, rule.Line(change))
+	f.Title = rule.Say("%s holds %s while it %s (%s)", "%[1]s 持有%[2]s時%[3]s（%[4]s）", rule.Code(change), v.called(), does, rule.Line(change))
 	f.Summary = m.summary(v)
 	f.Explanation = explainAcrossIO(v, change)
 	f.Remedies = remediesAcrossIO(v, change)
@@ -183,16 +183,16 @@ func (m *model) summary(v *verdict) ops.Text {
 		return rule.Say("%s goroutines have waited for it for a minute and more, and everyone who comes joins them.", "已有 %s 個 goroutine 等了一分鐘以上，之後進來的也會卡住。", n)
 	}
 	if i.wait == 0 {
-		return rule.Say("%.3g goroutines wait for it at a time.", "同一時間有 %.3g 個 goroutine 在等它。", i.waiters)
+		return rule.Say("Waiting for it: %s at a time.", "同一時間%s 在等它。", rule.Goroutines(i.waiters))
 	}
 	if v.traced && v.trace.mean > 0 {
 		least := rule.Say("", "")
 		if !v.trace.exact {
 			least = rule.Say("at least ", "至少")
 		}
-		return rule.Say("It is held for %s%s at a time. %.3g goroutines wait for it at any moment, each for %s on average.", "每次%s持有 %s；任一時刻平均有 %.3g 個 goroutine 在等，每次平均等 %s。", least, rule.Dur(v.trace.mean), i.waiters, rule.Dur(i.wait))
+		return rule.Say("It is held for %s%s at a time. Waiting for it: %s at any moment, each for %s on average.", "每次%s持有 %s；任一時刻平均%s 在等，每次平均等 %s。", least, rule.Dur(v.trace.mean), rule.Goroutines(i.waiters), rule.Dur(i.wait))
 	}
-	return rule.Say("%.3g goroutines wait for it at any moment, each for %s on average.", "任一時刻平均有 %.3g 個 goroutine 在等，每次平均等 %s。", i.waiters, rule.Dur(i.wait))
+	return rule.Say("Waiting for it: %s at any moment, each for %s on average.", "任一時刻平均%s 在等，每次平均等 %s。", rule.Goroutines(i.waiters), rule.Dur(i.wait))
 }
 
 func explainAcrossIO(v *verdict, change *evidence.Frame) ops.Text {

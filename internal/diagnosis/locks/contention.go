@@ -166,11 +166,11 @@ func (m *model) contentionWords(v *verdict, c culprit) (title, explanation ops.T
 		}
 	}
 	if v.traced && v.trace.running >= mostly && v.trace.mean > 0 {
-		title = rule.Say("goroutines queue for %s that %s holds while it computes (%s)", "goroutine 排隊搶 %[2]s 持有的%[1]s，它在持鎖時做運算（%[3]s）", v.called(), rule.Short(at), where)
+		title = rule.Say("goroutines queue for %s that %s holds while it computes (%s)", "goroutine 排隊搶 %[2]s 持有的%[1]s，它在持鎖時做運算（%[3]s）", v.called(), rule.Code(at), where)
 		return title, rule.Say("%[1]s keeps the lock for %[2]s at a time and computes for %[3]s of it; only one goroutine can do that at a time, on one core, while the others stand at Lock.%[4]s",
 			"%[1]s 每次持鎖 %[2]s，其中 %[3]s 的時間在運算；同一時間只有一個 goroutine、一個核心能做這件事，其他的都停在 Lock。%[4]s", rule.Short(at), rule.Dur(v.trace.mean), rule.Pct(v.trace.running), hot)
 	}
-	title = rule.Say("goroutines queue for %s that %s takes (%s)", "goroutine 排隊搶 %[2]s 要的%[1]s（%[3]s）", v.called(), rule.Short(at), where)
+	title = rule.Say("goroutines queue for %s that %s takes (%s)", "goroutine 排隊搶 %[2]s 要的%[1]s（%[3]s）", v.called(), rule.Code(at), where)
 	return title, rule.Say("Whoever needs the lock waits until everybody before has been through the code between Lock and Unlock: it is held too long, or for too many things.%s",
 		"要這把鎖的人，得等前面的人全都走完 Lock 到 Unlock 之間的程式碼：持有太久，或太多事情共用同一把鎖。%s", hot)
 }

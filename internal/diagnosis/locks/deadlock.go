@@ -155,7 +155,7 @@ func (m *model) standstillLimits(s standstill) (out []ops.Proof) {
 
 // words of a standstill; other is a second place of it.
 func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, remedies []ops.Text) {
-	fn, line, at := rule.Short(s.change), rule.Line(s.change), rule.Line(other)
+	fn, line, at := rule.Code(s.change), rule.Line(s.change), rule.Line(other)
 	switch s.knot {
 	case selfLock:
 		return rule.Say("%[1]s locks %[2]s that it already holds (%[3]s)", "%[1]s 重複鎖住自己已持有的%[2]s（%[3]s）", fn, s.v.called(), line),

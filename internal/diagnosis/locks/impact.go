@@ -21,9 +21,15 @@ type impact struct {
 	total time.Duration
 }
 
-// score is the lower of how many wait and how long each waits: see wait75.
+// score is the lower of how many wait and how long each waits: see wait75. A lock
+// that a queue stands at all the time is never free, and everybody goes at its pace:
+// shorter waits weigh as much there.
 func (i impact) score() int {
-	return min(ops.Score(i.waiters, waiters75), ops.Score(float64(i.wait), float64(wait75)))
+	long := float64(wait75)
+	if i.waiters >= standing {
+		long /= 2
+	}
+	return min(ops.Score(i.waiters, waiters75), ops.Score(float64(i.wait), long))
 }
 
 // impact takes the artifact that shows the most: a trace sees the end of the

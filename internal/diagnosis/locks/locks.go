@@ -30,6 +30,10 @@ const (
 	// incident. Four milliseconds are a quarter of a frame of 60 a second.
 	waiters75 = 3.0
 	wait75    = 4 * time.Millisecond
+	// standing is how many goroutines wait on average, each for a millisecond or more
+	// where that is known, at a lock that is never free: for so many to queue, those
+	// who come at random must keep it busy for nine tenths of the time.
+	standing = 4.0
 	// mostly is the share of the time that a lock was held from which on what the
 	// holder did is what the lock is held for. The planted shapes of I/O under a
 	// lock have 0.84 to 0.99, those without any 0.

@@ -161,11 +161,11 @@ func (m *model) logFinding(v *verdict) ops.Finding {
 	}
 	f.Summary = m.summary(v)
 	if v.ofLogger() {
-		f.Title = rule.Say("log lines queue behind each other: %s waits for the logger (%s)", "日誌互相排隊：%s 在等 logger（%s）", rule.Short(change), rule.Line(change))
+		f.Title = rule.Say("log lines queue behind each other: %s waits for the logger (%s)", "日誌互相排隊：%s 在等 logger（%s）", rule.Code(change), rule.Line(change))
 		f.Explanation = rule.Say("A logger writes one line at a time, under a lock of its own. The lines go to %[1]s, so that whoever logs, as at %[2]s, waits for all lines before its own.",
 			"Logger 一次只寫一行，並用自己的鎖保護。日誌寫到%[1]s，所以每個寫日誌的地方（例如 %[2]s）都得等前面所有的行寫完。", sink, rule.Line(change))
 	} else {
-		f.Title = rule.Say("%s holds %s while it writes to the log (%s)", "%s 持有%s時寫日誌（%s）", rule.Short(change), v.called(), rule.Line(change))
+		f.Title = rule.Say("%s holds %s while it writes to the log (%s)", "%s 持有%s時寫日誌（%s）", rule.Code(change), v.called(), rule.Line(change))
 		f.Explanation = rule.Say("Between Lock and Unlock it logs, at %[2]s, to %[1]s. Everybody who wants the lock, at %[3]s, waits for the log.",
 			"在 Lock 與 Unlock 之間，它在 %[2]s 寫日誌，寫到%[1]s。所有要這把鎖的人（%[3]s）都在等日誌寫完。", sink, rule.Line(change), rule.Line(v.sites0()))
 	}

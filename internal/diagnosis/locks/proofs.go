@@ -81,9 +81,9 @@ func (p *places) inner(v *verdict) {
 func (m *model) waitProofs(v *verdict) (out []ops.Proof) {
 	if i := m.traceImpact(v.lock); i.count > 0 {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "wait_seconds", Value: i.total.Seconds(), Unit: "s",
-			Text: rule.Say("%s waits of a millisecond and more in %s: %s on average, %s at most; %.3g goroutines waited at any moment",
-				"%[2]s 內有 %[1]s 次 1 毫秒以上的等待：平均 %[3]s，最長 %[4]s；任一時刻平均有 %.3[5]g 個 goroutine 在等",
-				rule.Count(i.count), rule.Dur(m.e.Trace.Duration), rule.Dur(i.wait), rule.Dur(i.longest), i.waiters)})
+			Text: rule.Say("%s waits of a millisecond and more in %s: %s on average, %s at most; at any moment %s waited",
+				"%[2]s 內有 %[1]s 次 1 毫秒以上的等待：平均 %[3]s，最長 %[4]s；任一時刻平均%[5]s 在等",
+				rule.Count(i.count), rule.Dur(m.e.Trace.Duration), rule.Dur(i.wait), rule.Dur(i.longest), rule.Goroutines(i.waiters))})
 	}
 	if i := m.blockImpact(v.lock); i.count > 0 {
 		out = append(out, ops.Proof{Artifact: ops.KindBlock, Metric: "delay_seconds", Value: i.total.Seconds(), Unit: "s", Share: share(i.total, m.e.Block),

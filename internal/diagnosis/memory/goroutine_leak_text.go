@@ -42,10 +42,7 @@ func (l *leakSearch) finding(s *leakSuspect) ops.Finding {
 // own words a leak of goroutines that the program started.
 func (l *leakSearch) own(f *ops.Finding, s *leakSuspect) {
 	w := wordsOf(s)
-	name, line := rule.Short(&evidence.Frame{Function: s.start}), rule.Line(s.place)
-	if s.handler {
-		name = rule.Short(s.place)
-	}
+	name, line := rule.Short(s.place), rule.Line(s.place)
 	f.Where = append(f.Where, rule.At(w.role, s.place))
 	created := l.c.created(l.e, s.crowd)
 	if created != nil {

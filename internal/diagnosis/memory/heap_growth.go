@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
@@ -150,7 +151,7 @@ func (g *growthSearch) score() int {
 	if g.foreign() || g.trend != rising && g.v.allocs && g.sites[0].kept() < 0.8 {
 		return min(score, 45)
 	}
-	if age := g.age(); age < young || g.trend != rising {
+	if age := processAge(g.e); age < young || g.trend != rising {
 		score = min(score, 74)
 	}
 	if left, limit, _ := g.left(); limit > 0 {
@@ -163,10 +164,10 @@ func (g *growthSearch) score() int {
 // connections, goroutines of more requests. That is the effect of something else.
 func (g *growthSearch) foreign() bool { return g.sites[0].frame.Origin != evidence.OwnCode }
 
-// age of the process; 0 = unknown.
-func (g *growthSearch) age() time.Duration {
-	started, at := g.e.Instance.Process.StartTime, g.e.Start
-	if r := g.e.Runtime; r != nil && !r.Process.Started.IsZero() {
+// processAge is 0 where it is not known.
+func processAge(e *evidence.Evidence) time.Duration {
+	started, at := e.Instance.Process.StartTime, e.Start
+	if r := e.Runtime; r != nil && !r.Process.Started.IsZero() {
 		started = r.Process.Started
 	}
 	if started.IsZero() || at.IsZero() {
@@ -312,12 +313,29 @@ func (g *growthSearch) against(f *ops.Finding) {
 	if g.trend == unknownTrend {
 		add(ops.KindRuntime, "collections", 0, "", rule.Say("too few collections fell into the window to tell whether it goes on", "時窗內的垃圾回收次數太少，無法確認是否會繼續"))
 	}
-	if age := g.age(); age > 0 && age < young {
+	if age := processAge(g.e); age > 0 && age < young {
 		add(ops.KindRuntime, "process_age", age.Seconds(), "s", rule.Say("the process is only %s old: a cache may still be filling", "行程才啟動 %s：也可能是快取還在填", rule.Dur(age)))
 	}
 	if s := g.sites[0]; g.v.allocs && s.kept() < 0.8 {
 		add(ops.KindAllocs, "kept_share", s.kept(), "ratio", rule.Say("a part of what is allocated there is let go again", "在那裡配置的有一部分會被放掉"))
 	}
+}
+
+// rawPiece is from which size on a text or buffer is one of which a part may be
+// all that is needed, in bytes.
+const rawPiece = 4 << 10
+
+// raw reports whether what grows is large texts or buffers; where types are not
+// known, large pieces may be.
+func (g *growthSearch) raw(t *evidence.HeapType) bool {
+	s := g.sites[0]
+	if s.container() || s.after.objects == 0 || s.after.bytes/s.after.objects < rawPiece {
+		return false
+	}
+	if t == nil {
+		return true
+	}
+	return t.Form == "string" || strings.HasSuffix(t.Name, "uint8") || strings.HasSuffix(t.Name, "byte") || t.Name == "string"
 }
 
 func (g *growthSearch) remedies(t *evidence.HeapType) []ops.Text {
@@ -330,6 +348,9 @@ func (g *growthSearch) remedies(t *evidence.HeapType) []ops.Text {
 	}
 	if len(out) == 0 {
 		out = append(out, rule.Say("Find who keeps them: take out of the map, list or hub what has ended, or bound it (LRU, expiry).", "找出是誰留著它們：結束的要從 map、list 或 hub 移除，或設上限（LRU、過期時間）。"))
+	}
+	if g.raw(t) {
+		out = append(out, rule.Say("If only a part of each is needed, copy that part (bytes.Clone, strings.Clone): a slice of it, or a substring, keeps all of it.", "如果每塊只需要其中一小段，就把那段複製出來（bytes.Clone、strings.Clone）：切出的 slice 或子字串會讓整塊都留著。"))
 	}
 	if t != nil && len(t.Containers) > 0 {
 		out = append(out, rule.Say("Begin with what can hold them: `%s`.", "先看可能持有它們的：`%s`。", joined(t.Containers)))

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,12 +24,26 @@ import (
 // which the runtime itself keeps until it fires, or is a context with a deadline
 // that was not cancelled, which has such a timer.
 //
-// A line counts if its live timers grew by more than three standard deviations of
-// sampling and at least half of what was made stayed. A timer takes some 100 to 300
-// bytes, so that some ten thousand must come on before a profile shows it. The score
-// is 75 at 500 more a second or 100,000 live ones, by reasoning: each costs memory,
-// a place in the heap of timers, and what its function refers to. For goroutines
-// that tick it is that of the goroutine leak.
+// A timer takes some 100 bytes, so that a profile that samples one of 512 KiB sees
+// one of five thousand: few samples have to do. Those of AfterFunc are joined by
+// those of what is allocated at its very line, which is the function and what that
+// refers to. A line counts if of the samples that were taken within the window so
+// few are gone that chance would do that once in a hundred times, were as many
+// timers let go as are made (seven of which none is gone, eleven of which one is).
+// Where it is not known what was made, the growth has to be three standard
+// deviations. The runtime's list of timers, which is an array of 16 bytes each and
+// belongs to whoever made it grow, counts for neither; it is a proof of how many
+// there were at once.
+//
+// Where that is too little to count by, a line of AfterFunc still counts if hardly
+// any of its samples is gone and the same function, or the one that calls it,
+// makes objects that pile up: no more than a warning, of low confidence.
+//
+// The score is 75 at 500 more a second or 100,000 live ones, by reasoning: each
+// costs memory, a place in the heap of timers, and what its function refers to; in
+// the first five minutes of a process no more than a warning, for timers that run
+// for minutes come to rest later. For goroutines that tick it is that of the
+// goroutine leak.
 //
 // It must not be confused with one ticker for each of many connections (their
 // number stays), nor with timers that are few and busy (a storm, not a leak).
@@ -77,6 +92,12 @@ type timerSite struct {
 	heapSite
 	maker   string // "time.AfterFunc"
 	context bool
+	// with is the same of the timers together with what else is allocated at the
+	// line of an AfterFunc: its function, and what that refers to.
+	with heapSite
+	// room is how many timers the largest of the runtime's lists that grew here can
+	// hold; 0 = not known.
+	room int64
 }
 
 type timerSearch struct {
@@ -85,27 +106,68 @@ type timerSearch struct {
 	heap *heapView // nil = not looked at yet
 }
 
+const (
+	// largestTimer is the largest object that makes up a timer or a context, in
+	// bytes: what is larger is the runtime's list of them.
+	largestTimer = 1 << 10
+	// listEntry is what a timer takes in that list, in bytes.
+	listEntry = 16
+	// chance is how often a line whose timers are let go as fast as they are made
+	// may look as if they were not.
+	chance = 0.01
+)
+
 func (t *timerSearch) sites() []*timerSite {
 	by := map[*evidence.Frame]*timerSite{}
+	t.eachRow(func(r *evidence.Row, objects, bytes int64, of func(*heapSite) *amount) {
+		at := r.Stack.Outermost(makesTimer)
+		if c := r.Stack.Outermost(ofContext); c > at {
+			at = c
+		}
+		f := r.Stack.UserAbove(at)
+		if at < 0 || f == nil || f.Origin != evidence.OwnCode || r.Stack[:at].Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0 {
+			return
+		}
+		s := by[f]
+		if s == nil {
+			s = &timerSite{heapSite: heapSite{frame: f, stack: r.Stack}, maker: r.Stack[at].Plain(), context: ofContext(r.Stack[at])}
+			by[f] = s
+			t.all = append(t.all, s)
+		}
+		if size := bytes / max(1, objects); size > largestTimer {
+			if of(&s.heapSite) == &s.after {
+				s.room = max(s.room, size/listEntry)
+			}
+			return
+		}
+		of(&s.heapSite).add(objects, bytes)
+		of(&s.with).add(objects, bytes)
+	})
+	t.eachRow(func(r *evidence.Row, objects, bytes int64, of func(*heapSite) *amount) {
+		// The function of an AfterFunc is allocated by the line itself.
+		i := r.Stack.Index(func(f *evidence.Frame) bool { return !allocators(f) })
+		if i < 0 {
+			return
+		}
+		if s := by[r.Stack[i]]; s != nil && s.maker == "time.AfterFunc" {
+			of(&s.with).add(objects, bytes)
+		}
+	})
+	slices.SortStableFunc(t.all, func(a, b *timerSite) int { return cmp.Compare(b.with.growth(), a.with.growth()) })
+	return t.all
+}
+
+// eachRow visits what was live at the window's ends and what was made in between.
+func (t *timerSearch) eachRow(visit func(r *evidence.Row, objects, bytes int64, of func(*heapSite) *amount)) {
 	take := func(p *evidence.Profile, objects, bytes string, of func(*heapSite) *amount) {
 		o, b := p.Type(objects), p.Type(bytes)
 		if o < 0 || b < 0 {
 			return
 		}
 		for i := range p.Rows {
-			r := &p.Rows[i]
-			at := r.Stack.Outermost(makesTimer)
-			f := r.Stack.UserAbove(at)
-			if at < 0 || f == nil || f.Origin != evidence.OwnCode || r.Values[b] == 0 || r.Stack[:at].Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0 {
-				continue
+			if r := &p.Rows[i]; r.Values[b] != 0 {
+				visit(r, r.Values[o], r.Values[b], of)
 			}
-			s := by[f]
-			if s == nil {
-				s = &timerSite{heapSite: heapSite{frame: f, stack: r.Stack}, maker: r.Stack[at].Plain(), context: r.Stack[at:].Index(ofContext) >= 0}
-				by[f] = s
-				t.all = append(t.all, s)
-			}
-			of(&s.heapSite).add(r.Values[o], r.Values[b])
 		}
 	}
 	take(t.e.Heap, "inuse_objects", "inuse_space", func(s *heapSite) *amount { return &s.after })
@@ -113,15 +175,39 @@ func (t *timerSearch) sites() []*timerSite {
 	if t.e.Allocs != nil && !t.e.Allocs.Whole {
 		take(t.e.Allocs, "alloc_objects", "alloc_space", func(s *heapSite) *amount { return &s.allocated })
 	}
-	slices.SortStableFunc(t.all, func(a, b *timerSite) int { return cmp.Compare(b.growth(), a.growth()) })
-	return t.all
 }
 
-// counts reports a growth beyond chance. The deviation of few samples is at least
-// that of one.
+// turnover is how many samples were taken within the window, and how many of them, or of
+// those before, are gone at its end.
+func (s *heapSite) turnover() (made, gone int) {
+	m := s.allocated.samples
+	g := m - (s.after.samples - s.before.samples)
+	return int(math.Round(m)), max(0, int(math.Round(g)))
+}
+
+// counts reports a growth beyond chance.
 func (s *timerSite) counts() bool {
-	known := s.allocated.bytes > 0
-	return float64(s.growth()) >= 3*max(sampleRate, s.deviation(known)) && (!known || s.kept() >= 0.5)
+	if s.with.allocated.samples <= 0 {
+		return float64(s.growth()) >= 3*max(sampleRate, s.deviation(false))
+	}
+	made, gone := s.turnover()
+	return 2*gone <= made && byChance(s.with.turnover()) < chance
+}
+
+// byChance is how likely it is that no more are gone than that, of so many that
+// were made, if as many go as are made: each is one or the other, like the throw
+// of a coin.
+func byChance(made, gone int) float64 {
+	if gone >= made {
+		return 1
+	}
+	n := made + gone
+	p, sum := math.Pow(0.5, float64(n)), 0.0
+	for k := range gone + 1 {
+		sum += p
+		p *= float64(n-k) / float64(k+1)
+	}
+	return sum
 }
 
 // goMinor is the minor version of Go; 0 = unknown.
@@ -143,10 +229,18 @@ func goMinor(e *evidence.Evidence) int {
 
 func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 	more := float64(s.after.objects - s.before.objects)
-	rate := more / heapWindow(t.e).Seconds()
+	rate := max(0, more) / heapWindow(t.e).Seconds()
 	f := ops.Finding{Rule: "timer-leak", Scenario: scenario, Score: ops.Score(rate/500+float64(s.after.objects)/100_000, 1), Confidence: ops.Medium}
-	if s.growth() >= 10*sampleRate && s.allocated.bytes > 0 {
+	if s.with.growth() >= 10*sampleRate && s.allocated.bytes > 0 {
 		f.Confidence = ops.High
+	}
+	if age := processAge(t.e); age < young {
+		f.Score = min(f.Score, 74)
+		text := rule.Say("how old the process is, is not known: in its first minutes, timers that run for long only become more", "不知道行程啟動多久：剛啟動的幾分鐘裡，時間長的 timer 本來就只增不減")
+		if age > 0 {
+			text = rule.Say("the process is only %s old: timers that run for long still only become more", "行程才啟動 %s：時間長的 timer 此時本來就只增不減", rule.Dur(age))
+		}
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "process_age", Value: age.Seconds(), Unit: "s", Text: text})
 	}
 	f.Where = append([]ops.Place{rule.At(ops.RoleAlloc, s.frame)}, callers(s.stack, s.frame)...)
 	name, line := rule.Short(s.frame), rule.Line(s.frame)
@@ -162,10 +256,16 @@ func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 		Artifact: ops.KindHeap, Metric: "inuse_objects_growth", Value: more, Unit: "objects",
 		Text: rule.Say("live objects that package time made for %s: about %s, before %s", "time 套件為 %s 建立、仍存活的物件：約 %s 個，之前 %s 個", line, rule.Count(about(float64(s.after.objects))), rule.Count(about(float64(s.before.objects)))),
 	}}
-	if s.allocated.bytes > 0 {
+	if made, gone := s.with.turnover(); made > 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{
-			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
-			Text: rule.Say("%s of what was made there within the window is still live", "時窗內在那裡建立的，還有 %s 存活", rule.Pct(s.kept())),
+			Artifact: ops.KindAllocs, Metric: "kept_share", Value: max(0, 1-float64(gone)/float64(made)), Unit: "ratio",
+			Text: rule.Say("of %s samples of what was made there within the window, %s are gone", "時窗內在那裡建立的，取樣到 %s 次，其中 %s 次已經釋放", rule.Count(int64(made)), rule.Count(int64(gone))),
+		})
+	}
+	if s.room >= fewTimers {
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindHeap, Metric: "timer_list", Value: float64(s.room), Unit: "timers",
+			Text: rule.Say("the runtime's list of pending timers, which grew here, has room for %s on one processor alone", "runtime 的 timer 清單在這裡變大，光是一個處理器就有 %s 個位置", rule.Count(s.room)),
 		})
 	}
 	if strings.HasSuffix(s.maker, "After") && !s.context {
@@ -175,11 +275,15 @@ func (t *timerSearch) byHeap(s *timerSite) ops.Finding {
 	return f
 }
 
-// byOwner finds timers that are too small for the profile to show by what they
-// hold: the function that makes them also makes objects, which pile up, and none of
-// the timers that the profile does show is let go.
+// fewTimers are as many as a program may well have pending.
+const fewTimers = 4096
+
+// byOwner finds timers that are too small for the profile to count by what they
+// hold: the function that makes them, or its caller, also makes objects, which pile
+// up, and none of the timers that the profile does show is let go.
 func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
-	if s.context || s.maker != "time.AfterFunc" || s.growth() <= 0 || s.kept() < 0.7 {
+	made, gone := s.with.turnover()
+	if s.maker != "time.AfterFunc" || s.with.growth() < 0 || s.with.after.samples < 1 || 4*gone > made {
 		return nil
 	}
 	if t.heap == nil {
@@ -187,7 +291,7 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 	}
 	seconds := heapWindow(t.e).Seconds()
 	for _, o := range t.heap.sites {
-		if o.frame.Function != s.frame.Function || float64(o.growth()) < max(leastGrowth, 3*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
+		if !t.holds(s, o) || o.frame == s.frame || float64(o.growth()) < max(leastGrowth, 3*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
 			continue
 		}
 		rate := float64(o.growth()) / seconds
@@ -199,13 +303,26 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 		f.Where = append(f.Where, rule.At(ops.RoleAlloc, o.frame))
 		f.Evidence = append(f.Evidence, ops.Proof{
 			Artifact: ops.KindHeap, Metric: "inuse_space_growth", Value: float64(o.growth()), Unit: "bytes",
-			Text: rule.Say("the same function makes what piles up at %s: %s more within the window", "同一個函式在 %s 建立的物件也越積越多：時窗內多了 %s", rule.Line(o.frame), rule.Bytes(o.growth())),
+			Text: rule.Say("what `%s` makes piles up at %s as well: %s more within the window", "`%s` 在 %s 建立的物件也越積越多：時窗內多了 %s", rule.Short(o.frame), rule.Line(o.frame), rule.Bytes(o.growth())),
 		})
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindHeap, Metric: "samples", Value: s.after.samples, Unit: "samples",
 			Text: rule.Say("the timers themselves are too small to count: something else may hold the objects as well", "timer 本身太小，數不準：物件也可能是被別的東西留住")})
 		return &f
 	}
 	return nil
+}
+
+// holds reports whether what is made at a line may be what the timers refer to: it
+// is made in the same function, or in the one that calls it, where not one of the
+// timers may be gone.
+func (t *timerSearch) holds(s *timerSite, o *heapSite) bool {
+	if o.frame.Function == s.frame.Function {
+		return true
+	}
+	made, gone := s.with.turnover()
+	i := s.stack.Index(func(f *evidence.Frame) bool { return f == s.frame })
+	caller := s.stack.UserAbove(i)
+	return made >= 3 && gone == 0 && i >= 0 && caller != nil && caller.Origin == evidence.OwnCode && o.frame.Function == caller.Function
 }
 
 func (t *timerSearch) words(s *timerSite) (why ops.Text, remedies []ops.Text) {

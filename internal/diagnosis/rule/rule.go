@@ -76,7 +76,8 @@ func Needs(e *evidence.Evidence, kinds ...ops.Kind) Result {
 	}
 	for _, k := range missing {
 		names = append(names, string(k))
-		if l := e.Lost(k); l != nil && why == "" {
+		// A gap is in what there is: it is not why something is not there.
+		if l := e.Lost(k); l != nil && why == "" && l.Reason != ops.LossGap {
 			why = l.Message
 		}
 	}
@@ -151,6 +152,20 @@ func Bytes(n int64) string {
 // Count writes a number: "104,211".
 func Count(n int64) string { return humanize.Comma(n) }
 
+// Goroutines writes an average number of goroutines, as the subject of a sentence:
+// "3.2 goroutines", "有 3.2 個 goroutine".
+func Goroutines(n float64) ops.Text {
+	switch {
+	case n >= 9.95:
+		return Say("%s goroutines", "有 %s 個 goroutine", Count(int64(math.Round(n))))
+	case n < 0.05:
+		return Say("hardly any goroutine", "幾乎沒有 goroutine")
+	case n >= 0.95 && n < 1.05:
+		return Say("one goroutine", "有 1 個 goroutine")
+	}
+	return Say("%.1f goroutines", "有 %.1f 個 goroutine", n)
+}
+
 // At makes a place of a frame; the file is shown by its base name, which is what
 // people look for.
 func At(role ops.Role, f *evidence.Frame) ops.Place {
@@ -184,6 +199,9 @@ func Short(f *evidence.Frame) string {
 	head, _, _ = strings.Cut(head, "[")
 	return name[strings.LastIndexByte(head, '/')+1:]
 }
+
+// Code is a function's short name as titles have it, in the marks of code.
+func Code(f *evidence.Frame) string { return "`" + Short(f) + "`" }
 
 // Lower returns the lower of two confidences.
 func Lower(a, b ops.Confidence) ops.Confidence {

@@ -106,7 +106,7 @@ func (v *view) judgeSends() rule.Result {
 		findings = append(findings, v.tellSender(&all[i]))
 	}
 	s := &all[0]
-	reason := rule.Say("waiting in sends at %[2]s: %[1]s at a time, %[3]s each", "同一時間有 %[1]s 在 %[2]s 等待送出，%[3]s", people(s.busy), rule.Line(s.user), s.lasting())
+	reason := rule.Say("waiting in sends at %[2]s: %[1]s at a time, %[3]s each", "同一時間%[1]s 在 %[2]s 等待送出，%[3]s", rule.Goroutines(s.busy), rule.Line(s.user), s.lasting())
 	if ops.SeverityOf(s.score) == "" {
 		reason = rule.Say("%[1]s: %[2]s", "%[1]s：%[2]s", reason, s.role.fine())
 	}

@@ -24,7 +24,7 @@ func (v *view) tellSender(s *sender) ops.Finding {
 	for _, c := range callers(w.stack, w.at) {
 		f.Where = addPlace(f.Where, c)
 	}
-	f.Title = rule.Say("%[1]s waits to send (%[2]s): %[3]s", "%[1]s 卡在 channel 送出（%[2]s）：%[3]s", rule.Short(s.user), rule.Line(s.user), s.reason())
+	f.Title = rule.Say("%[1]s waits to send (%[2]s): %[3]s", "%[1]s 卡在 channel 送出（%[2]s）：%[3]s", rule.Code(s.user), rule.Line(s.user), s.reason())
 	f.Summary = v.summarize(s)
 	f.Explanation = s.explain()
 	f.Remedies = s.remedies()
@@ -49,15 +49,15 @@ func (s *sender) reason() ops.Text {
 	r := &s.receivers[0]
 	switch {
 	case r.does == atWork:
-		return rule.Say("%s cannot keep up", "%s 處理不及", rule.Short(r.at))
+		return rule.Say("%s cannot keep up", "%s 處理不及", rule.Code(r.at))
 	case r.slow != nil && r.slow.user != nil:
-		return rule.Say("%[1]s %[2]s (%[3]s)", "%[1]s %[2]s（%[3]s）", rule.Short(r.at), doing(r.slow), rule.Line(r.slow.user))
+		return rule.Say("%[1]s %[2]s (%[3]s)", "%[1]s %[2]s（%[3]s）", rule.Code(r.at), doing(r.slow), rule.Line(r.slow.user))
 	}
-	return rule.Say("%s receives too slowly", "%s 接收太慢", rule.Short(r.at))
+	return rule.Say("%s receives too slowly", "%s 接收太慢", rule.Code(r.at))
 }
 
 func (v *view) summarize(s *sender) ops.Text {
-	out := rule.Say("Waiting for somebody to receive: %[1]s at a time, %[2]s each", "同一時間有 %[1]s 在等人接收，每次%[2]s", people(s.busy), s.lasting())
+	out := rule.Say("Waiting for somebody to receive: %[1]s at a time, %[2]s each", "同一時間%[1]s 在等人接收，每次%[2]s", rule.Goroutines(s.busy), s.lasting())
 	if s.share > 0 && s.role != answering {
 		out = rule.Say("%[1]s; that is %[2]s of the sender's time", "%[1]s；占送出端 %[2]s 的時間", out, rule.Pct(s.share))
 	}
@@ -114,7 +114,7 @@ func (s *sender) receiverProofs(v *view) (out []ops.Proof) {
 			text = rule.Say("%s; most of the rest of its time it works", "%s；其餘時間大多在執行", text)
 		case r.slow != nil && r.slow.user != nil:
 			n = v.busy(r.slow)
-			text = rule.Say("%[1]s; there are %[4]d of them, and %[5]s at a time: each %[2]s (%[3]s)", "%[1]s；這樣的 goroutine 共 %[4]d 個，同一時間有 %[5]s %[2]s（%[3]s）", text, doing(r.slow), rule.Line(r.slow.user), r.n, people(n))
+			text = rule.Say("%[1]s; there are %[4]d of them, and %[5]s at a time: each %[2]s (%[3]s)", "%[1]s；這樣的 goroutine 共 %[4]d 個，同一時間%[5]s %[2]s（%[3]s）", text, doing(r.slow), rule.Line(r.slow.user), r.n, rule.Goroutines(n))
 		}
 		out = append(out, ops.Proof{Artifact: artifact, Metric: "receiver", Value: math.Round(n*100) / 100, Unit: "goroutines", Text: text})
 	}

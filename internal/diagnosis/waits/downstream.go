@@ -110,10 +110,10 @@ func (v *view) fineDownstream(d *downstream) ops.Text {
 	p := d.places[0]
 	if !p.known {
 		return rule.Say("waiting for %[2]s (%[3]s): %[1]s, and nothing says for how long", "%s 在 %[3]s 等待 %[2]s，但沒有資料說明等了多久",
-			people(d.busy), d.name(), rule.Line(p.user))
+			rule.Goroutines(d.busy), d.name(), rule.Line(p.user))
 	}
-	return rule.Say("the slowest answers are those of %[1]s (%[2]s): %[3]s, %[4]s waiting at a time", "回應最慢的是 %[2]s 呼叫的 %[1]s：%[3]s，同一時間有 %[4]s 在等",
-		d.name(), rule.Line(p.user), p.lasting(), people(p.busy))
+	return rule.Say("the slowest answers are those of %[1]s (%[2]s): %[3]s, %[4]s waiting at a time", "回應最慢的是 %[2]s 呼叫的 %[1]s：%[3]s，同一時間%[4]s 在等",
+		d.name(), rule.Line(p.user), p.lasting(), rule.Goroutines(p.busy))
 }
 
 // downstreams are sorted by score, then by how many wait.

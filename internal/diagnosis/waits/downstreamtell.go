@@ -39,7 +39,7 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 
 // say writes title, summary and explanation.
 func (d *downstream) say(f *ops.Finding, p *place) {
-	who, at := rule.Short(p.user), rule.Line(p.user)
+	who, at := rule.Code(p.user), rule.Line(p.user)
 	switch {
 	case d.kind == resolve:
 		f.Title = rule.Say("%[1]s waits for DNS, %[3]s each time (%[2]s)", "%[1]s 卡在 DNS 解析，每次 %[3]s（%[2]s）", who, at, p.each())
@@ -58,7 +58,7 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 		f.Explanation = rule.Say("The request has been sent; the goroutine is parked until the answer arrives and uses no CPU meanwhile. That is why the process looks idle while its callers wait. More CPU or more replicas do not help: the time passes on the other side, or on the way there.",
 			"請求已經送出，goroutine 停在那裡等回應，期間不耗 CPU，所以行程看起來很閒，呼叫端卻在等。加 CPU 或加副本都沒有用：時間花在對方，或花在路上。")
 	}
-	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間有 %[1]s 在等 %[2]s，每次%[3]s。", people(d.busy), d.name(), p.lasting())
+	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間%[1]s 在等 %[2]s，每次%[3]s。", rule.Goroutines(d.busy), d.name(), p.lasting())
 	if len(d.places) > 1 {
 		f.Summary = rule.Say("%[1]s The lines that ask: %[2]s.", "%[1]s發出請求的程式碼：%[2]s。", f.Summary, list(d.places))
 	}
@@ -76,8 +76,8 @@ func (v *view) temper(f *ops.Finding, p *place) {
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindCPU}}
 		text := rule.Say("how long one wait takes is not measured: that needs a trace", "每次等待多久並未量到，需要 trace 才知道")
 		if p.known && p.atLeast && p.waits[0].aged == 0 {
-			text = rule.Say("how long one wait takes is estimated: no call costs less than %s of CPU, so %s in %s of CPU use cannot be waiting for less", "每次等待的時間是推估的：每次呼叫至少耗 %s CPU，以 %s 與目前的 CPU 用量（%s）計算，等待不可能更短",
-				rule.Dur(callCost), people(p.busy), v.cores())
+			text = rule.Say("how long one wait takes is estimated: no call costs less than %s of CPU, so %s in %s of CPU use cannot be waiting for less", "每次等待的時間是推估的：每次呼叫至少耗 %s CPU，以同時%s 在等、CPU 用量 %s 計算，等待不可能更短",
+				rule.Dur(callCost), rule.Goroutines(p.busy), v.cores())
 		}
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "estimate", Value: p.delay.Seconds(), Unit: "s", Text: text})
 	}

@@ -69,7 +69,7 @@ func (v *view) judgeExhausted() rule.Result {
 	down := v.downstreams()
 	for i, p := range v.pools() {
 		if i == 0 {
-			fine = rule.Say("waiting for %[2]s at %[3]s: %[1]s at a time, %[4]s each", "同一時間有 %[1]s 在 %[3]s 等待 %[2]s，%[4]s", people(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
+			fine = rule.Say("waiting for %[2]s at %[3]s: %[1]s at a time, %[4]s each", "同一時間%[1]s 在 %[3]s 等待 %[2]s，%[4]s", rule.Goroutines(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
 		}
 		if l := v.leaked(p); l == wholly || l == partly {
 			fine = rule.Say("nobody gives back %s: pool-leaked tells of it", "沒有人歸還 %s：由 pool-leaked 說明", p.name())
@@ -128,11 +128,11 @@ func (v *view) tellExhausted(p *pool) ops.Finding {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 	}
 	p.exhaustedWhere(&f, pl)
-	f.Title = rule.Say("%[1]s queues %[3]s for %[4]s (%[2]s)", "%[1]s 排隊 %[3]s 等待 %[4]s（%[2]s）", rule.Short(pl.user), rule.Line(pl.user), pl.each(), p.name())
+	f.Title = rule.Say("%[1]s queues %[3]s for %[4]s (%[2]s)", "%[1]s 排隊 %[3]s 等待 %[4]s（%[2]s）", rule.Code(pl.user), rule.Line(pl.user), pl.each(), p.name())
 	if !pl.known {
-		f.Title = rule.Say("%[1]s queues for %[3]s (%[2]s)", "%[1]s 正在排隊等待 %[3]s（%[2]s）", rule.Short(pl.user), rule.Line(pl.user), p.name())
+		f.Title = rule.Say("%[1]s queues for %[3]s (%[2]s)", "%[1]s 正在排隊等待 %[3]s（%[2]s）", rule.Code(pl.user), rule.Line(pl.user), p.name())
 	}
-	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間有 %[1]s 在等 %[2]s，每次%[3]s。", people(p.busy), p.name(), pl.lasting())
+	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間%[1]s 在等 %[2]s，每次%[3]s。", rule.Goroutines(p.busy), p.name(), pl.lasting())
 	f.Explanation = v.explainQueue(p)
 	f.Remedies = p.remedies()
 	f.Evidence = append(v.proofs(pl.waits), v.holderProofs(p)...)
@@ -226,7 +226,7 @@ func (v *view) holderProofs(p *pool) (out []ops.Proof) {
 		}
 		n := v.busy(h)
 		out = append(out, ops.Proof{Artifact: artifact, Metric: "holders", Value: math.Round(n*100) / 100, Unit: "goroutines", Share: min(1, n/max(p.held, 1e-9)),
-			Text: rule.Say("of those that have one, %[1]s at a time: each %[2]s (%[3]s)", "持有者之中，同一時間有 %[1]s %[2]s（%[3]s）", people(n), doing(h), rule.Line(h.user))})
+			Text: rule.Say("of those that have one, %[1]s at a time: each %[2]s (%[3]s)", "持有者之中，同一時間%[1]s %[2]s（%[3]s）", rule.Goroutines(n), doing(h), rule.Line(h.user))})
 	}
 	return out
 }

@@ -71,16 +71,16 @@ func (v *view) judgeLeaked() rule.Result {
 				continue
 			}
 			seen = true
-			fine = rule.Say("connections of %[1]s are in use or come back; holding one: %[2]s", "%[1]s 的連線都有人在用或有歸還；持有連線的有 %[2]s", p.client, people(max(p.held, float64(v.pastAny(p)))))
+			fine = rule.Say("connections of %[1]s are in use or come back; holding one: %[2]s", "%[1]s 的連線都有人在用或有歸還；持有連線的%[2]s", p.client, rule.Goroutines(max(p.held, float64(v.pastAny(p)))))
 			continue
 		case unsure:
 			if len(findings) == 0 {
-				doubt = rule.Say("waiting for a connection of %[2]s: %[1]s, and nobody is seen to have one, but a single snapshot may be the moment between two", "有 %[1]s 在等 %[2]s 的連線，看不到有人持有，但單一快照可能剛好落在交接的瞬間", people(v.countedAll(p)), p.client)
+				doubt = rule.Say("waiting for a connection of %[2]s: %[1]s, and nobody is seen to have one, but a single snapshot may be the moment between two", "%[1]s 在等 %[2]s 的連線，看不到有人持有，但單一快照可能剛好落在交接的瞬間", rule.Goroutines(v.countedAll(p)), p.client)
 			}
 			continue
 		}
 		seen = true
-		fine = rule.Say("waiting for a connection of %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s 的連線，在使用的：%[3]s", people(max(p.busy, v.countedAll(p))), p.client, p.users())
+		fine = rule.Say("waiting for a connection of %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s 的連線，在使用的：%[3]s", rule.Goroutines(max(p.busy, v.countedAll(p))), p.client, p.users())
 		findings = append(findings, v.tellLeaked(p, l))
 	}
 	if len(findings) == 0 && doubt.EN != "" {
@@ -287,7 +287,7 @@ func (p *pool) users() ops.Text {
 	if p.held == 0 {
 		return rule.Say("nobody", "沒有人")
 	}
-	return people(p.held)
+	return rule.Goroutines(p.held)
 }
 
 func givenBack(p *pool) ops.Text {
@@ -343,13 +343,13 @@ func (v *view) leakedWhere(f *ops.Finding, p *pool, n *nested, user *evidence.Fr
 }
 
 func (v *view) sayLeaked(f *ops.Finding, p *pool, l leak, n *nested, user *evidence.Frame) {
-	who, at := rule.Short(user), rule.Line(user)
-	f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", people(max(p.busy, v.countedAll(p))), p.client)
+	who, at := rule.Code(user), rule.Line(user)
+	f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", rule.Goroutines(max(p.busy, v.countedAll(p))), p.client)
 	if l == partly {
-		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", people(p.busy), p.client)
+		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", rule.Goroutines(p.busy), p.client)
 		if p.stats == nil {
 			u := v.unclosed()
-			f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s. Open at both ends of the window: %[3]d sets of rows and %[4]d transactions, far more than anybody was using.", "%[1]s 在等 %[2]s 的連線。時窗前後都開著：%[3]d 組 rows、%[4]d 個交易，遠多於真正在使用的。", people(p.busy), p.client, u.rows, u.transactions)
+			f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s. Open at both ends of the window: %[3]d sets of rows and %[4]d transactions, far more than anybody was using.", "%[1]s 在等 %[2]s 的連線。時窗前後都開著：%[3]d 組 rows、%[4]d 個交易，遠多於真正在使用的。", rule.Goroutines(p.busy), p.client, u.rows, u.transactions)
 		}
 	}
 	if n != nil {

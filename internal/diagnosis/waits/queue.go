@@ -74,7 +74,7 @@ func (p *pool) worst(v *view) *place {
 func (v *view) tellQueue(f *ops.Finding, p *pool) {
 	pl := p.worst(v)
 	f.Score = max(f.Score, v.scorePool(p))
-	f.Summary = rule.Say("%[1]s Behind them queue for %[2]s: %[3]s, %[4]s each.", "%[1]s後面還有 %[3]s 在排隊等 %[2]s，每次%[4]s。", f.Summary, p.name(), people(p.busy), pl.lasting())
+	f.Summary = rule.Say("%[1]s Behind them queue for %[2]s: %[3]s, %[4]s each.", "%[1]s後面還%[3]s 在排隊等 %[2]s，每次%[4]s。", f.Summary, p.name(), rule.Goroutines(p.busy), pl.lasting())
 	for i := range p.places {
 		f.Where = addPlace(f.Where, rule.At(ops.RoleAcquire, p.places[i].user))
 	}

@@ -12,20 +12,6 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// people writes an average number of goroutines.
-func people(n float64) ops.Text {
-	switch {
-	case n >= 9.95:
-		s := rule.Count(int64(math.Round(n)))
-		return rule.Say("%s goroutines", "%s 個 goroutine", s)
-	case n < 0.05:
-		return rule.Say("hardly any goroutine", "幾乎沒有 goroutine")
-	case n >= 0.95 && n < 1.05:
-		return rule.Say("one goroutine", "1 個 goroutine")
-	}
-	return rule.Say("%s goroutines", "%s 個 goroutine", fmt.Sprintf("%.1f", n))
-}
-
 // lasting writes how long a wait lasts.
 func (p *place) lasting() ops.Text {
 	d := rule.Dur(p.delay)
