@@ -24,6 +24,13 @@ type Options struct {
 	// Every lists also those that began and ended within one generation, which
 	// are else only in the totals of their group.
 	Every bool
+	// Keep takes every interval of every goroutine and P, about seven bytes each, so
+	// that the Timeline answers from there and not from the trace; nil = none. It
+	// must last as long as the Timeline does.
+	Keep Store
+	// Progress is told after each generation how many of all have been read; nil =
+	// nobody wants to know.
+	Progress func(done, all int)
 }
 
 // Analysis is what the goroutines of a trace did. It needs nothing of the trace's
@@ -224,15 +231,23 @@ func (t *Trace) Analyze(ctx context.Context, opts Options) (*Analysis, error) {
 	geo := wholeTrace(t)
 	m := newMerge(t, geo, opts)
 	err := t.each(ctx, opts.Workers, 0, len(t.ix.Generations), func(n int, d *decoder, a *genStates, g *loaded) error {
+		if m.keep != nil && a.kept == nil {
+			a.kept = new(keptGen)
+		}
 		a.reset(t, geo, d, g, opts.Every)
 		err := d.run(ctx, g, n == 0, a)
-		a.finish()
+		return cmp.Or(a.finish(m.keep), err)
+	}, func(n int, a *genStates, loss *damage) error {
+		err := m.generation(n, a, loss)
+		if opts.Progress != nil {
+			opts.Progress(n+1, len(t.ix.Generations))
+		}
 		return err
-	}, m.generation)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return m.result(), nil
+	return m.result()
 }
 
 // worker is what reading one generation needs, kept for the next one.
@@ -245,7 +260,7 @@ type worker struct {
 // each reads the generations from to to at the same time and hands the results to
 // merge in their order. Damage is handed to merge as well; any other error ends
 // it. It returns when all that it started has ended.
-func (t *Trace) each(ctx context.Context, workers, from, to int, read func(n int, d *decoder, a *genStates, g *loaded) error, merge func(n int, a *genStates, loss *damage)) error {
+func (t *Trace) each(ctx context.Context, workers, from, to int, read func(n int, d *decoder, a *genStates, g *loaded) error, merge func(n int, a *genStates, loss *damage) error) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
@@ -291,7 +306,9 @@ func (t *Trace) each(ctx context.Context, workers, from, to int, read func(n int
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		merge(n, &r.w.a, d)
+		if err := merge(n, &r.w.a, d); err != nil {
+			return err
+		}
 		n++
 		if next < to {
 			jobs <- result{n: next, w: r.w}
@@ -318,6 +335,7 @@ type merge struct {
 	groups  []groupAcct
 	latency latencies
 	samples map[StackID]int64
+	keep    *keeper // nil = intervals are not kept
 
 	gcFrom, stwFrom uint64
 	stwName         uint32
@@ -349,6 +367,12 @@ type carried struct {
 	traits  traits
 	known   bool
 	maxWait uint64
+	// by made it runnable, at byStack; made says that it was by creating it.
+	by      GoID
+	byStack StackID
+	made    bool
+	// anonymous is set if intervals of it were kept before its group was known.
+	anonymous bool
 }
 
 type birthKey struct {
@@ -372,6 +396,7 @@ func newMerge(t *Trace, geo geometry, opts Options) *merge {
 		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{},
 		tasks: map[uint32]*Annotation{}, regions: map[uint32]*Annotation{},
 		openTasks: map[uint64]userEvent{}, openRegions: map[GoID][]userEvent{},
+		keep: newKeeper(opts.Keep),
 	}
 }
 
@@ -394,7 +419,7 @@ func (s *siteAcct) merge(o *siteAcct) {
 }
 
 // generation adds one that has been read; loss is why it ended early.
-func (m *merge) generation(n int, a *genStates, loss *damage) {
+func (m *merge) generation(n int, a *genStates, loss *damage) error {
 	number := m.t.ix.Generations[n].Number
 	m.follows = m.previous != 0 && !m.gap && number == m.previous+1
 	if m.previous != 0 && !m.follows {
@@ -409,7 +434,7 @@ func (m *merge) generation(n int, a *genStates, loss *damage) {
 		m.misuse = loss
 	}
 	if a.g == nil {
-		return // not even its tables
+		return m.kept(nil) // not even its tables
 	}
 	for k, v := range a.counts {
 		m.out.Kinds[k] += v
@@ -452,6 +477,15 @@ func (m *merge) generation(n int, a *genStates, loss *damage) {
 	if m.gap {
 		m.closeAll(a.max)
 	}
+	return m.kept(a.kept)
+}
+
+// kept hands to the keeper what has ended.
+func (m *merge) kept(own *keptGen) error {
+	if m.keep == nil {
+		return nil
+	}
+	return m.keep.generation(own)
 }
 
 // locals adds what is by stack.
@@ -542,6 +576,9 @@ func (m *merge) procTails(a *genStates) {
 		}
 		if c := &m.procs[p]; c.state != procNothing {
 			m.bins.proc(int32(p), c.since, x.first, c.state, c.g)
+			if m.keep != nil {
+				m.keep.tail(int32(p), c.since, x.first, c.state, c.g)
+			}
 		}
 		m.procs[p] = *x
 	}
@@ -555,7 +592,7 @@ func (m *merge) record(r *record, a *genStates, carry map[GoID]*carried) {
 		if m.follows && r.born == (c != nil) {
 			m.odd++ // created twice, or never
 		}
-		c = &carried{Goroutine: Goroutine{ID: r.id, Born: r.born, Begin: m.t.since(a.min)}, since: a.min, before: true, state: headState(r.head)}
+		c = &carried{Goroutine: Goroutine{ID: r.id, Born: r.born, Begin: m.t.since(a.min)}, since: a.min, before: true, state: headState(r.head), by: NoGoroutine}
 		if m.atZero {
 			c.Begin, c.since = 0, m.t.zero
 		}
@@ -567,11 +604,13 @@ func (m *merge) record(r *record, a *genStates, carry map[GoID]*carried) {
 		m.odd++
 		m.closeOpen(c, a.min)
 		c.since, c.before, c.state, c.reason, c.stack, c.traits = a.min, true, headState(r.head), 0, 0, traits{}
+		c.by, c.byStack, c.made = NoGoroutine, 0, false
 	}
 	carry[r.id] = c
 	if !c.known && r.group != 0 {
 		c.Group, c.known = r.group, r.known
 	}
+	c.anonymous = c.anonymous || r.kept != 0 && r.group == 0
 	if !r.born {
 		if c.stack == 0 && r.headID != 0 {
 			c.stack, c.traits = r.headID, r.headTraits
@@ -594,6 +633,7 @@ func (m *merge) record(r *record, a *genStates, carry map[GoID]*carried) {
 		c.Begin = m.bornAt(r)
 	}
 	c.since, c.state, c.reason, c.stack, c.traits, c.before, c.assist = r.since, r.state, r.reason, r.stackID, r.traits, false, r.assist
+	c.by, c.byStack, c.made = r.byID, r.byStackID, r.made
 	if r.died {
 		c.Died, c.End = true, m.t.since(r.since)
 	}
@@ -641,6 +681,9 @@ func (m *merge) account(c *carried, end uint64) {
 	if m.bins.watched != nil {
 		m.bins.goroutine(c.ID, span{from: c.since, to: end, state: st, reason: c.reason, g: NoGoroutine, stack: c.stack}.tidy(c.state))
 	}
+	if m.keep != nil {
+		m.keep.bridge(c, end, st)
+	}
 	switch c.state {
 	case goWaiting:
 		m.site(siteKey{c.stack, c.reason}).add(d)
@@ -682,6 +725,9 @@ func (m *merge) closeAll(end uint64) {
 	for p := range m.procs {
 		if x := &m.procs[p]; x.state != procNothing && end > x.since {
 			m.bins.proc(int32(p), x.since, end, x.state, x.g)
+			if m.keep != nil {
+				m.keep.tail(int32(p), x.since, end, x.state, x.g)
+			}
 		}
 	}
 	m.procs = m.procs[:0]
@@ -705,6 +751,9 @@ func (m *merge) list(c *carried) {
 		c.Times[s] = m.t.span(v)
 	}
 	c.MaxLatency = m.t.span(c.maxWait)
+	if m.keep != nil && c.anonymous && c.Group != 0 {
+		m.keep.late[c.ID] = c.Group
+	}
 	m.out.Goroutines = append(m.out.Goroutines, c.Goroutine)
 	if len(m.out.Goroutines) >= 2*m.opts.Goroutines && !m.opts.Every {
 		m.trim()
@@ -808,8 +857,11 @@ func (m *merge) annotated(in map[uint32]*Annotation, begin userEvent, end uint64
 }
 
 // result closes everything and sorts.
-func (m *merge) result() *Analysis {
+func (m *merge) result() (*Analysis, error) {
 	m.closeAll(m.t.last)
+	if err := m.kept(nil); err != nil {
+		return nil, err
+	}
 	m.bins.seal()
 	m.trim()
 	out, t := m.out, m.t
@@ -870,9 +922,9 @@ func (m *merge) result() *Analysis {
 		}
 	}
 	out.Tasks, out.Regions = m.annotations(m.tasks), m.annotations(m.regions)
-	out.Timeline = newTimeline(t, m.bins, out.Groups)
+	out.Timeline = newTimeline(t, m.bins, m.keep, out.Groups)
 	out.Loss = m.loss()
-	return out
+	return out, nil
 }
 
 // resultSites also sums up the waits of every group.

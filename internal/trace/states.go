@@ -26,6 +26,7 @@ type genStates struct {
 	latency  latencies
 	procs    []procAcct
 	bins     *bins
+	kept     *keptGen // nil = intervals are not kept
 
 	groups      []groupAcct // by GroupID: goroutines that lived within the generation
 	records     []record
@@ -63,13 +64,19 @@ type goAcct struct {
 	starts  uint32
 	// lastPending is an index + 1 of genStates.pending; 0 = none.
 	lastPending int32
-	maxWait     uint64 // for a P
+	// kept is the number in keptGen.gos, by that of who made it runnable, at the
+	// local byStack; made says that it was by creating it.
+	kept, by, byStack uint32
+	made              bool
+	maxWait           uint64 // for a P
 }
 
 // record is a goroutine that the merge must know of.
 type record struct {
 	goAcct
 	stackID, wokeID, headID StackID
+	byID                    GoID
+	byStackID               StackID
 	traits, headTraits      traits
 	died, born              bool
 }
@@ -172,6 +179,9 @@ func (a *genStates) reset(t *Trace, geo geometry, d *decoder, g *loaded, every b
 	a.procsN, a.lastHeap = 0, [2]int{}
 	a.millisecond = uint64(1e6 / t.nsTick)
 	a.bins = newBins(geo, a.min, a.max)
+	if a.kept != nil {
+		a.kept.reset()
+	}
 }
 
 func (a *genStates) goAt(i int32) *goAcct {
@@ -248,7 +258,22 @@ func (a *genStates) to(g *goAcct, now uint64, state uint8) {
 	if a.bins.watched != nil {
 		a.bins.goroutine(g.id, span{from: g.since, to: now, state: st, reason: g.reason, g: NoGoroutine, stack: a.ids[g.stack]}.tidy(g.state))
 	}
+	if a.kept != nil {
+		a.kept.add(a, g, now, st)
+		g.by, g.byStack, g.made = 0, 0, false
+	}
 	g.since, g.state = now, state
+}
+
+// woken notes who made a goroutine runnable.
+func (a *genStates) woken(g *goAcct, e *event, created bool) {
+	if a.kept == nil {
+		return
+	}
+	g.by, g.byStack, g.made = 0, e.stack, created
+	if e.g >= 0 {
+		g.by = a.kept.of(&a.gos[e.g])
+	}
 }
 
 func (a *genStates) otherSite(k siteKey) *siteAcct {
@@ -340,6 +365,9 @@ func (a *genStates) proc(p int32, now uint64, state uint8, g *goAcct) {
 	now = max(now, x.since)
 	if x.state != procNothing {
 		a.bins.proc(p, x.since, now, x.state, x.g)
+		if a.kept != nil {
+			a.kept.proc(p, x.since, now, x.state, x.g, a.min)
+		}
 	}
 	x.since, x.state = now, state
 	if g != nil {
@@ -381,6 +409,7 @@ func (a *genStates) event(e *event) {
 			a.edges.add(g.stack, e.stack, max(now, g.since)-g.since)
 		}
 		a.to(g, now, goRunnable)
+		a.woken(g, e, false)
 	case EvGoBlock:
 		g := &a.gos[e.g]
 		a.learn(g, e.stack)
@@ -415,6 +444,7 @@ func (a *genStates) event(e *event) {
 		}
 		start := &a.entries[e.start]
 		g.group, g.known = start.group, !start.weak
+		a.woken(g, e, true)
 		a.births.add(uint32(start.group), e.stack, 0)
 	case EvGoDestroy, EvGoDestroySyscall:
 		g := &a.gos[e.g]
@@ -542,6 +572,9 @@ func (a *genStates) ended(g *goAcct) {
 	if g.head == goBad && !a.every {
 		a.settle(g)
 		a.groups[g.group].add(g)
+		if a.kept != nil {
+			a.kept.settle(g)
+		}
 	} else {
 		a.keep(g, true)
 	}
@@ -558,20 +591,29 @@ func (x *groupAcct) add(g *goAcct) {
 }
 
 func (a *genStates) keep(g *goAcct, died bool) {
-	a.records = append(a.records, record{
+	r := record{
 		goAcct: *g, died: died, born: g.head == goBad,
-		stackID: a.ids[g.stack], wokeID: a.ids[g.woke], headID: a.ids[g.headStk],
+		stackID: a.ids[g.stack], wokeID: a.ids[g.woke], headID: a.ids[g.headStk], byID: NoGoroutine, byStackID: a.ids[g.byStack],
 		traits: a.entries[g.stack].traits, headTraits: a.entries[g.headStk].traits,
-	})
+	}
+	if a.kept != nil {
+		a.kept.settle(g)
+		r.byID = a.kept.gos[g.by].id
+	}
+	a.records = append(a.records, r)
 }
 
-// finish turns what still lives into records.
-func (a *genStates) finish() {
+// finish turns what still lives into records; an error is the store's.
+func (a *genStates) finish(keep *keeper) error {
 	for i := range a.gos {
 		if g := &a.gos[i]; g.state != goBad {
 			a.keep(g, false)
 		}
 	}
+	if a.kept == nil {
+		return nil
+	}
+	return a.kept.seal(keep, a.min, a.max)
 }
 
 // latencies is a histogram with four buckets per doubling.

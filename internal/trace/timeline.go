@@ -11,11 +11,13 @@ import (
 )
 
 // Timeline answers what tracks look like in a window of time. Wide windows come
-// from what Analyze has summed up, narrow ones are read from the trace again,
-// which must still be open. It may be asked at the same time.
+// from what Analyze has summed up, narrow ones from the intervals that it kept
+// (Options.Keep). Without those they are read from the trace again, which must
+// still be open. It may be asked at the same time.
 type Timeline struct {
 	t      *Trace
 	bins   *bins
+	kept   *keeper // nil = narrow windows are read from the trace
 	tracks []Track
 }
 
@@ -76,6 +78,12 @@ type Interval struct {
 	Stack  StackID
 	// Goroutine that was on a P; NoGoroutine in rows of goroutines.
 	Goroutine GoID
+	// Waker is who made the goroutine runnable, and WakerStack where; Created says
+	// that it did so by starting it. They are known of kept intervals alone;
+	// NoGoroutine = nobody, a timer or the network.
+	Waker      GoID
+	WakerStack StackID
+	Created    bool
 }
 
 const (
@@ -83,8 +91,8 @@ const (
 	maxTracks  = 1024
 )
 
-func newTimeline(t *Trace, b *bins, groups []Group) *Timeline {
-	l := &Timeline{t: t, bins: b}
+func newTimeline(t *Trace, b *bins, k *keeper, groups []Group) *Timeline {
+	l := &Timeline{t: t, bins: b, kept: k}
 	for p, cells := range b.procs {
 		if cells == nil {
 			continue
@@ -118,6 +126,9 @@ func (l *Timeline) Query(ctx context.Context, q Query) ([]Row, error) {
 	}
 	w := window{t: l.t, q: q, zero: l.t.zero, from: l.t.ticks(q.From) - l.t.zero, to: l.t.ticks(q.To) - l.t.zero}
 	w.to = max(w.to, w.from+1)
+	if l.kept != nil {
+		return l.queryKept(ctx, w)
+	}
 	width := (w.to - w.from) / uint64(q.Columns)
 	exact := l.bins
 	for _, id := range q.Tracks {
@@ -188,9 +199,8 @@ func (l *Timeline) read(ctx context.Context, w window) (*bins, error) {
 	err := l.t.each(ctx, 0, first, last+1, func(n int, d *decoder, a *genStates, g *loaded) error {
 		a.reset(l.t, geo, d, g, false)
 		err := d.run(ctx, g, n == 0, a)
-		a.finish()
-		return err
-	}, func(n int, a *genStates, loss *damage) { m.generation(n, a, loss) })
+		return cmp.Or(a.finish(nil), err)
+	}, m.generation)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +297,7 @@ func (w *window) intervals(spans []span) []Interval {
 	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
 	out := make([]Interval, 0, len(spans))
 	for _, s := range spans {
-		iv := Interval{From: w.t.since(s.from), To: w.t.since(s.to), State: s.state, Reason: s.reason, Stack: s.stack, Goroutine: s.g}
+		iv := Interval{From: w.t.since(s.from), To: w.t.since(s.to), State: s.state, Reason: s.reason, Stack: s.stack, Goroutine: s.g, Waker: NoGoroutine}
 		if n := len(out); n > 0 && out[n-1].To == iv.From && out[n-1].State == iv.State && out[n-1].Goroutine == iv.Goroutine && out[n-1].Stack == iv.Stack && out[n-1].Reason == iv.Reason {
 			out[n-1].To = iv.To
 			continue
