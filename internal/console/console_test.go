@@ -216,7 +216,6 @@ func (s *server) handle(_ any, stream grpc.ServerStream) error {
 		if err := reply(1, 0); err != nil {
 			return err
 		}
-		go s.stop()
 		<-stream.Context().Done()
 		return nil
 	}
@@ -543,10 +542,20 @@ func TestManyAndLargeMessages(t *testing.T) {
 }
 
 func TestAServerThatDiesInTheMiddle(t *testing.T) {
-	_, address := start(t, "v1")
-	got := told(t, newConsole(t, address), console.Request{Instance: "i1", Method: "EveryService/Die", Messages: messages()})
-	if !strings.HasPrefix(got, "received 0: {\"n\":\"1\"}\nUnavailable ") {
-		t.Errorf("%s", got)
+	s, address := start(t, "v1")
+	var got []string
+	err := newConsole(t, address).Call(t.Context(), console.Request{Instance: "i1", Method: "EveryService/Die", Messages: messages()}, func(e console.Event) error {
+		switch {
+		case e.Received != nil:
+			got = append(got, string(e.Received.JSON))
+			go s.stop()
+		case e.End != nil:
+			got = append(got, e.End.Code.String())
+		}
+		return nil
+	})
+	if err != nil || strings.Join(got, " ") != `{"n":"1"} Unavailable` {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

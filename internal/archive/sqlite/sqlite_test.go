@@ -126,7 +126,7 @@ func TestDatabaseOfANewerVersionIsRefused(t *testing.T) {
 	}
 	must(t, c.Close())
 	_, err := Open(t.Context(), path)
-	want := path + " was written by a newer version (its tables are at 99, this program knows 2): run that version, or choose another data directory"
+	want := path + " was written by a newer version (its tables are at 99, this program knows 3): run that version, or choose another data directory"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
