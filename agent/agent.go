@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -39,6 +40,8 @@ type Agent struct {
 
 	captures captureRegistry
 	chunks   chunkPool
+	// unchained says that chains do not work with this process's gRPC.
+	unchained atomic.Bool
 
 	// ctx ends when Close is called; closing at the same time.
 	ctx    context.Context

@@ -16,10 +16,8 @@ import (
 // is zeroed on every use.
 const chunkBytes = 32640
 
-// burstChunks is how many chunks are read at once, from one buffer of a little
-// less than 256 KiB. Reading less at once costs more system calls, reading more
-// costs memory and gains little.
-const burstChunks = 8
+// burstChunks is how many chunks are read at once. See burstBytes.
+const burstChunks = 3
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -34,7 +32,7 @@ func (p *chunkPool) Get(n int) *[]byte {
 		*b = (*b)[:n]
 		return b
 	}
-	b := make([]byte, n, burstChunks*chunkBytes)
+	b := make([]byte, n, burstBytes)
 	return &b
 }
 

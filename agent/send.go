@@ -24,6 +24,7 @@ type outlet struct {
 	stream grpc.ServerStream
 	fetch  bool // the messages are FetchArtifactResponses
 	frames *chunkPool
+	chains *chains // nil = bursts are sent by the call alone
 }
 
 // event sends one event that is not a chunk.
@@ -70,7 +71,7 @@ func (o outlet) send(a *artifact, off int64) (int, error) {
 		b = b[:n]
 		return n, o.event(&agentv1.Chunk{Artifact: a.begin.Artifact, Offset: off, Crc32C: crc32.Checksum(b, castagnoli), Data: b})
 	}
-	b := o.frames.Get(burstChunks * chunkBytes)
+	b := o.frames.Get(burstBytes)
 	n, err := a.store.ReadAt(*b, off)
 	if n == 0 || err != nil {
 		o.frames.Put(b)
@@ -113,6 +114,9 @@ func storeStatus(a *artifact, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errStoreClosed):
+		if why := a.of.dropped(); why != nil {
+			return why
+		}
 		return status.Errorf(codes.NotFound, "artifact %d was acknowledged or dropped and is no longer on this instance", a.begin.Artifact)
 	}
 	return status.Errorf(codes.Internal, "reading the spool of artifact %d: %v", a.begin.Artifact, err)
@@ -198,6 +202,11 @@ func (o outlet) advance(p *progressOf, a *artifact) (more bool, err error) {
 		p.begun = true
 	}
 	size, end := a.state()
+	if o.chains != nil && size-p.off > burstBytes {
+		n, err := o.stretch(a, p.off, size)
+		p.off += n
+		return true, err
+	}
 	const turn = 16 * chunkBytes // before the next artifact has its turn
 	for end := p.off + turn; p.off < min(size, end); {
 		n, err := o.send(a, p.off)

@@ -22,6 +22,7 @@ type service struct {
 	// tunnel is set on the agent's own server: the peer is the centre that the
 	// agent dialled, and codec and limits are ours.
 	tunnel *tunnelActivity
+	chains *chains // with tunnel
 }
 
 // guard is around every call: it refuses strangers, lets Close wait for the
@@ -115,6 +116,9 @@ func (s *service) outlet(stream grpc.ServerStream, fetch bool) outlet {
 	o := outlet{stream: stream, fetch: fetch}
 	if s.tunnel != nil {
 		o.frames = &s.agent.chunks
+		if !s.agent.unchained.Load() {
+			o.chains = s.chains
+		}
 	}
 	return o
 }

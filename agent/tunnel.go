@@ -181,7 +181,9 @@ func (a *Agent) upgrade(conn net.Conn) (*upgradedConn, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	return &upgradedConn{Conn: conn, r: r, closed: make(chan struct{})}, nil
+	up := &upgradedConn{Conn: conn, r: r, closed: make(chan struct{})}
+	up.chains.agent, up.chains.conn = a, up
+	return up, nil
 }
 
 // refusal says why there is no tunnel, in the centre's words.
@@ -234,7 +236,7 @@ func (a *Agent) serveTunnel(c *upgradedConn) error {
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 	)...)
-	agentv1.RegisterAgentServiceServer(server, &service{agent: a, tunnel: activity})
+	agentv1.RegisterAgentServiceServer(server, &service{agent: a, tunnel: activity, chains: &c.chains})
 	a.cfg.services.register(server)
 	listener := &oneConn{conn: c, closed: make(chan struct{})}
 	served := make(chan struct{})
@@ -315,12 +317,14 @@ func (t *tunnelActivity) idle(now time.Time) time.Duration {
 }
 
 // upgradedConn is a connection whose first bytes may have been read already,
-// and that says when it was closed.
+// that says when it was closed, and that tells what is being sent on it of every
+// write.
 type upgradedConn struct {
 	net.Conn
 	r      *bufio.Reader
 	once   sync.Once
 	closed chan struct{}
+	chains chains
 }
 
 func (c *upgradedConn) Read(p []byte) (int, error) {
@@ -331,6 +335,15 @@ func (c *upgradedConn) Read(p []byte) (int, error) {
 		c.r = nil // only one goroutine reads
 	}
 	return c.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *upgradedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err == nil {
+		c.chains.written()
+	}
+	return n, err
 }
 
 func (c *upgradedConn) Close() error {

@@ -91,10 +91,13 @@ const (
 	// machine without a battery begins in 1970.
 	maxClockOffset = 100 * 365 * 24 * time.Hour
 
-	// Windows bound what one stream and one connection may have in flight. They
-	// cover 10 Gbit/s at nearly a millisecond; larger ones only cost memory.
+	// streamWindow bounds what one stream may have in flight and unread. It covers
+	// 10 Gbit/s at nearly a millisecond; a larger one only costs memory.
 	streamWindow = 1 << 20
-	connWindow   = 1 << 20
+	// connWindow bounds nothing that streamWindow does not: gRPC returns it as the
+	// bytes arrive, read or not. Every quarter of it is a message to the agent,
+	// which has to wake up for it.
+	connWindow = 16 << 20
 	// maxMessage bounds everything but events: all runtime metrics at once are
 	// some 50 KiB.
 	maxMessage = 1 << 20
