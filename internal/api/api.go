@@ -71,6 +71,8 @@ type Config struct {
 	// TraceWindows lists the windows of a trace and says in words what could not
 	// be read.
 	TraceWindows func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error)
+	// Profiles answers what GetFlame, GetTop and GetFunction ask.
+	Profiles Profiles
 	// Diagnosis returns what the rules say of a capture, when they have said it.
 	Diagnosis func(context.Context, ops.CaptureID) (ops.Findings, error)
 	// Goroutines counts the goroutines of a snapshot.
@@ -111,6 +113,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewWatchServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	s.routeFiles(mux)
 	return mux
 }

@@ -134,9 +134,10 @@ func (e everyone) Authorize(a auth.Actor, need auth.Permission) error {
 
 type rig struct {
 	*shelf
-	fleet *fleet.Fleet
-	url   string
-	ctx   context.Context
+	profiles *reader
+	fleet    *fleet.Fleet
+	url      string
+	ctx      context.Context
 }
 
 func start(t *testing.T, holds ...auth.Permission) *rig {
@@ -147,8 +148,9 @@ func start(t *testing.T, holds ...auth.Permission) *rig {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = f.Run(ctx) })
 	who := everyone{holds}
+	profiles := &reader{}
 	srv := httptest.NewServer(Guard(GuardConfig{Auth: who}, New(Config{
-		Fleet: f, Captures: s, Files: s, Auth: who, SpoolDir: t.TempDir(),
+		Profiles: profiles, Fleet: f, Captures: s, Files: s, Auth: who, SpoolDir: t.TempDir(),
 		TraceWindows: func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error) {
 			return []TraceWindow{{FromGeneration: 1, ToGeneration: 3, SizeBytes: 9}}, "the tail is cut off", nil
 		},
@@ -161,7 +163,7 @@ func start(t *testing.T, holds ...auth.Permission) *rig {
 		srv.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
-	return &rig{shelf: s, fleet: f, url: srv.URL, ctx: ctx}
+	return &rig{shelf: s, profiles: profiles, fleet: f, url: srv.URL, ctx: ctx}
 }
 
 func TestACallerWithoutPermissionIsRefusedEverywhere(t *testing.T) {

@@ -36,6 +36,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/examine"
+	"github.com/opscenter/opscenter/internal/flame"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -99,6 +100,7 @@ type center struct {
 	sources   *discovery.Manager
 	captures  *capture.Engine
 	diagnoses *examine.Keeper
+	profiles  *flame.Reader
 	tools     *toolui.UI
 	handler   http.Handler
 	broken    chan error // the archive's fail-stop
@@ -194,6 +196,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		},
 	})
 	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Logger: o.Logger})
+	c.profiles = flame.New(flame.Config{Archive: c.archive})
 	if c.tools, err = toolui.New(toolui.Config{
 		Open: c.archive.OpenArtifact, BasePath: o.BasePath, Dir: filepath.Join(o.DataDir, "cache"),
 		TraceViewer: o.TraceViewer, Logger: o.Logger,
@@ -205,7 +208,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	started := time.Now()
 	calls := api.New(api.Config{
 		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
-		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger, Diagnosis: c.diagnoses.Findings,
+		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger, Diagnosis: c.diagnoses.Findings, Profiles: c.profiles,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -309,6 +312,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		}
 		return err
 	})
+	outer.Go(func() error { return named("profiles", c.profiles.Run(octx)) })
 	inner, cctx := errgroup.WithContext(ctx)
 	inner.Go(func() error { return named("captures", c.captures.Run(cctx)) })
 	inner.Go(func() error {
@@ -457,6 +461,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.WatchService/", calls)
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
+	mux.Handle("/opscenter.api.v1.ProfileService/", calls)
 	mux.Handle("/api/", calls)
 	mux.Handle("/pprof/", may(auth.View, tools))
 	mux.Handle("/trace/", may(auth.View, tools))

@@ -28,8 +28,10 @@ type FlameOptions struct {
 type Flame struct {
 	// Names are those that Name refers to; 0 is "", the whole's.
 	Names []string
-	// Files has a source file for each of Names, or "".
-	Files []string
+	// Files has a source file for each of Names, or "", and Starts the line where
+	// it begins, or 0.
+	Files  []string
+	Starts []int64
 	// Name and Line (0 = none) are uint32, Depth is uint16 (of the whole: 0).
 	Name, Line, Depth []byte
 	// Value and Self have float64 for each column of the tree, exact up to 2⁵³.
@@ -53,7 +55,7 @@ func (t *Tree) Flame(o FlameOptions) Flame {
 	if o.Nodes <= 0 {
 		o.Nodes = flameNodes
 	}
-	f := Flame{Names: []string{""}, Files: []string{""}, Hidden: make([]int64, t.columns), Negative: make([]int64, t.columns)}
+	f := Flame{Names: []string{""}, Files: []string{""}, Starts: []int64{0}, Hidden: make([]int64, t.columns), Negative: make([]int64, t.columns)}
 	for i, v := range t.self {
 		f.Negative[i%t.columns] += min(v, 0)
 	}
@@ -89,12 +91,13 @@ func (t *Tree) Flame(o FlameOptions) Flame {
 				names[frame.Symbol] = id
 				f.Names = append(f.Names, t.Symbols.Symbols[frame.Symbol].String())
 				f.Files = append(f.Files, t.Symbols.Symbols[frame.Symbol].File)
+				f.Starts = append(f.Starts, t.Symbols.Symbols[frame.Symbol].StartLine)
 			}
 			name, line = id, frame.Line
 			if frame.Address != 0 { // a box for each address, named by it
 				name = uint32(len(f.Names))
 				f.Names = append(f.Names, f.Names[id]+" 0x"+strconv.FormatUint(frame.Address, 16))
-				f.Files = append(f.Files, "")
+				f.Files, f.Starts = append(f.Files, ""), append(f.Starts, 0)
 			}
 		}
 		f.Name = binary.LittleEndian.AppendUint32(f.Name, name)

@@ -313,8 +313,8 @@ func TestFlameIsTheTreeInPreorder(t *testing.T) {
 	if diff := cmp.Diff([]string{" 96/0", ". main.main:1 96/0", ". . main.a:2 61/60", ". . . main.tiny:9 1/1", ". . main.b:2 35/5", ". . . main.c:3 30/30"}, boxes(f)); diff != "" {
 		t.Error(diff)
 	}
-	if f.Negative[0] != -4 || f.Hidden[0] != 0 || f.Dropped != 1 || f.Files[1] != "/src/main.main.go" {
-		t.Errorf("negative %v hidden %v dropped %d files %v", f.Negative, f.Hidden, f.Dropped, f.Files)
+	if f.Negative[0] != -4 || f.Hidden[0] != 0 || f.Dropped != 1 || f.Files[1] != "/src/main.main.go" || f.Starts[1] != 1 {
+		t.Errorf("negative %v hidden %v dropped %d files %v starts %v", f.Negative, f.Hidden, f.Dropped, f.Files, f.Starts)
 	}
 	for _, o := range []profile.FlameOptions{{Nodes: 5}, {Share: 0.05}} {
 		f := tree.Flame(o)
