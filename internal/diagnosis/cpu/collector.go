@@ -22,6 +22,8 @@ type collector struct {
 	Assist float64
 	// Stalled is how long goroutines waited for the collector, per second.
 	Stalled time.Duration
+	// Ran is how long the program's goroutines ran, per second; 0 = no trace tells.
+	Ran time.Duration
 	// Cycles per second; −1 = unknown.
 	Cycles float64
 	// Allocated bytes per second; −1 = unknown.
@@ -82,9 +84,22 @@ func (c *collector) ofTrace(t *evidence.Trace) {
 	if program > 0 {
 		c.Assist = float64(assist) / float64(program)
 	}
-	c.Stalled = time.Duration(float64(stalled) / t.Duration.Seconds())
+	c.Stalled, c.Ran = time.Duration(float64(stalled)/t.Duration.Seconds()), time.Duration(float64(program)/t.Duration.Seconds())
 	c.Cycles = float64(len(t.GC)) / t.Duration.Seconds()
 	c.ofHeap(t.Heap)
+}
+
+// delay is the share of the time, of goroutines that ran or waited for the
+// collector, that they waited or had to help; 0 unless it is more than half.
+func (c *collector) delay() float64 {
+	if c.Ran+c.Stalled <= 0 || c.Assist < 0 {
+		return 0
+	}
+	share := (float64(c.Stalled) + c.Assist*float64(c.Ran)) / float64(c.Ran+c.Stalled)
+	if share < 0.5 || c.Ran+c.Stalled < time.Second/4 {
+		return 0
+	}
+	return share
 }
 
 // ofHeap reads the heap's course: the goal is set when a collection ends, and the

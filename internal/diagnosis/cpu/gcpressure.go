@@ -18,6 +18,10 @@ import (
 // idle anyway), the runtime's own account, the trace's assists and collections,
 // how much of what the process can get is in use, and the window's allocations.
 //
+// Processors that the program does not use are no help to a goroutine that has to
+// wait for the collector before it gets memory: where they lose more time so than
+// they run, that share of their time counts as well, up to a warning.
+//
 // While a collection runs Go gives it a quarter of the processors, and a healthy
 // service is between collections most of the time: 2 to 10 %, 15 % with a heap of
 // a few MB that is collected a hundred times a second, which is cheap to live
@@ -46,11 +50,12 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	if c.Profile < 0 && c.Trace < 0 {
 		of = c.Share // the runtime's account is of all that there is already
 	}
+	score := max(ops.Score(of, gcX75), min(ops.Score(c.delay(), gcX75), mostByDelay))
 	reason := rule.Say("the collector takes %[1]s of the CPU time, %[2]s", "垃圾回收佔 CPU 時間 %[1]s，%[2]s", rule.Pct(c.Share), ofUsable(l, of))
-	if c.Profile >= 0 && l.Total < leastCPU || ops.SeverityOf(ops.Score(of, gcX75)) == "" {
+	if c.Profile >= 0 && l.Total < leastCPU || ops.SeverityOf(score) == "" {
 		return rule.OK(reason)
 	}
-	f := gcFinding(e, c, l, of)
+	f := gcFinding(e, c, l, of, score)
 	if len(f.Where) == 0 {
 		next := &ops.NextCapture{Kinds: []ops.Kind{ops.KindAllocs, ops.KindCPU}}
 		return rule.CouldNotCheck(rule.Say("%s: too much, but nothing in this capture shows who makes the garbage (it needs allocs, or cpu)", "%s：偏高，但這次擷取看不出是誰製造垃圾（需要 allocs 或 cpu）", reason), next)
@@ -58,11 +63,15 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	return rule.Found(reason, f)
 }
 
-func gcFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Finding {
+// mostByDelay is the score of goroutines that wait for the collector while
+// processors are free: a warning.
+const mostByDelay = 60
+
+func gcFinding(e *evidence.Evidence, c collector, l load, of float64, score int) ops.Finding {
 	who, total, byBytes := allocators(e)
 	who = byFunction(who)
 	f := ops.Finding{
-		Rule: "cpu-gc-pressure", Score: ops.Score(of, gcX75), Confidence: ops.Medium,
+		Rule: "cpu-gc-pressure", Score: score, Confidence: ops.Medium,
 		Title:       rule.Say("the garbage collector takes %s of the CPU", "垃圾回收佔 CPU %s", rule.Pct(c.Share)),
 		Summary:     gcSummary(c, l, of),
 		Explanation: gcExplanation(c),

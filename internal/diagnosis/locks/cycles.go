@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/goroutines"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/trace"
 )
@@ -20,6 +21,7 @@ const (
 	forgotten              // nobody holds it any more who could give it back
 	sendAndGo              // waits for goroutines that wait to send to it
 	sendCircle             // all send, nobody receives
+	fullGroup              // all of a limited group wait to start others in it
 )
 
 // standstill is goroutines that nothing can wake.
@@ -286,7 +288,7 @@ func (m *model) channelKnot() (standstill, bool) {
 			continue // the trace knows better what stands
 		}
 		for _, w := range all {
-			if w.does != workers {
+			if w.does != workers || closes(w, all) {
 				continue
 			}
 			s := standstill{knot: sendAndGo, count: w.count, kind: m.scenes[k].kind, change: w.stack.User(), role: ops.RoleWait, does: workers}
@@ -304,7 +306,68 @@ func (m *model) channelKnot() (standstill, bool) {
 			return s, true
 		}
 	}
+	for k := len(m.scenes) - 1; k >= 0; k-- {
+		if s, ok := m.fullGroup(k); ok && (m.e.Trace == nil || m.scenes[k].kind == ops.KindTrace) {
+			return s, true
+		}
+	}
 	return standstill{}, false
+}
+
+// closes reports whether a goroutine does nothing but wait for those who send: a
+// function of its own that closes their channel when they have ended. Who would
+// receive is somebody else, who has left.
+func closes(w *actor, all []*actor) bool {
+	var at *evidence.Frame
+	for _, f := range w.stack {
+		if f.Origin != evidence.OwnCode {
+			continue
+		}
+		if at != nil {
+			return false
+		}
+		at = f
+	}
+	if at == nil || closureOf(at) == "" {
+		return false
+	}
+	return !slices.ContainsFunc(all, func(a *actor) bool {
+		f := root(a.stack)
+		return a.does == send && f != nil && strings.HasPrefix(f.Plain(), at.Plain()+".")
+	})
+}
+
+// Of golang.org/x/sync/errgroup: what a task runs in, and what starts one, which
+// waits while as many run as its limit allows.
+var (
+	groupTask  = evidence.Named("golang.org/x/sync/errgroup.(*Group).Go.func")
+	groupStart = evidence.Named("golang.org/x/sync/errgroup.(*Group).Go")
+)
+
+// fullGroup finds tasks of an errgroup that wait for a free place in one, all of
+// them and all the time: had one of them another group to wait for, somebody in
+// that would be about something else.
+func (m *model) fullGroup(k int) (standstill, bool) {
+	s := standstill{knot: fullGroup, kind: m.scenes[k].kind, role: ops.RoleWait, does: pool}
+	var most int
+	for i := range m.scenes[k].actors {
+		a := &m.scenes[k].actors[i]
+		task := a.stack.Outermost(groupTask)
+		if task < 0 {
+			continue
+		}
+		start := a.stack[:task].Index(groupStart)
+		f := a.stack.UserAbove(start)
+		if a.wait.Class != goroutines.Limit || start < 0 || f == nil || f.Origin != evidence.OwnCode || m.scenes[k].kind != ops.KindTrace && !m.stays(a, k) {
+			return s, false // one of a group is about something, and may end
+		}
+		s.count += a.count
+		s.others = append(s.others, f)
+		if a.count > most {
+			most, s.change = a.count, f
+		}
+	}
+	return s, s.count > 1
 }
 
 // sendCircle finds two that send while nobody receives, and that belong together:
@@ -312,7 +375,7 @@ func (m *model) channelKnot() (standstill, bool) {
 func (m *model) sendCircle(k int, all []*actor) (standstill, bool) {
 	for _, a := range all {
 		for _, b := range all {
-			if a == b || a.does != send || b.does != send || a.count > b.count || !startedBy(b, a.stack) && !siblings(a.stack, b.stack) {
+			if a == b || sameSpot(a.stack.User(), b.stack.User()) || a.does != send || b.does != send || a.count > b.count || !startedBy(b, a.stack) && !siblings(a.stack, b.stack) {
 				continue
 			}
 			s := standstill{knot: sendCircle, count: a.count + b.count, kind: m.scenes[k].kind, change: a.stack.User(), role: ops.RoleSend, does: send}

@@ -195,6 +195,14 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 			[]ops.Text{
 				rule.Say("Send and receive in one select at %s, or receive in a goroutine of its own.", "在 %s 用同一個 select 同時送與收，或用另一個 goroutine 接收。", line),
 			}
+	case fullGroup:
+		return rule.Say("%s starts tasks in the full errgroup that it is itself a task of (%s)", "%s 在已滿的 errgroup 裡再啟動任務，而它自己就是其中一個任務（%s）", fn, line),
+			rule.Say("The group has a limit. All who have a place stand at Go, at %s, for a place that only one of them could free by ending.", "這個 errgroup 有上限。占著位置的全都停在 %s 的 Go，等一個位置，而只有它們之一結束才會空出來。", line),
+			[]ops.Text{
+				rule.Say("Do not start tasks of a group within its tasks: do the inner ones in place, or collect them and start them from outside, level by level.", "不要在 errgroup 的任務裡再對同一個 group 呼叫 Go：內層直接執行，或先收集起來由外面一層一層啟動。"),
+				rule.Say("Or use TryGo, and do it in place when there is no room.", "或改用 TryGo，沒有空位時就地執行。"),
+				rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
+			}
 	case forgotten:
 	}
 	return rule.Say("%s that %s waits for was never given back (%s)", "%[2]s 等待的%[1]s一直沒有被釋放（%[3]s）", s.v.called(), fn, line),

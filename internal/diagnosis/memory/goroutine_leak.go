@@ -253,6 +253,9 @@ func (l *leakSearch) clients() []*leakSuspect {
 			!l.c.grew(x) || !l.c.goesOn(l.e, x) || l.c.rate(x) < 1 {
 			continue
 		}
+		if g, known := l.c.born[x.start]; known && g.Born >= 10 && 2*g.Died > g.Born {
+			continue // they end, only that there are many
+		}
 		s := by[x.place.Package]
 		if s == nil {
 			s = &leakSuspect{crowd: x, growing: true, library: x.place.Package, most: 70, sources: 1, value: l.c.rate(x) / 3}
@@ -309,6 +312,9 @@ func (l *leakSearch) together(a, b *leakSuspect) bool {
 	n, m := a.after, b.after
 	if a.growing && b.growing {
 		n, m = a.growth(), b.growth()
+	}
+	if b.state == goroutines.WaitGroup && a.library == "" && b.library == "" && m <= n && outer(a.place.Function) == outer(b.place.Function) {
+		return true // it waits for these
 	}
 	if a.connected != b.connected || a.library != "" || b.library != "" || n-m > max(5, n/5) || m-n > max(5, n/5) {
 		return false

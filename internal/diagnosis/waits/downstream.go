@@ -224,9 +224,10 @@ func (v *view) saturation() float64 {
 }
 
 // mayBePoll reports whether long waits could be long polls: over a protocol that
-// is used for them, by a few goroutines that nobody is known to wait for.
+// is used for them, by goroutines that nobody is known to wait for. These are few,
+// or are always the same ones that get their answers and ask again.
 func (v *view) mayBePoll(d *downstream, p *place, s *wait) bool {
-	if s.handler || p.busy >= 10 || d.kind != ask || d.client != "HTTP" && d.client != "TCP" && !p.waits[0].unlisted {
+	if s.handler || p.busy >= 10 && !v.askAgain(p) || d.kind != ask || d.client != "HTTP" && d.client != "TCP" && !p.waits[0].unlisted {
 		return false
 	}
 	if p.known && p.delay < 2*time.Second {
@@ -234,11 +235,36 @@ func (v *view) mayBePoll(d *downstream, p *place, s *wait) bool {
 	}
 	// Workers that also wait for work have a queue behind them.
 	for _, w := range v.waits {
-		if (w.kind == receive || w.kind == choose) && w.count > 0 && slices.ContainsFunc(p.waits, func(x *wait) bool { return x.start == w.start }) {
+		if (w.kind == receive || w.kind == choose) && w.count > 0 && w.direct() && slices.ContainsFunc(p.waits, func(x *wait) bool { return x.start == w.start }) {
 			return false
 		}
 	}
 	return true
+}
+
+// direct reports whether the program's own line waits, and not a library below it.
+func (w *wait) direct() bool {
+	return !slices.ContainsFunc(w.stack[:max(0, w.at)], func(f *evidence.Frame) bool { return f.Origin != evidence.RuntimeCode })
+}
+
+// askAgain reports whether those who wait at a line are goroutines that stay, some
+// of which got their answer within the trace.
+func (v *view) askAgain(p *place) bool {
+	if v.e.Trace == nil {
+		return false
+	}
+	var answers, born int64
+	starts := map[string]bool{}
+	for _, w := range p.waits {
+		answers += w.count - w.open
+		starts[w.start] = true
+	}
+	for i := range v.e.Trace.Groups {
+		if g := &v.e.Trace.Groups[i]; starts[g.Func] {
+			born += g.Born
+		}
+	}
+	return answers > 0 && born == 0
 }
 
 // effect reports whether the wait is for this very process: a load generator or

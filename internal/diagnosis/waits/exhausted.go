@@ -92,6 +92,9 @@ func (p *pool) name() ops.Text {
 	if p.client == "" {
 		return rule.Say("a turn at a semaphore of the program's own", "semaphore（程式自己的號誌）")
 	}
+	if p.client == semaphores {
+		return rule.Say("a place of a semaphore", "semaphore 的名額")
+	}
 	name := p.client
 	if p.stats != nil {
 		name = fmt.Sprintf("%s %q", p.client, p.stats.Name)

@@ -20,7 +20,9 @@ import (
 //
 // Evidence: waits in the acquire, by trace and snapshots; no goroutine inside the
 // driver, nor past an acquire in a function that keeps its connection; no waiter
-// woken by a release while the trace ran; the pool's own figures where known.
+// woken by a release while the trace ran; the pool's own figures where known. A
+// semaphore of golang.org/x/sync is told of if all have waited for the whole trace
+// and nobody could have a place (lost).
 // Goroutines of database/sql that watch open rows and transactions, and of
 // net/http that wait for a body to be closed, say what is still open.
 //
@@ -80,7 +82,7 @@ func (v *view) judgeLeaked() rule.Result {
 			continue
 		}
 		seen = true
-		fine = rule.Say("waiting for a connection of %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s 的連線，在使用的：%[3]s", rule.Goroutines(max(p.busy, v.countedAll(p))), p.client, p.users())
+		fine = rule.Say("waiting for %[2]s: %[1]s; using one: %[3]s", "%[1]s 在等 %[2]s，在使用的：%[3]s", rule.Goroutines(max(p.busy, v.countedAll(p))), p.name(), p.users())
 		findings = append(findings, v.tellLeaked(p, l))
 	}
 	if len(findings) == 0 && doubt.EN != "" {
@@ -92,6 +94,9 @@ func (v *view) judgeLeaked() rule.Result {
 func (v *view) leaked(p *pool) leak {
 	if p.client == "" || p.busy == 0 {
 		return none
+	}
+	if p.client == semaphores {
+		return wholly
 	}
 	held := max(p.held, float64(v.pastAny(p)))
 	if p.stats != nil && p.stats.MaxOpen > 0 {
@@ -268,7 +273,11 @@ func (v *view) tellLeaked(p *pool, l leak) ops.Finding {
 	}
 	user := v.keptAt(p, n)
 	v.leakedWhere(&f, p, n, user)
-	v.sayLeaked(&f, p, l, n, user)
+	if p.client == semaphores {
+		v.sayLost(&f, p, user)
+	} else {
+		v.sayLeaked(&f, p, l, n, user)
+	}
 	f.Evidence = append(v.proofs(p.places[0].waits), v.openProofs()...)
 	f.Evidence = append(f.Evidence, p.statsProof()...)
 	f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "holders", Value: p.held, Unit: "goroutines",

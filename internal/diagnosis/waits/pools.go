@@ -189,8 +189,11 @@ func (v *view) gate(w *wait) *pool {
 	case w.user == nil || v.busy(w) == 0:
 		return nil
 	case w.kind == limit:
-		if w.client != "golang.org/x/sync/semaphore" {
+		if w.client != semaphores {
 			return nil // a limiter or a bounded group: the caller is paced on purpose
+		}
+		if p := v.lost(w); p != nil {
+			return p
 		}
 	case w.kind == send:
 	case w.kind == receive || w.kind == choose || w.kind == cond:
