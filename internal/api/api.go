@@ -23,6 +23,7 @@ import (
 	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/census"
 	"github.com/opscenter/opscenter/internal/changes"
+	"github.com/opscenter/opscenter/internal/console"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -80,6 +81,8 @@ type Config struct {
 	// Runtime returns the runtime series of an artifact, checked, as
 	// opscenter.runtime/v1.
 	Runtime func(context.Context, ops.ArtifactRef) ([]byte, error)
+	// Desk makes gRPC calls for people.
+	Desk Desk
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -111,6 +114,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewFleetServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewWatchServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewConsoleServiceHandler(consoleServer{s}, append(opts, connect.WithReadMaxBytes(console.MaxDescriptorBytes+1<<20))...))
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
@@ -206,7 +210,7 @@ func (s *server) GetSystem(ctx context.Context, _ *connect.Request[apiv1.GetSyst
 	actor := auth.ActorOf(ctx)
 	out.Actor = actor.Name
 	out.Kinds = kindNames(ops.FullSet())
-	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE} {
+	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE, apiv1.Permission_PERMISSION_CONTROL} {
 		if s.Auth.Authorize(actor, permissions[name]) == nil {
 			out.Permissions = append(out.Permissions, name)
 		}

@@ -57,6 +57,7 @@ var permissions = map[apiv1.Permission]auth.Permission{
 	apiv1.Permission_PERMISSION_DOWNLOAD: auth.Download,
 	apiv1.Permission_PERMISSION_CAPTURE:  auth.Capture,
 	apiv1.Permission_PERMISSION_DELETE:   auth.Delete,
+	apiv1.Permission_PERMISSION_CONTROL:  auth.Control,
 }
 
 func kindNames(kinds []ops.Kind) []string {

@@ -75,15 +75,25 @@ func TestEveryCallDeclaresItsPermission(t *testing.T) {
 }
 
 // procedures lists every call there is, read from the schema.
-func procedures() (names []string) {
+// procedures are all there are; streams those of them that answer with a stream.
+func procedures() []string { all, _ := declared(); return all }
+
+func streams() []string { _, some := declared(); return some }
+
+func declared() (names, streaming []string) {
 	protoregistry.GlobalFiles.RangeFilesByPackage("opscenter.api.v1", func(f protoreflect.FileDescriptor) bool {
 		for i := range f.Services().Len() {
 			svc := f.Services().Get(i)
 			for j := range svc.Methods().Len() {
-				names = append(names, "/"+string(svc.FullName())+"/"+string(svc.Methods().Get(j).Name()))
+				m := svc.Methods().Get(j)
+				name := "/" + string(svc.FullName()) + "/" + string(m.Name())
+				names = append(names, name)
+				if m.IsStreamingServer() {
+					streaming = append(streaming, name)
+				}
 			}
 		}
 		return true
 	})
-	return names
+	return names, streaming
 }

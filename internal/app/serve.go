@@ -32,6 +32,8 @@ import (
 	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/census"
 	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/console"
+	"github.com/opscenter/opscenter/internal/console/desk"
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
@@ -93,6 +95,8 @@ type center struct {
 	rows      *auditsqlite.Store // of the record
 	record    *audit.Log
 	rails     *guard.Rails
+	ways      *console.Ways
+	desk      *desk.Desk
 	blobs     *localblob.Store
 	links     *agentlink.Server
 	archive   *archive.Archive
@@ -204,11 +208,17 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		return nil, err
 	}
 
+	c.ways = &console.Ways{Instance: c.fleet.Instance, Link: c.fleet.Link}
+	c.desk = desk.New(desk.Config{Conns: c.ways, Instance: c.fleet.Instance, Rails: c.rails, Book: c.catalogue, Logger: o.Logger})
+
 	forgetUploads(filepath.Join(o.DataDir, "cache"), o.Logger)
 	started := time.Now()
 	calls := api.New(api.Config{
 		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
-		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger, Diagnosis: c.diagnoses.Findings, Profiles: c.profiles,
+		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
+		Diagnosis: c.diagnoses.Findings,
+		Profiles:  c.profiles,
+		Desk:      c.desk,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -254,8 +264,11 @@ func (c *center) failStop(err error) {
 
 func (c *center) close() {
 	var err error
+	if c.desk != nil {
+		err = errors.Join(c.desk.Close(), c.ways.Close())
+	}
 	if c.archive != nil {
-		err = c.archive.Close()
+		err = errors.Join(err, c.archive.Close())
 	}
 	if c.blobs != nil {
 		err = errors.Join(err, c.blobs.Close())
@@ -459,6 +472,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.FleetService/", calls)
 	mux.Handle("/opscenter.api.v1.CaptureService/", calls)
 	mux.Handle("/opscenter.api.v1.WatchService/", calls)
+	mux.Handle("/opscenter.api.v1.ConsoleService/", calls)
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
 	mux.Handle("/opscenter.api.v1.ProfileService/", calls)

@@ -27,11 +27,12 @@ const (
 	Download Permission = "download" // raw artifacts and bundles
 	Capture  Permission = "capture"  // start, stop, cancel, pin and import captures
 	Delete   Permission = "delete"   // delete captures
+	Control  Permission = "control"  // run controls, call gRPC methods, and read the record of both
 	Join     Permission = "join"     // be an agent
 )
 
 // All lists every permission, for those who hold all.
-func All() []Permission { return []Permission{View, Download, Capture, Delete, Join} }
+func All() []Permission { return []Permission{View, Download, Capture, Delete, Control, Join} }
 
 // Actor is who makes a request.
 type Actor struct {

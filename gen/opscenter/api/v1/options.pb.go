@@ -36,6 +36,8 @@ const (
 	Permission_PERMISSION_CAPTURE Permission = 3
 	// Delete captures.
 	Permission_PERMISSION_DELETE Permission = 4
+	// Run controls, call gRPC methods, and read the record of both.
+	Permission_PERMISSION_CONTROL Permission = 5
 )
 
 // Enum value maps for Permission.
@@ -46,6 +48,7 @@ var (
 		2: "PERMISSION_DOWNLOAD",
 		3: "PERMISSION_CAPTURE",
 		4: "PERMISSION_DELETE",
+		5: "PERMISSION_CONTROL",
 	}
 	Permission_value = map[string]int32{
 		"PERMISSION_UNSPECIFIED": 0,
@@ -53,6 +56,7 @@ var (
 		"PERMISSION_DOWNLOAD":    2,
 		"PERMISSION_CAPTURE":     3,
 		"PERMISSION_DELETE":      4,
+		"PERMISSION_CONTROL":     5,
 	}
 )
 
@@ -106,14 +110,15 @@ var File_opscenter_api_v1_options_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1eopscenter/api/v1/options.proto\x12\x10opscenter.api.v1\x1a google/protobuf/descriptor.proto*\x85\x01\n" +
+	"\x1eopscenter/api/v1/options.proto\x12\x10opscenter.api.v1\x1a google/protobuf/descriptor.proto*\x9d\x01\n" +
 	"\n" +
 	"Permission\x12\x1a\n" +
 	"\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPERMISSION_VIEW\x10\x01\x12\x17\n" +
 	"\x13PERMISSION_DOWNLOAD\x10\x02\x12\x16\n" +
 	"\x12PERMISSION_CAPTURE\x10\x03\x12\x15\n" +
-	"\x11PERMISSION_DELETE\x10\x04:^\n" +
+	"\x11PERMISSION_DELETE\x10\x04\x12\x16\n" +
+	"\x12PERMISSION_CONTROL\x10\x05:^\n" +
 	"\n" +
 	"permission\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0e2\x1c.opscenter.api.v1.PermissionR\n" +
 	"permissionB\xc1\x01\n" +

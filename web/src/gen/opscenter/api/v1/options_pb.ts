@@ -11,7 +11,7 @@ import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
  * Describes the file opscenter/api/v1/options.proto.
  */
 export const file_opscenter_api_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Ch5vcHNjZW50ZXIvYXBpL3YxL29wdGlvbnMucHJvdG8SEG9wc2NlbnRlci5hcGkudjEqhQEKClBlcm1pc3Npb24SGgoWUEVSTUlTU0lPTl9VTlNQRUNJRklFRBAAEhMKD1BFUk1JU1NJT05fVklFVxABEhcKE1BFUk1JU1NJT05fRE9XTkxPQUQQAhIWChJQRVJNSVNTSU9OX0NBUFRVUkUQAxIVChFQRVJNSVNTSU9OX0RFTEVURRAEOl4KCnBlcm1pc3Npb24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiNjAMgASgOMhwub3BzY2VudGVyLmFwaS52MS5QZXJtaXNzaW9uUgpwZXJtaXNzaW9uQsEBChRjb20ub3BzY2VudGVyLmFwaS52MUIMT3B0aW9uc1Byb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("Ch5vcHNjZW50ZXIvYXBpL3YxL29wdGlvbnMucHJvdG8SEG9wc2NlbnRlci5hcGkudjEqnQEKClBlcm1pc3Npb24SGgoWUEVSTUlTU0lPTl9VTlNQRUNJRklFRBAAEhMKD1BFUk1JU1NJT05fVklFVxABEhcKE1BFUk1JU1NJT05fRE9XTkxPQUQQAhIWChJQRVJNSVNTSU9OX0NBUFRVUkUQAxIVChFQRVJNSVNTSU9OX0RFTEVURRAEEhYKElBFUk1JU1NJT05fQ09OVFJPTBAFOl4KCnBlcm1pc3Npb24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiNjAMgASgOMhwub3BzY2VudGVyLmFwaS52MS5QZXJtaXNzaW9uUgpwZXJtaXNzaW9uQsEBChRjb20ub3BzY2VudGVyLmFwaS52MUIMT3B0aW9uc1Byb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * Permission is what a caller must hold to make a call.
@@ -53,6 +53,13 @@ export enum Permission {
    * @generated from enum value: PERMISSION_DELETE = 4;
    */
   DELETE = 4,
+
+  /**
+   * Run controls, call gRPC methods, and read the record of both.
+   *
+   * @generated from enum value: PERMISSION_CONTROL = 5;
+   */
+  CONTROL = 5,
 }
 
 /**
