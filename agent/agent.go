@@ -39,6 +39,7 @@ type Agent struct {
 	types typeNamer
 
 	captures captureRegistry
+	controls controlRegistry
 	chunks   chunkPool
 	// unchained says that chains do not work with this process's gRPC.
 	unchained atomic.Bool
@@ -100,6 +101,7 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{cfg: cfg, log: cfg.log, self: readIdentity(), tune: tune, ctx: ctx, cancel: cancel}
 	a.captures.init()
+	a.controls.builtin = a.builtins()
 	a.first.set(newMeter(heartbeatMetrics(), a.self.cgroup, &a.pools).read())
 	if cfg.center != nil {
 		a.spawn("tunnel", a.runTunnel)
@@ -145,6 +147,7 @@ func (a *Agent) Close() error {
 		a.work.Wait()
 		close(ended)
 	}()
+	defer a.controls.close()
 	defer a.captures.close()
 	patience := time.NewTimer(closeWithin)
 	defer patience.Stop()

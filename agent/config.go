@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -52,6 +53,22 @@ type Config struct {
 	// Services are those of the service itself that the centre's console may call
 	// over the agent's connection.
 	Services Services
+	// Controls is "off" to offer no controls at all. Empty = OPS_CONTROLS, else on.
+	Controls string
+	// AllowControls lets callers of Register's service use controls as well; the
+	// centre that the agent dialled always may.
+	AllowControls bool
+	// LogLevel is the level of the service's logger, such as its *slog.LevelVar.
+	// Nil = it cannot be changed from the centre.
+	LogLevel LogLevel
+	// Drain takes the instance out of service (true) or back in (false), for
+	// example by what its readiness check says. Nil = it cannot be drained.
+	Drain func(ctx context.Context, drain bool) error
+	// FixedGOMAXPROCS says that the service has set GOMAXPROCS itself: a control
+	// that ends then puts the number back. False = concluded from the number and
+	// the environment; where they are the runtime's own choice, it is left to the
+	// runtime again.
+	FixedGOMAXPROCS bool
 	// Logger takes what an operator of the service may want to know: joined,
 	// lost, refused. Nil = silence.
 	Logger *slog.Logger
@@ -97,6 +114,12 @@ type settings struct {
 	log       *slog.Logger
 
 	noHeapTypes bool
+
+	noControls    bool
+	allowControls bool
+	logLevel      LogLevel
+	drain         func(context.Context, bool) error
+	fixedProcs    bool
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
@@ -139,6 +162,8 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	s.spoolDir = cmp.Or(c.SpoolDir, getenv("OPS_SPOOL_DIR"), os.TempDir())
 	s.noHeapTypes = isOff(cmp.Or(c.HeapTypes, getenv("OPS_HEAP_TYPES")))
 	s.services = c.Services
+	s.noControls = isOff(cmp.Or(c.Controls, getenv("OPS_CONTROLS")))
+	s.allowControls, s.logLevel, s.drain, s.fixedProcs = c.AllowControls, c.LogLevel, c.Drain, c.FixedGOMAXPROCS
 	s.limits, err = c.Limits.resolve()
 	return s, false, err
 }

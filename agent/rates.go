@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"runtime"
 	"runtime/pprof"
 	"sync"
@@ -11,6 +12,11 @@ import (
 // window holds a lease, the finest rate that one asked for is set (or the
 // program's own, where that is finer still); the last one to end puts back what
 // was there before the first.
+//
+// A control may put a rate in the place of the program's own: leases then go on
+// top of that one, and what the last of them puts back is the control's. When a
+// control ends during a window its rate stays until the window's end, so that
+// one profile is of one rate.
 //
 // A rate that the program itself changes in the meantime stays as the program
 // wants it.
@@ -27,6 +33,15 @@ type rates struct {
 	prevMutex int
 	setMutex  int
 	mutexOurs bool
+
+	ctlBlock, ctlMutex controlRate
+}
+
+// controlRate is a rate that a control has set.
+type controlRate struct {
+	held   bool
+	rate   int  // 0 = off
+	ending bool // with the last lease
 }
 
 // rateLease is one window's hold on the rates.
@@ -55,16 +70,23 @@ func (r *rates) acquire(block, mutex int, watchdog time.Duration) *rateLease {
 		r.takeBlock()
 	}
 	if mutex > 0 && !r.mutexOurs {
-		r.prevMutex = runtime.SetMutexProfileFraction(-1)
-		r.setMutex = r.prevMutex
-		r.mutexOurs = true
+		r.takeMutex()
 	}
 	r.leases[l] = struct{}{}
 	r.apply()
 	l.blockSet = block > 0 && r.blockOurs
 	l.watchdog = time.AfterFunc(watchdog, l.release)
 	l.blockNanos, l.mutexFraction = block, r.setMutex
+	if r.ctlBlock.held && block > 0 {
+		l.blockNanos = finer(block, r.ctlBlock.rate)
+	}
 	return l
+}
+
+func (r *rates) takeMutex() {
+	r.prevMutex = runtime.SetMutexProfileFraction(-1)
+	r.setMutex = r.prevMutex
+	r.mutexOurs = true
 }
 
 // takeBlock finds out what the block rate is. Where it can be neither read nor
@@ -95,6 +117,13 @@ func (l *rateLease) release() {
 	}
 	l.watchdog.Stop()
 	delete(r.leases, l)
+	if len(r.leases) == 0 {
+		for _, c := range []*controlRate{&r.ctlBlock, &r.ctlMutex} {
+			if c.ending {
+				*c = controlRate{}
+			}
+		}
+	}
 	r.apply()
 }
 
@@ -106,6 +135,13 @@ func (r *rates) apply() {
 	}
 	if r.blockOurs && (!r.block.known() || r.block.ticks() == r.setBlock) {
 		switch {
+		case r.ctlBlock.held:
+			rate := r.ctlBlock.rate
+			if block > 0 {
+				rate = finer(block, rate)
+			}
+			runtime.SetBlockProfileRate(rate)
+			r.setBlock = r.block.ticks()
 		case block == 0:
 			r.block.restore(r.prevBlock)
 			r.setBlock = r.prevBlock
@@ -119,19 +155,96 @@ func (r *rates) apply() {
 			}
 		}
 	}
-	if block == 0 {
+	if block == 0 && !r.ctlBlock.held {
 		r.blockOurs = false
 	}
 	if r.mutexOurs && runtime.SetMutexProfileFraction(-1) == r.setMutex {
 		r.setMutex = r.prevMutex
+		if r.ctlMutex.held {
+			r.setMutex = r.ctlMutex.rate
+		}
 		if mutex > 0 {
-			r.setMutex = finer(mutex, r.prevMutex)
+			r.setMutex = finer(mutex, r.setMutex)
 		}
 		runtime.SetMutexProfileFraction(r.setMutex)
 	}
-	if mutex == 0 {
+	if mutex == 0 && !r.ctlMutex.held {
 		r.mutexOurs = false
 	}
+}
+
+// errBlockRate: what cannot be read cannot be put back, so it is not set.
+var errBlockRate = errors.New("the block profile rate of this build cannot be read and the program already profiles blocking: it was left as it is")
+
+// controlBlock puts a rate (in nanoseconds; 0 = off) in the place of the
+// program's own.
+func (r *rates) controlBlock(nanos int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.find.Do(func() { r.block = findBlockRate() })
+	if !r.blockOurs {
+		if r.takeBlock(); !r.blockOurs {
+			return errBlockRate
+		}
+	}
+	r.ctlBlock = controlRate{held: true, rate: nanos}
+	r.apply()
+	return nil
+}
+
+// controlMutex puts a fraction (0 = off) in the place of the program's own.
+func (r *rates) controlMutex(fraction int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.mutexOurs {
+		r.takeMutex()
+	}
+	r.ctlMutex = controlRate{held: true, rate: fraction}
+	r.apply()
+	return nil
+}
+
+// endControl gives one of the two rates back to the program, or leaves that to
+// the last window that runs.
+func (r *rates) endControl(c *controlRate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.leases) > 0 {
+		c.ending = c.held
+		return
+	}
+	*c = controlRate{}
+	r.apply()
+}
+
+// blockNow is the rate without what windows set: a control's (held), in
+// nanoseconds, or the program's, in ticks; ticks is -1 where it cannot be read.
+func (r *rates) blockNow() (nanos int, ticks int64, held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.find.Do(func() { r.block = findBlockRate() })
+	switch {
+	case r.ctlBlock.held:
+		return r.ctlBlock.rate, 0, true
+	case r.blockOurs:
+		return 0, int64(r.prevBlock), false
+	case r.block.known():
+		return 0, int64(r.block.ticks()), false
+	}
+	return 0, -1, false
+}
+
+// mutexNow is the fraction without what windows set.
+func (r *rates) mutexNow() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.ctlMutex.held:
+		return r.ctlMutex.rate
+	case r.mutexOurs:
+		return r.prevMutex
+	}
+	return runtime.SetMutexProfileFraction(-1)
 }
 
 // finer returns the smaller rate, where 0 means none.

@@ -294,6 +294,74 @@ func (LossReason) EnumDescriptor() ([]byte, []int) {
 	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
+// ControlParamType is how an argument's text is read.
+type ControlParamType int32
+
+const (
+	ControlParamType_CONTROL_PARAM_TYPE_UNSPECIFIED ControlParamType = 0
+	ControlParamType_CONTROL_PARAM_TYPE_STRING      ControlParamType = 1
+	ControlParamType_CONTROL_PARAM_TYPE_INT         ControlParamType = 2
+	ControlParamType_CONTROL_PARAM_TYPE_FLOAT       ControlParamType = 3
+	// true or false.
+	ControlParamType_CONTROL_PARAM_TYPE_BOOL ControlParamType = 4
+	// As in Go: "1m30s".
+	ControlParamType_CONTROL_PARAM_TYPE_DURATION ControlParamType = 5
+	// A number of bytes, or one with a unit: "512MiB".
+	ControlParamType_CONTROL_PARAM_TYPE_SIZE ControlParamType = 6
+	ControlParamType_CONTROL_PARAM_TYPE_ENUM ControlParamType = 7
+)
+
+// Enum value maps for ControlParamType.
+var (
+	ControlParamType_name = map[int32]string{
+		0: "CONTROL_PARAM_TYPE_UNSPECIFIED",
+		1: "CONTROL_PARAM_TYPE_STRING",
+		2: "CONTROL_PARAM_TYPE_INT",
+		3: "CONTROL_PARAM_TYPE_FLOAT",
+		4: "CONTROL_PARAM_TYPE_BOOL",
+		5: "CONTROL_PARAM_TYPE_DURATION",
+		6: "CONTROL_PARAM_TYPE_SIZE",
+		7: "CONTROL_PARAM_TYPE_ENUM",
+	}
+	ControlParamType_value = map[string]int32{
+		"CONTROL_PARAM_TYPE_UNSPECIFIED": 0,
+		"CONTROL_PARAM_TYPE_STRING":      1,
+		"CONTROL_PARAM_TYPE_INT":         2,
+		"CONTROL_PARAM_TYPE_FLOAT":       3,
+		"CONTROL_PARAM_TYPE_BOOL":        4,
+		"CONTROL_PARAM_TYPE_DURATION":    5,
+		"CONTROL_PARAM_TYPE_SIZE":        6,
+		"CONTROL_PARAM_TYPE_ENUM":        7,
+	}
+)
+
+func (x ControlParamType) Enum() *ControlParamType {
+	p := new(ControlParamType)
+	*p = x
+	return p
+}
+
+func (x ControlParamType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ControlParamType) Descriptor() protoreflect.EnumDescriptor {
+	return file_opscenter_agent_v1_agent_proto_enumTypes[4].Descriptor()
+}
+
+func (ControlParamType) Type() protoreflect.EnumType {
+	return &file_opscenter_agent_v1_agent_proto_enumTypes[4]
+}
+
+func (x ControlParamType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ControlParamType.Descriptor instead.
+func (ControlParamType) EnumDescriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
 // HelloRequest introduces the centre.
 type HelloRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2471,6 +2539,569 @@ func (x *PoolStats) GetWaitDuration() *durationpb.Duration {
 	return nil
 }
 
+// ListControlsRequest is empty.
+type ListControlsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControlsRequest) Reset() {
+	*x = ListControlsRequest{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControlsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControlsRequest) ProtoMessage() {}
+
+func (x *ListControlsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControlsRequest.ProtoReflect.Descriptor instead.
+func (*ListControlsRequest) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+// ListControlsResponse lists the built-in controls, then those of the service,
+// each in order of their names.
+type ListControlsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Controls      []*Control             `protobuf:"bytes,1,rep,name=controls,proto3" json:"controls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControlsResponse) Reset() {
+	*x = ListControlsResponse{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControlsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControlsResponse) ProtoMessage() {}
+
+func (x *ListControlsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControlsResponse.ProtoReflect.Descriptor instead.
+func (*ListControlsResponse) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListControlsResponse) GetControls() []*Control {
+	if x != nil {
+		return x.Controls
+	}
+	return nil
+}
+
+// Control is something that can be looked up or changed in the process.
+type Control struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// [a-z0-9][a-z0-9._-]*, at most 64 bytes.
+	Name        string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// It is part of every agent; false = the service registered it.
+	Builtin bool `protobuf:"varint,3,opt,name=builtin,proto3" json:"builtin,omitempty"`
+	// It changes the process, or may.
+	Mutating bool            `protobuf:"varint,4,opt,name=mutating,proto3" json:"mutating,omitempty"`
+	Params   []*ControlParam `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty"`
+	// What it does to the process, what it costs, and how it is undone, for
+	// people. Empty where the service does not say.
+	Effect string `protobuf:"bytes,6,opt,name=effect,proto3" json:"effect,omitempty"`
+	Undo   string `protobuf:"bytes,7,opt,name=undo,proto3" json:"undo,omitempty"`
+	// It is a setting: it has a value, can carry a time to live and can be
+	// reverted.
+	Setting bool `protobuf:"varint,8,opt,name=setting,proto3" json:"setting,omitempty"`
+	// Of a setting: the value now, in the form that its first parameter takes;
+	// what a control set; what was there before any control; and when it goes back
+	// by itself (unset = it does not).
+	Value     string                 `protobuf:"bytes,9,opt,name=value,proto3" json:"value,omitempty"`
+	SetTo     string                 `protobuf:"bytes,10,opt,name=set_to,json=setTo,proto3" json:"set_to,omitempty"`
+	Original  string                 `protobuf:"bytes,11,opt,name=original,proto3" json:"original,omitempty"`
+	RevertsAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=reverts_at,json=revertsAt,proto3" json:"reverts_at,omitempty"`
+	// It can say what it would do without doing it.
+	DryRun bool `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Why it cannot be used in this process; empty = it can.
+	Unavailable string `protobuf:"bytes,14,opt,name=unavailable,proto3" json:"unavailable,omitempty"`
+	// It is given up after so long.
+	Timeout       *durationpb.Duration `protobuf:"bytes,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Control) Reset() {
+	*x = Control{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Control) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Control) ProtoMessage() {}
+
+func (x *Control) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Control.ProtoReflect.Descriptor instead.
+func (*Control) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Control) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Control) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Control) GetBuiltin() bool {
+	if x != nil {
+		return x.Builtin
+	}
+	return false
+}
+
+func (x *Control) GetMutating() bool {
+	if x != nil {
+		return x.Mutating
+	}
+	return false
+}
+
+func (x *Control) GetParams() []*ControlParam {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *Control) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *Control) GetUndo() string {
+	if x != nil {
+		return x.Undo
+	}
+	return ""
+}
+
+func (x *Control) GetSetting() bool {
+	if x != nil {
+		return x.Setting
+	}
+	return false
+}
+
+func (x *Control) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Control) GetSetTo() string {
+	if x != nil {
+		return x.SetTo
+	}
+	return ""
+}
+
+func (x *Control) GetOriginal() string {
+	if x != nil {
+		return x.Original
+	}
+	return ""
+}
+
+func (x *Control) GetRevertsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertsAt
+	}
+	return nil
+}
+
+func (x *Control) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *Control) GetUnavailable() string {
+	if x != nil {
+		return x.Unavailable
+	}
+	return ""
+}
+
+func (x *Control) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// ControlParam is a parameter of a control. Arguments travel as text.
+type ControlParam struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Type        ControlParamType       `protobuf:"varint,3,opt,name=type,proto3,enum=opscenter.agent.v1.ControlParamType" json:"type,omitempty"`
+	Required    bool                   `protobuf:"varint,4,opt,name=required,proto3" json:"required,omitempty"`
+	// What holds where no argument is given, as text.
+	DefaultValue string `protobuf:"bytes,5,opt,name=default_value,json=defaultValue,proto3" json:"default_value,omitempty"`
+	// Bounds, inclusive, as text in the form of the type; empty = none.
+	Min string `protobuf:"bytes,6,opt,name=min,proto3" json:"min,omitempty"`
+	Max string `protobuf:"bytes,7,opt,name=max,proto3" json:"max,omitempty"`
+	// Of an enum: what may be given. Of another type: values with a meaning of
+	// their own beside its form, such as "off".
+	Choices []string `protobuf:"bytes,8,rep,name=choices,proto3" json:"choices,omitempty"`
+	// The argument is a secret: it is masked wherever it would be kept.
+	Secret        bool `protobuf:"varint,9,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlParam) Reset() {
+	*x = ControlParam{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlParam) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlParam) ProtoMessage() {}
+
+func (x *ControlParam) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlParam.ProtoReflect.Descriptor instead.
+func (*ControlParam) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ControlParam) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ControlParam) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ControlParam) GetType() ControlParamType {
+	if x != nil {
+		return x.Type
+	}
+	return ControlParamType_CONTROL_PARAM_TYPE_UNSPECIFIED
+}
+
+func (x *ControlParam) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *ControlParam) GetDefaultValue() string {
+	if x != nil {
+		return x.DefaultValue
+	}
+	return ""
+}
+
+func (x *ControlParam) GetMin() string {
+	if x != nil {
+		return x.Min
+	}
+	return ""
+}
+
+func (x *ControlParam) GetMax() string {
+	if x != nil {
+		return x.Max
+	}
+	return ""
+}
+
+func (x *ControlParam) GetChoices() []string {
+	if x != nil {
+		return x.Choices
+	}
+	return nil
+}
+
+func (x *ControlParam) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
+// InvokeControlRequest runs a control.
+type InvokeControlRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Args  map[string]string      `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of a setting: it goes back by itself after so long, 1 s to 24 h, whether or
+	// not there is a centre then. Unset = it stays.
+	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Of a setting: put back what was there before any control; no arguments.
+	Revert bool `protobuf:"varint,4,opt,name=revert,proto3" json:"revert,omitempty"`
+	// Say what it would do; FAILED_PRECONDITION where it cannot.
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Give it up earlier than its own timeout; unset = that.
+	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Who asks, for the log of the process.
+	Actor         string `protobuf:"bytes,7,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeControlRequest) Reset() {
+	*x = InvokeControlRequest{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeControlRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeControlRequest) ProtoMessage() {}
+
+func (x *InvokeControlRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeControlRequest.ProtoReflect.Descriptor instead.
+func (*InvokeControlRequest) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *InvokeControlRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InvokeControlRequest) GetArgs() map[string]string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *InvokeControlRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *InvokeControlRequest) GetRevert() bool {
+	if x != nil {
+		return x.Revert
+	}
+	return false
+}
+
+func (x *InvokeControlRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *InvokeControlRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *InvokeControlRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+// InvokeControlResponse is how it went.
+type InvokeControlResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it answered, as JSON; empty = nothing.
+	ResultJson string `protobuf:"bytes,1,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	// The control ran and says that it did not work; empty = it did.
+	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// In words, what happened or (dry run) would.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// Of a setting: its value before and after.
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	RevertsAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reverts_at,json=revertsAt,proto3" json:"reverts_at,omitempty"`
+	Took          *durationpb.Duration   `protobuf:"bytes,7,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeControlResponse) Reset() {
+	*x = InvokeControlResponse{}
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeControlResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeControlResponse) ProtoMessage() {}
+
+func (x *InvokeControlResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_agent_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeControlResponse.ProtoReflect.Descriptor instead.
+func (*InvokeControlResponse) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *InvokeControlResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
+func (x *InvokeControlResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *InvokeControlResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *InvokeControlResponse) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *InvokeControlResponse) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *InvokeControlResponse) GetRevertsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertsAt
+	}
+	return nil
+}
+
+func (x *InvokeControlResponse) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
 var File_opscenter_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
@@ -2661,7 +3292,59 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"wait_count\x18\t \x01(\x03R\twaitCount\x12>\n" +
 	"\rwait_duration\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\fwaitDuration*\xe7\x01\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\fwaitDuration\"\x15\n" +
+	"\x13ListControlsRequest\"O\n" +
+	"\x14ListControlsResponse\x127\n" +
+	"\bcontrols\x18\x01 \x03(\v2\x1b.opscenter.agent.v1.ControlR\bcontrols\"\xe9\x03\n" +
+	"\aControl\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x18\n" +
+	"\abuiltin\x18\x03 \x01(\bR\abuiltin\x12\x1a\n" +
+	"\bmutating\x18\x04 \x01(\bR\bmutating\x128\n" +
+	"\x06params\x18\x05 \x03(\v2 .opscenter.agent.v1.ControlParamR\x06params\x12\x16\n" +
+	"\x06effect\x18\x06 \x01(\tR\x06effect\x12\x12\n" +
+	"\x04undo\x18\a \x01(\tR\x04undo\x12\x18\n" +
+	"\asetting\x18\b \x01(\bR\asetting\x12\x14\n" +
+	"\x05value\x18\t \x01(\tR\x05value\x12\x15\n" +
+	"\x06set_to\x18\n" +
+	" \x01(\tR\x05setTo\x12\x1a\n" +
+	"\boriginal\x18\v \x01(\tR\boriginal\x129\n" +
+	"\n" +
+	"reverts_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\trevertsAt\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x12 \n" +
+	"\vunavailable\x18\x0e \x01(\tR\vunavailable\x123\n" +
+	"\atimeout\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x95\x02\n" +
+	"\fControlParam\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x128\n" +
+	"\x04type\x18\x03 \x01(\x0e2$.opscenter.agent.v1.ControlParamTypeR\x04type\x12\x1a\n" +
+	"\brequired\x18\x04 \x01(\bR\brequired\x12#\n" +
+	"\rdefault_value\x18\x05 \x01(\tR\fdefaultValue\x12\x10\n" +
+	"\x03min\x18\x06 \x01(\tR\x03min\x12\x10\n" +
+	"\x03max\x18\a \x01(\tR\x03max\x12\x18\n" +
+	"\achoices\x18\b \x03(\tR\achoices\x12\x16\n" +
+	"\x06secret\x18\t \x01(\bR\x06secret\"\xd4\x02\n" +
+	"\x14InvokeControlRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12F\n" +
+	"\x04args\x18\x02 \x03(\v22.opscenter.agent.v1.InvokeControlRequest.ArgsEntryR\x04args\x12+\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
+	"\x06revert\x18\x04 \x01(\bR\x06revert\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x123\n" +
+	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05actor\x18\a \x01(\tR\x05actor\x1a7\n" +
+	"\tArgsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +
+	"\x15InvokeControlResponse\x12\x1f\n" +
+	"\vresult_json\x18\x01 \x01(\tR\n" +
+	"resultJson\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\x129\n" +
+	"\n" +
+	"reverts_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trevertsAt\x12-\n" +
+	"\x04took\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04took*\xe7\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bKIND_CPU\x10\x01\x12\r\n" +
@@ -2699,14 +3382,25 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x15LOSS_REASON_TIMED_OUT\x10\x06\x12\x1c\n" +
 	"\x18LOSS_REASON_DISCONNECTED\x10\a\x12\x13\n" +
 	"\x0fLOSS_REASON_GAP\x10\b\x12\x17\n" +
-	"\x13LOSS_REASON_NOT_SET\x10\t2\xfc\x04\n" +
+	"\x13LOSS_REASON_NOT_SET\x10\t*\x87\x02\n" +
+	"\x10ControlParamType\x12\"\n" +
+	"\x1eCONTROL_PARAM_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19CONTROL_PARAM_TYPE_STRING\x10\x01\x12\x1a\n" +
+	"\x16CONTROL_PARAM_TYPE_INT\x10\x02\x12\x1c\n" +
+	"\x18CONTROL_PARAM_TYPE_FLOAT\x10\x03\x12\x1b\n" +
+	"\x17CONTROL_PARAM_TYPE_BOOL\x10\x04\x12\x1f\n" +
+	"\x1bCONTROL_PARAM_TYPE_DURATION\x10\x05\x12\x1b\n" +
+	"\x17CONTROL_PARAM_TYPE_SIZE\x10\x06\x12\x1b\n" +
+	"\x17CONTROL_PARAM_TYPE_ENUM\x10\a2\xca\x06\n" +
 	"\fAgentService\x12Q\n" +
 	"\x05Hello\x12 .opscenter.agent.v1.HelloRequest\x1a!.opscenter.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12\x81\x01\n" +
 	"\x16CollectPerformanceData\x121.opscenter.agent.v1.CollectPerformanceDataRequest\x1a2.opscenter.agent.v1.CollectPerformanceDataResponse0\x01\x12^\n" +
 	"\vStopCapture\x12&.opscenter.agent.v1.StopCaptureRequest\x1a'.opscenter.agent.v1.StopCaptureResponse\x12k\n" +
 	"\rFetchArtifact\x12(.opscenter.agent.v1.FetchArtifactRequest\x1a).opscenter.agent.v1.FetchArtifactResponse\"\x03\x90\x02\x010\x01\x12^\n" +
 	"\vAckArtifact\x12&.opscenter.agent.v1.AckArtifactRequest\x1a'.opscenter.agent.v1.AckArtifactResponse\x12h\n" +
-	"\fWatchMetrics\x12'.opscenter.agent.v1.WatchMetricsRequest\x1a(.opscenter.agent.v1.WatchMetricsResponse\"\x03\x90\x02\x010\x01B\xcd\x01\n" +
+	"\fWatchMetrics\x12'.opscenter.agent.v1.WatchMetricsRequest\x1a(.opscenter.agent.v1.WatchMetricsResponse\"\x03\x90\x02\x010\x01\x12f\n" +
+	"\fListControls\x12'.opscenter.agent.v1.ListControlsRequest\x1a(.opscenter.agent.v1.ListControlsResponse\"\x03\x90\x02\x01\x12d\n" +
+	"\rInvokeControl\x12(.opscenter.agent.v1.InvokeControlRequest\x1a).opscenter.agent.v1.InvokeControlResponseB\xcd\x01\n" +
 	"\x16com.opscenter.agent.v1B\n" +
 	"AgentProtoP\x01Z=github.com/opscenter/opscenter/gen/opscenter/agent/v1;agentv1\xa2\x02\x03OAX\xaa\x02\x12Opscenter.Agent.V1\xca\x02\x12Opscenter\\Agent\\V1\xe2\x02\x1eOpscenter\\Agent\\V1\\GPBMetadata\xea\x02\x14Opscenter::Agent::V1b\x06proto3"
 
@@ -2722,105 +3416,127 @@ func file_opscenter_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_opscenter_agent_v1_agent_proto_rawDescData
 }
 
-var file_opscenter_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_opscenter_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_opscenter_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_opscenter_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_opscenter_agent_v1_agent_proto_goTypes = []any{
 	(Kind)(0),                              // 0: opscenter.agent.v1.Kind
 	(Phase)(0),                             // 1: opscenter.agent.v1.Phase
 	(Fidelity)(0),                          // 2: opscenter.agent.v1.Fidelity
 	(LossReason)(0),                        // 3: opscenter.agent.v1.LossReason
-	(*HelloRequest)(nil),                   // 4: opscenter.agent.v1.HelloRequest
-	(*HelloResponse)(nil),                  // 5: opscenter.agent.v1.HelloResponse
-	(*BuildInfo)(nil),                      // 6: opscenter.agent.v1.BuildInfo
-	(*ProcessInfo)(nil),                    // 7: opscenter.agent.v1.ProcessInfo
-	(*Limits)(nil),                         // 8: opscenter.agent.v1.Limits
-	(*CollectPerformanceDataRequest)(nil),  // 9: opscenter.agent.v1.CollectPerformanceDataRequest
-	(*CollectPerformanceDataResponse)(nil), // 10: opscenter.agent.v1.CollectPerformanceDataResponse
-	(*Progress)(nil),                       // 11: opscenter.agent.v1.Progress
-	(*ArtifactBegin)(nil),                  // 12: opscenter.agent.v1.ArtifactBegin
-	(*Chunk)(nil),                          // 13: opscenter.agent.v1.Chunk
-	(*ArtifactEnd)(nil),                    // 14: opscenter.agent.v1.ArtifactEnd
-	(*Loss)(nil),                           // 15: opscenter.agent.v1.Loss
-	(*Summary)(nil),                        // 16: opscenter.agent.v1.Summary
-	(*StopCaptureRequest)(nil),             // 17: opscenter.agent.v1.StopCaptureRequest
-	(*StopCaptureResponse)(nil),            // 18: opscenter.agent.v1.StopCaptureResponse
-	(*FetchArtifactRequest)(nil),           // 19: opscenter.agent.v1.FetchArtifactRequest
-	(*FetchArtifactResponse)(nil),          // 20: opscenter.agent.v1.FetchArtifactResponse
-	(*AckArtifactRequest)(nil),             // 21: opscenter.agent.v1.AckArtifactRequest
-	(*AckArtifactResponse)(nil),            // 22: opscenter.agent.v1.AckArtifactResponse
-	(*WatchMetricsRequest)(nil),            // 23: opscenter.agent.v1.WatchMetricsRequest
-	(*WatchMetricsResponse)(nil),           // 24: opscenter.agent.v1.WatchMetricsResponse
-	(*Heartbeat)(nil),                      // 25: opscenter.agent.v1.Heartbeat
-	(*Metric)(nil),                         // 26: opscenter.agent.v1.Metric
-	(*Histogram)(nil),                      // 27: opscenter.agent.v1.Histogram
-	(*PoolStats)(nil),                      // 28: opscenter.agent.v1.PoolStats
-	nil,                                    // 29: opscenter.agent.v1.HelloResponse.LabelsEntry
-	(*timestamppb.Timestamp)(nil),          // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),            // 31: google.protobuf.Duration
+	(ControlParamType)(0),                  // 4: opscenter.agent.v1.ControlParamType
+	(*HelloRequest)(nil),                   // 5: opscenter.agent.v1.HelloRequest
+	(*HelloResponse)(nil),                  // 6: opscenter.agent.v1.HelloResponse
+	(*BuildInfo)(nil),                      // 7: opscenter.agent.v1.BuildInfo
+	(*ProcessInfo)(nil),                    // 8: opscenter.agent.v1.ProcessInfo
+	(*Limits)(nil),                         // 9: opscenter.agent.v1.Limits
+	(*CollectPerformanceDataRequest)(nil),  // 10: opscenter.agent.v1.CollectPerformanceDataRequest
+	(*CollectPerformanceDataResponse)(nil), // 11: opscenter.agent.v1.CollectPerformanceDataResponse
+	(*Progress)(nil),                       // 12: opscenter.agent.v1.Progress
+	(*ArtifactBegin)(nil),                  // 13: opscenter.agent.v1.ArtifactBegin
+	(*Chunk)(nil),                          // 14: opscenter.agent.v1.Chunk
+	(*ArtifactEnd)(nil),                    // 15: opscenter.agent.v1.ArtifactEnd
+	(*Loss)(nil),                           // 16: opscenter.agent.v1.Loss
+	(*Summary)(nil),                        // 17: opscenter.agent.v1.Summary
+	(*StopCaptureRequest)(nil),             // 18: opscenter.agent.v1.StopCaptureRequest
+	(*StopCaptureResponse)(nil),            // 19: opscenter.agent.v1.StopCaptureResponse
+	(*FetchArtifactRequest)(nil),           // 20: opscenter.agent.v1.FetchArtifactRequest
+	(*FetchArtifactResponse)(nil),          // 21: opscenter.agent.v1.FetchArtifactResponse
+	(*AckArtifactRequest)(nil),             // 22: opscenter.agent.v1.AckArtifactRequest
+	(*AckArtifactResponse)(nil),            // 23: opscenter.agent.v1.AckArtifactResponse
+	(*WatchMetricsRequest)(nil),            // 24: opscenter.agent.v1.WatchMetricsRequest
+	(*WatchMetricsResponse)(nil),           // 25: opscenter.agent.v1.WatchMetricsResponse
+	(*Heartbeat)(nil),                      // 26: opscenter.agent.v1.Heartbeat
+	(*Metric)(nil),                         // 27: opscenter.agent.v1.Metric
+	(*Histogram)(nil),                      // 28: opscenter.agent.v1.Histogram
+	(*PoolStats)(nil),                      // 29: opscenter.agent.v1.PoolStats
+	(*ListControlsRequest)(nil),            // 30: opscenter.agent.v1.ListControlsRequest
+	(*ListControlsResponse)(nil),           // 31: opscenter.agent.v1.ListControlsResponse
+	(*Control)(nil),                        // 32: opscenter.agent.v1.Control
+	(*ControlParam)(nil),                   // 33: opscenter.agent.v1.ControlParam
+	(*InvokeControlRequest)(nil),           // 34: opscenter.agent.v1.InvokeControlRequest
+	(*InvokeControlResponse)(nil),          // 35: opscenter.agent.v1.InvokeControlResponse
+	nil,                                    // 36: opscenter.agent.v1.HelloResponse.LabelsEntry
+	nil,                                    // 37: opscenter.agent.v1.InvokeControlRequest.ArgsEntry
+	(*timestamppb.Timestamp)(nil),          // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),            // 39: google.protobuf.Duration
 }
 var file_opscenter_agent_v1_agent_proto_depIdxs = []int32{
-	29, // 0: opscenter.agent.v1.HelloResponse.labels:type_name -> opscenter.agent.v1.HelloResponse.LabelsEntry
-	6,  // 1: opscenter.agent.v1.HelloResponse.build:type_name -> opscenter.agent.v1.BuildInfo
-	7,  // 2: opscenter.agent.v1.HelloResponse.process:type_name -> opscenter.agent.v1.ProcessInfo
+	36, // 0: opscenter.agent.v1.HelloResponse.labels:type_name -> opscenter.agent.v1.HelloResponse.LabelsEntry
+	7,  // 1: opscenter.agent.v1.HelloResponse.build:type_name -> opscenter.agent.v1.BuildInfo
+	8,  // 2: opscenter.agent.v1.HelloResponse.process:type_name -> opscenter.agent.v1.ProcessInfo
 	0,  // 3: opscenter.agent.v1.HelloResponse.kinds:type_name -> opscenter.agent.v1.Kind
-	8,  // 4: opscenter.agent.v1.HelloResponse.limits:type_name -> opscenter.agent.v1.Limits
-	30, // 5: opscenter.agent.v1.HelloResponse.now:type_name -> google.protobuf.Timestamp
-	30, // 6: opscenter.agent.v1.BuildInfo.vcs_time:type_name -> google.protobuf.Timestamp
-	30, // 7: opscenter.agent.v1.ProcessInfo.start_time:type_name -> google.protobuf.Timestamp
-	31, // 8: opscenter.agent.v1.Limits.max_duration:type_name -> google.protobuf.Duration
-	31, // 9: opscenter.agent.v1.Limits.max_trace_window:type_name -> google.protobuf.Duration
-	31, // 10: opscenter.agent.v1.CollectPerformanceDataRequest.duration:type_name -> google.protobuf.Duration
+	9,  // 4: opscenter.agent.v1.HelloResponse.limits:type_name -> opscenter.agent.v1.Limits
+	38, // 5: opscenter.agent.v1.HelloResponse.now:type_name -> google.protobuf.Timestamp
+	38, // 6: opscenter.agent.v1.BuildInfo.vcs_time:type_name -> google.protobuf.Timestamp
+	38, // 7: opscenter.agent.v1.ProcessInfo.start_time:type_name -> google.protobuf.Timestamp
+	39, // 8: opscenter.agent.v1.Limits.max_duration:type_name -> google.protobuf.Duration
+	39, // 9: opscenter.agent.v1.Limits.max_trace_window:type_name -> google.protobuf.Duration
+	39, // 10: opscenter.agent.v1.CollectPerformanceDataRequest.duration:type_name -> google.protobuf.Duration
 	0,  // 11: opscenter.agent.v1.CollectPerformanceDataRequest.kinds:type_name -> opscenter.agent.v1.Kind
 	2,  // 12: opscenter.agent.v1.CollectPerformanceDataRequest.fidelity:type_name -> opscenter.agent.v1.Fidelity
-	31, // 13: opscenter.agent.v1.CollectPerformanceDataRequest.trace_window:type_name -> google.protobuf.Duration
-	8,  // 14: opscenter.agent.v1.CollectPerformanceDataRequest.limits:type_name -> opscenter.agent.v1.Limits
-	11, // 15: opscenter.agent.v1.CollectPerformanceDataResponse.progress:type_name -> opscenter.agent.v1.Progress
-	12, // 16: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
-	13, // 17: opscenter.agent.v1.CollectPerformanceDataResponse.chunk:type_name -> opscenter.agent.v1.Chunk
-	14, // 18: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
-	16, // 19: opscenter.agent.v1.CollectPerformanceDataResponse.summary:type_name -> opscenter.agent.v1.Summary
-	31, // 20: opscenter.agent.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	31, // 21: opscenter.agent.v1.Progress.duration:type_name -> google.protobuf.Duration
+	39, // 13: opscenter.agent.v1.CollectPerformanceDataRequest.trace_window:type_name -> google.protobuf.Duration
+	9,  // 14: opscenter.agent.v1.CollectPerformanceDataRequest.limits:type_name -> opscenter.agent.v1.Limits
+	12, // 15: opscenter.agent.v1.CollectPerformanceDataResponse.progress:type_name -> opscenter.agent.v1.Progress
+	13, // 16: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
+	14, // 17: opscenter.agent.v1.CollectPerformanceDataResponse.chunk:type_name -> opscenter.agent.v1.Chunk
+	15, // 18: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
+	17, // 19: opscenter.agent.v1.CollectPerformanceDataResponse.summary:type_name -> opscenter.agent.v1.Summary
+	39, // 20: opscenter.agent.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	39, // 21: opscenter.agent.v1.Progress.duration:type_name -> google.protobuf.Duration
 	0,  // 22: opscenter.agent.v1.ArtifactBegin.kind:type_name -> opscenter.agent.v1.Kind
 	1,  // 23: opscenter.agent.v1.ArtifactBegin.phase:type_name -> opscenter.agent.v1.Phase
-	30, // 24: opscenter.agent.v1.ArtifactBegin.taken_at:type_name -> google.protobuf.Timestamp
-	30, // 25: opscenter.agent.v1.ArtifactEnd.window_start:type_name -> google.protobuf.Timestamp
-	30, // 26: opscenter.agent.v1.ArtifactEnd.window_end:type_name -> google.protobuf.Timestamp
-	15, // 27: opscenter.agent.v1.ArtifactEnd.losses:type_name -> opscenter.agent.v1.Loss
+	38, // 24: opscenter.agent.v1.ArtifactBegin.taken_at:type_name -> google.protobuf.Timestamp
+	38, // 25: opscenter.agent.v1.ArtifactEnd.window_start:type_name -> google.protobuf.Timestamp
+	38, // 26: opscenter.agent.v1.ArtifactEnd.window_end:type_name -> google.protobuf.Timestamp
+	16, // 27: opscenter.agent.v1.ArtifactEnd.losses:type_name -> opscenter.agent.v1.Loss
 	0,  // 28: opscenter.agent.v1.Loss.kind:type_name -> opscenter.agent.v1.Kind
 	3,  // 29: opscenter.agent.v1.Loss.reason:type_name -> opscenter.agent.v1.LossReason
-	30, // 30: opscenter.agent.v1.Summary.window_start:type_name -> google.protobuf.Timestamp
-	30, // 31: opscenter.agent.v1.Summary.window_end:type_name -> google.protobuf.Timestamp
-	15, // 32: opscenter.agent.v1.Summary.losses:type_name -> opscenter.agent.v1.Loss
-	31, // 33: opscenter.agent.v1.Summary.process_cpu_time:type_name -> google.protobuf.Duration
-	12, // 34: opscenter.agent.v1.FetchArtifactResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
-	13, // 35: opscenter.agent.v1.FetchArtifactResponse.chunk:type_name -> opscenter.agent.v1.Chunk
-	14, // 36: opscenter.agent.v1.FetchArtifactResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
-	16, // 37: opscenter.agent.v1.FetchArtifactResponse.summary:type_name -> opscenter.agent.v1.Summary
-	31, // 38: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
-	30, // 39: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
-	25, // 40: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
-	26, // 41: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
-	28, // 42: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
-	27, // 43: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
-	31, // 44: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	4,  // 45: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
-	9,  // 46: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
-	17, // 47: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
-	19, // 48: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
-	21, // 49: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
-	23, // 50: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
-	5,  // 51: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
-	10, // 52: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
-	18, // 53: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
-	20, // 54: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
-	22, // 55: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
-	24, // 56: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
-	51, // [51:57] is the sub-list for method output_type
-	45, // [45:51] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	38, // 30: opscenter.agent.v1.Summary.window_start:type_name -> google.protobuf.Timestamp
+	38, // 31: opscenter.agent.v1.Summary.window_end:type_name -> google.protobuf.Timestamp
+	16, // 32: opscenter.agent.v1.Summary.losses:type_name -> opscenter.agent.v1.Loss
+	39, // 33: opscenter.agent.v1.Summary.process_cpu_time:type_name -> google.protobuf.Duration
+	13, // 34: opscenter.agent.v1.FetchArtifactResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
+	14, // 35: opscenter.agent.v1.FetchArtifactResponse.chunk:type_name -> opscenter.agent.v1.Chunk
+	15, // 36: opscenter.agent.v1.FetchArtifactResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
+	17, // 37: opscenter.agent.v1.FetchArtifactResponse.summary:type_name -> opscenter.agent.v1.Summary
+	39, // 38: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
+	38, // 39: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
+	26, // 40: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
+	27, // 41: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
+	29, // 42: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
+	28, // 43: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
+	39, // 44: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	32, // 45: opscenter.agent.v1.ListControlsResponse.controls:type_name -> opscenter.agent.v1.Control
+	33, // 46: opscenter.agent.v1.Control.params:type_name -> opscenter.agent.v1.ControlParam
+	38, // 47: opscenter.agent.v1.Control.reverts_at:type_name -> google.protobuf.Timestamp
+	39, // 48: opscenter.agent.v1.Control.timeout:type_name -> google.protobuf.Duration
+	4,  // 49: opscenter.agent.v1.ControlParam.type:type_name -> opscenter.agent.v1.ControlParamType
+	37, // 50: opscenter.agent.v1.InvokeControlRequest.args:type_name -> opscenter.agent.v1.InvokeControlRequest.ArgsEntry
+	39, // 51: opscenter.agent.v1.InvokeControlRequest.ttl:type_name -> google.protobuf.Duration
+	39, // 52: opscenter.agent.v1.InvokeControlRequest.timeout:type_name -> google.protobuf.Duration
+	38, // 53: opscenter.agent.v1.InvokeControlResponse.reverts_at:type_name -> google.protobuf.Timestamp
+	39, // 54: opscenter.agent.v1.InvokeControlResponse.took:type_name -> google.protobuf.Duration
+	5,  // 55: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
+	10, // 56: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
+	18, // 57: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
+	20, // 58: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
+	22, // 59: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
+	24, // 60: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
+	30, // 61: opscenter.agent.v1.AgentService.ListControls:input_type -> opscenter.agent.v1.ListControlsRequest
+	34, // 62: opscenter.agent.v1.AgentService.InvokeControl:input_type -> opscenter.agent.v1.InvokeControlRequest
+	6,  // 63: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
+	11, // 64: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
+	19, // 65: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
+	21, // 66: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
+	23, // 67: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
+	25, // 68: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
+	31, // 69: opscenter.agent.v1.AgentService.ListControls:output_type -> opscenter.agent.v1.ListControlsResponse
+	35, // 70: opscenter.agent.v1.AgentService.InvokeControl:output_type -> opscenter.agent.v1.InvokeControlResponse
+	63, // [63:71] is the sub-list for method output_type
+	55, // [55:63] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_agent_v1_agent_proto_init() }
@@ -2851,8 +3567,8 @@ func file_opscenter_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_agent_v1_agent_proto_rawDesc), len(file_opscenter_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   26,
+			NumEnums:      5,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

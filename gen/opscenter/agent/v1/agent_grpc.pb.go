@@ -28,6 +28,8 @@ const (
 	AgentService_FetchArtifact_FullMethodName          = "/opscenter.agent.v1.AgentService/FetchArtifact"
 	AgentService_AckArtifact_FullMethodName            = "/opscenter.agent.v1.AgentService/AckArtifact"
 	AgentService_WatchMetrics_FullMethodName           = "/opscenter.agent.v1.AgentService/WatchMetrics"
+	AgentService_ListControls_FullMethodName           = "/opscenter.agent.v1.AgentService/ListControls"
+	AgentService_InvokeControl_FullMethodName          = "/opscenter.agent.v1.AgentService/InvokeControl"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -63,6 +65,16 @@ type AgentServiceClient interface {
 	// WatchMetrics is the heartbeat: one message at once, then one an interval,
 	// until the call is cancelled.
 	WatchMetrics(ctx context.Context, in *WatchMetricsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMetricsResponse], error)
+	// ListControls tells what can be looked up and changed in this process, with
+	// the values that hold now. UNIMPLEMENTED on an agent that is older than
+	// controls, PERMISSION_DENIED where the process wants none.
+	ListControls(ctx context.Context, in *ListControlsRequest, opts ...grpc.CallOption) (*ListControlsResponse, error)
+	// InvokeControl runs one control and waits for it. What the control itself
+	// says went wrong is in the response; the call fails with NOT_FOUND for an
+	// unknown control, INVALID_ARGUMENT for arguments that cannot be right,
+	// FAILED_PRECONDITION for one that cannot be used now, and DEADLINE_EXCEEDED
+	// for one that did not end in time and may still go on.
+	InvokeControl(ctx context.Context, in *InvokeControlRequest, opts ...grpc.CallOption) (*InvokeControlResponse, error)
 }
 
 type agentServiceClient struct {
@@ -160,6 +172,26 @@ func (c *agentServiceClient) WatchMetrics(ctx context.Context, in *WatchMetricsR
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_WatchMetricsClient = grpc.ServerStreamingClient[WatchMetricsResponse]
 
+func (c *agentServiceClient) ListControls(ctx context.Context, in *ListControlsRequest, opts ...grpc.CallOption) (*ListControlsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListControlsResponse)
+	err := c.cc.Invoke(ctx, AgentService_ListControls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) InvokeControl(ctx context.Context, in *InvokeControlRequest, opts ...grpc.CallOption) (*InvokeControlResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InvokeControlResponse)
+	err := c.cc.Invoke(ctx, AgentService_InvokeControl_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -193,6 +225,16 @@ type AgentServiceServer interface {
 	// WatchMetrics is the heartbeat: one message at once, then one an interval,
 	// until the call is cancelled.
 	WatchMetrics(*WatchMetricsRequest, grpc.ServerStreamingServer[WatchMetricsResponse]) error
+	// ListControls tells what can be looked up and changed in this process, with
+	// the values that hold now. UNIMPLEMENTED on an agent that is older than
+	// controls, PERMISSION_DENIED where the process wants none.
+	ListControls(context.Context, *ListControlsRequest) (*ListControlsResponse, error)
+	// InvokeControl runs one control and waits for it. What the control itself
+	// says went wrong is in the response; the call fails with NOT_FOUND for an
+	// unknown control, INVALID_ARGUMENT for arguments that cannot be right,
+	// FAILED_PRECONDITION for one that cannot be used now, and DEADLINE_EXCEEDED
+	// for one that did not end in time and may still go on.
+	InvokeControl(context.Context, *InvokeControlRequest) (*InvokeControlResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -220,6 +262,12 @@ func (UnimplementedAgentServiceServer) AckArtifact(context.Context, *AckArtifact
 }
 func (UnimplementedAgentServiceServer) WatchMetrics(*WatchMetricsRequest, grpc.ServerStreamingServer[WatchMetricsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetrics not implemented")
+}
+func (UnimplementedAgentServiceServer) ListControls(context.Context, *ListControlsRequest) (*ListControlsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListControls not implemented")
+}
+func (UnimplementedAgentServiceServer) InvokeControl(context.Context, *InvokeControlRequest) (*InvokeControlResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InvokeControl not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -329,6 +377,42 @@ func _AgentService_WatchMetrics_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_WatchMetricsServer = grpc.ServerStreamingServer[WatchMetricsResponse]
 
+func _AgentService_ListControls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListControlsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ListControls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ListControls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ListControls(ctx, req.(*ListControlsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_InvokeControl_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InvokeControlRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).InvokeControl(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_InvokeControl_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).InvokeControl(ctx, req.(*InvokeControlRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -347,6 +431,14 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AckArtifact",
 			Handler:    _AgentService_AckArtifact_Handler,
+		},
+		{
+			MethodName: "ListControls",
+			Handler:    _AgentService_ListControls_Handler,
+		},
+		{
+			MethodName: "InvokeControl",
+			Handler:    _AgentService_InvokeControl_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
