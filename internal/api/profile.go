@@ -28,7 +28,7 @@ func (s *server) GetFlame(ctx context.Context, req *connect.Request[apiv1.GetFla
 	}
 	out := &apiv1.GetFlameResponse{
 		Frame: g.Frame, Depth: g.Depth, Self: g.Self, BaseSelf: g.BaseSelf,
-		PrunedBoxes: int64(g.PrunedBoxes), PrunedShare: g.PrunedShare, Negative: g.Negative, BaseNegative: g.BaseNegative,
+		Pruned: int64(g.Pruned), PrunedShare: g.PrunedShare, Negative: g.Negative, BaseNegative: g.BaseNegative,
 	}
 	out.Types, out.Type, out.Source, out.Base = subjectProto(g.Subject)
 	for _, f := range g.Frames {

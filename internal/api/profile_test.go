@@ -42,7 +42,7 @@ func (r *reader) subject(q flame.Query, more any) flame.Subject {
 func (r *reader) Graph(_ context.Context, q flame.Query, boxes int) (*flame.Graph, error) {
 	return &flame.Graph{
 		Subject: r.subject(q, boxes), Frames: []flame.Frame{{}, {Name: "main.main", File: "main.go", Line: 3}},
-		Frame: []byte{0, 0, 0, 0, 1, 0, 0, 0}, Depth: []byte{0, 0, 1, 0}, Self: make([]byte, 16), Boxes: 2, PrunedBoxes: 7, PrunedShare: 0.1, Negative: -4,
+		Frame: []byte{0, 0, 0, 0, 1, 0, 0, 0}, Depth: []byte{0, 0, 1, 0}, Self: make([]byte, 16), Boxes: 2, Pruned: 7, PrunedShare: 0.1, Negative: -4,
 	}, nil
 }
 
@@ -76,7 +76,7 @@ func TestProfilesOverTheWire(t *testing.T) {
 	if r.profiles.asked != asked+"100" {
 		t.Errorf("asked %s", r.profiles.asked)
 	}
-	const flameWant = `types:{type:"samples" unit:"count"} types:{type:"cpu" unit:"nanoseconds"} type:1 names:"" names:"main.main" files:"" files:"main.go" lines:0 lines:3 frame:"\x00\x00\x00\x00\x01\x00\x00\x00" depth:"\x00\x00\x01\x00" self:"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" pruned_boxes:7 pruned_share:0.1 negative:-4 source:{instance_ids:"inst-1" artifact:"cpu.pprof" total:40 samples:4 duration:{seconds:10} losses:{kind:"cpu" reason:"gap" message:"0.1 s"}} base:{artifact:"cpu.pprof" total:30}`
+	const flameWant = `types:{type:"samples" unit:"count"} types:{type:"cpu" unit:"nanoseconds"} type:1 names:"" names:"main.main" files:"" files:"main.go" lines:0 lines:3 frame:"\x00\x00\x00\x00\x01\x00\x00\x00" depth:"\x00\x00\x01\x00" self:"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" pruned:7 pruned_share:0.1 negative:-4 source:{instance_ids:"inst-1" artifact:"cpu.pprof" total:40 samples:4 duration:{seconds:10} losses:{kind:"cpu" reason:"gap" message:"0.1 s"}} base:{artifact:"cpu.pprof" total:30}`
 	if got := plain(g.Msg); got != flameWant {
 		t.Errorf("GetFlame:\n%s\n%s", got, flameWant)
 	}

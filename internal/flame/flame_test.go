@@ -164,8 +164,8 @@ func draw(g *flame.Graph) string {
 	if g.Base != nil {
 		fmt.Fprintf(&b, ", base %d", g.Base.Total)
 	}
-	if g.PrunedBoxes > 0 {
-		fmt.Fprintf(&b, "; %d boxes of less than %.2g pruned", g.PrunedBoxes, g.PrunedShare)
+	if g.Pruned > 0 {
+		fmt.Fprintf(&b, "; %d branches of less than %.2g pruned", g.Pruned, g.PrunedShare)
 	}
 	if g.Negative < 0 {
 		fmt.Fprintf(&b, "; %d negative", g.Negative)
@@ -281,16 +281,16 @@ func TestWhatIsTooSmallIsPrunedAndTheSumStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if whole.PrunedBoxes != 0 || whole.Boxes < 5000 {
-		t.Fatalf("%d boxes, %d pruned", whole.Boxes, whole.PrunedBoxes)
+	if whole.Pruned != 0 || whole.Boxes < 5000 {
+		t.Fatalf("%d boxes, %d pruned", whole.Boxes, whole.Pruned)
 	}
 	for _, most := range []int{4000, 300, 2, 1} {
 		g, err := r.Graph(t.Context(), q, most)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.Boxes > most && most > 1 || g.PrunedBoxes == 0 {
-			t.Errorf("at most %d: %d boxes, %d pruned", most, g.Boxes, g.PrunedBoxes)
+		if g.Boxes > most && most > 1 || g.Pruned == 0 {
+			t.Errorf("at most %d: %d boxes, %d pruned", most, g.Boxes, g.Pruned)
 		}
 		first, _, _ := strings.Cut(draw(g), " (")
 		if want, _, _ := strings.Cut(draw(whole), " ("); first != want {

@@ -3,8 +3,6 @@ package flame
 import (
 	"context"
 	"encoding/binary"
-	"math"
-	"slices"
 
 	"github.com/opscenter/opscenter/internal/profile"
 )
@@ -35,9 +33,9 @@ type Graph struct {
 	// base.
 	Self, BaseSelf []byte
 	Boxes          int
-	// PrunedBoxes were too small, PrunedShare is the least share of a box that was
-	// not.
-	PrunedBoxes int
+	// Pruned is how many branches were too small, PrunedShare the least share of
+	// the whole that a box has which was not.
+	Pruned      int
 	PrunedShare float64
 	// Negative and BaseNegative are the sums of what has no width.
 	Negative, BaseNegative int64
@@ -54,66 +52,62 @@ func (r *Reader) Graph(ctx context.Context, q Query, boxes int) (*Graph, error) 
 	}
 	var g Graph
 	var tree *profile.Tree
+	var pruned profile.Pruned
 	if before == nil {
-		tree, err = g.one(after, q)
+		tree, pruned, err = g.one(after, q, boxes)
 	} else {
-		tree, err = g.two(before, after, q)
+		tree, pruned, err = g.two(before, after, q, boxes)
 	}
 	if err != nil {
 		return nil, err
 	}
-	// What is pruned needs boxes too: at worst one under each that is left.
-	for _, nodes := range []int{boxes, boxes * 3 / 4, boxes / 2} {
-		drawn := Graph{Subject: g.Subject}
-		drawn.fill(tree.Flame(profile.FlameOptions{Nodes: max(1, nodes)}), before != nil)
-		if g = drawn; g.Boxes <= boxes {
-			break
-		}
-	}
+	g.Pruned, g.PrunedShare = pruned.Subtrees, pruned.Share
+	g.fill(tree.Flame(profile.FlameOptions{Nodes: tree.Len()}), before != nil)
 	return &g, nil
 }
 
-func (g *Graph) one(p *loaded, q Query) (*profile.Tree, error) {
+func (g *Graph) one(p *loaded, q Query, boxes int) (*profile.Tree, profile.Pruned, error) {
 	typ, err := p.Type(q.Type)
 	if err != nil {
-		return nil, err
+		return nil, profile.Pruned{}, err
 	}
 	g.Subject = about(p.Types, typ, nil, p, false)
 	v, err := p.View(q.Filter)
 	if err != nil {
-		return nil, err
+		return nil, profile.Pruned{}, err
 	}
-	return v.Tree(typ, profile.TreeOptions{})
+	tree, pruned := v.Largest(typ, boxes)
+	return tree, pruned, nil
 }
 
-func (g *Graph) two(before, after *loaded, q Query) (*profile.Tree, error) {
+func (g *Graph) two(before, after *loaded, q Query, boxes int) (*profile.Tree, profile.Pruned, error) {
 	c, err := profile.Compare(before.Profile, after.Profile, q.Filter, q.Normalise)
 	if err != nil {
-		return nil, err
+		return nil, profile.Pruned{}, err
 	}
 	typ, err := c.Type(q.Type)
 	if err != nil {
-		return nil, err
+		return nil, profile.Pruned{}, err
 	}
 	g.Subject = about(c.Types, typ, before, after, q.Normalise)
-	return c.Tree(typ, profile.TreeOptions{})
+	tree, pruned := c.Largest(typ, boxes)
+	return tree, pruned, nil
 }
 
-// fill takes over the boxes of a flame graph, and puts a leaf where some are
-// missing. Of a comparison, column 0 is the base.
+// fill takes over the boxes of a flame graph. Of a comparison, column 0 is the
+// base.
 func (g *Graph) fill(f profile.Flame, compared bool) {
-	// What is worth nothing is dropped too, and nobody misses it.
-	if slices.Max(f.Hidden) > 0 {
-		g.PrunedBoxes, g.PrunedShare = f.Dropped, f.Share
-	}
 	own := len(f.Self) - 1
-	g.Negative = f.Negative[own]
+	g.Boxes, g.Depth, g.Self, g.Negative = f.Boxes, f.Depth, f.Self[own], f.Negative[own]
 	if compared {
-		g.BaseNegative = f.Negative[0]
+		g.BaseSelf, g.BaseNegative = f.Self[0], f.Negative[0]
 	}
+	// A name at different lines is different frames.
 	type key struct{ name, line uint32 }
 	frames := map[key]uint32{}
-	frame := func(k key) uint32 {
+	g.Frame = make([]byte, 4*f.Boxes)
+	for i := range f.Boxes {
+		k := key{binary.LittleEndian.Uint32(f.Name[4*i:]), binary.LittleEndian.Uint32(f.Line[4*i:])}
 		id, ok := frames[k]
 		if !ok {
 			id = uint32(len(g.Frames))
@@ -124,52 +118,6 @@ func (g *Graph) fill(f profile.Flame, compared bool) {
 			}
 			g.Frames = append(g.Frames, Frame{f.Names[k.name], f.Files[k.name], line})
 		}
-		return id
+		binary.LittleEndian.PutUint32(g.Frame[4*i:], id)
 	}
-	pruned, noFrame := uint32(0), true
-	put := func(frame uint32, depth int, own, base float64) {
-		g.Boxes++
-		g.Frame = binary.LittleEndian.AppendUint32(g.Frame, frame)
-		g.Depth = binary.LittleEndian.AppendUint16(g.Depth, uint16(min(depth, math.MaxUint16)))
-		g.Self = binary.LittleEndian.AppendUint64(g.Self, math.Float64bits(own))
-		if compared {
-			g.BaseSelf = binary.LittleEndian.AppendUint64(g.BaseSelf, math.Float64bits(base))
-		}
-	}
-	// The boxes on the way to the one at hand, with what their children lack.
-	type open struct{ own, base float64 }
-	var path []open
-	shut := func(depth int) {
-		for len(path) > depth {
-			last := path[len(path)-1]
-			if last.own > 0 || last.base > 0 {
-				if noFrame {
-					pruned, noFrame = uint32(len(g.Frames)), false
-					g.Frames = append(g.Frames, Frame{Name: profile.PrunedFrame})
-				}
-				put(pruned, len(path), last.own, last.base)
-			}
-			path = path[:len(path)-1]
-		}
-	}
-	for i := range f.Boxes {
-		depth := int(binary.LittleEndian.Uint16(f.Depth[2*i:]))
-		shut(depth)
-		value, self := number(f.Value[own], i), number(f.Self[own], i)
-		baseValue, baseSelf := 0.0, 0.0
-		if compared {
-			baseValue, baseSelf = number(f.Value[0], i), number(f.Self[0], i)
-		}
-		if depth > 0 {
-			up := &path[depth-1]
-			up.own, up.base = up.own-value, up.base-baseValue
-		}
-		put(frame(key{binary.LittleEndian.Uint32(f.Name[4*i:]), binary.LittleEndian.Uint32(f.Line[4*i:])}), depth, self, baseSelf)
-		path = append(path, open{value - self, baseValue - baseSelf})
-	}
-	shut(0)
-}
-
-func number(column []byte, i int) float64 {
-	return math.Float64frombits(binary.LittleEndian.Uint64(column[8*i:]))
 }

@@ -430,9 +430,9 @@ type GetFlameResponse struct {
 	// left out and summed up below.
 	Self     []byte `protobuf:"bytes,8,opt,name=self,proto3" json:"self,omitempty"`
 	BaseSelf []byte `protobuf:"bytes,9,opt,name=base_self,json=baseSelf,proto3" json:"base_self,omitempty"`
-	// Boxes that were too small: they are leaves of the frame "(pruned)" under what
-	// called them, so that every other box is worth what it was.
-	PrunedBoxes int64 `protobuf:"varint,10,opt,name=pruned_boxes,json=prunedBoxes,proto3" json:"pruned_boxes,omitempty"`
+	// Branches that were too small: they are leaves of the frame "(pruned)" under
+	// what called them, so that every other box is worth what it was.
+	Pruned int64 `protobuf:"varint,10,opt,name=pruned,proto3" json:"pruned,omitempty"`
 	// The least share of the whole that a box has which was not pruned.
 	PrunedShare float64 `protobuf:"fixed64,11,opt,name=pruned_share,json=prunedShare,proto3" json:"pruned_share,omitempty"`
 	// The sums of the negative values.
@@ -537,9 +537,9 @@ func (x *GetFlameResponse) GetBaseSelf() []byte {
 	return nil
 }
 
-func (x *GetFlameResponse) GetPrunedBoxes() int64 {
+func (x *GetFlameResponse) GetPruned() int64 {
 	if x != nil {
-		return x.PrunedBoxes
+		return x.Pruned
 	}
 	return 0
 }
@@ -1005,7 +1005,7 @@ const file_opscenter_api_v1_profile_proto_rawDesc = "" +
 	"\x06losses\x18\a \x03(\v2\x16.opscenter.api.v1.LossR\x06losses\"d\n" +
 	"\x0fGetFlameRequest\x124\n" +
 	"\x05query\x18\x01 \x01(\v2\x1e.opscenter.api.v1.ProfileQueryR\x05query\x12\x1b\n" +
-	"\tmax_boxes\x18\x02 \x01(\x05R\bmaxBoxes\"\xeb\x03\n" +
+	"\tmax_boxes\x18\x02 \x01(\x05R\bmaxBoxes\"\xe0\x03\n" +
 	"\x10GetFlameResponse\x123\n" +
 	"\x05types\x18\x01 \x03(\v2\x1d.opscenter.api.v1.ProfileTypeR\x05types\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\x05R\x04type\x12\x14\n" +
@@ -1015,9 +1015,9 @@ const file_opscenter_api_v1_profile_proto_rawDesc = "" +
 	"\x05frame\x18\x06 \x01(\fR\x05frame\x12\x14\n" +
 	"\x05depth\x18\a \x01(\fR\x05depth\x12\x12\n" +
 	"\x04self\x18\b \x01(\fR\x04self\x12\x1b\n" +
-	"\tbase_self\x18\t \x01(\fR\bbaseSelf\x12!\n" +
-	"\fpruned_boxes\x18\n" +
-	" \x01(\x03R\vprunedBoxes\x12!\n" +
+	"\tbase_self\x18\t \x01(\fR\bbaseSelf\x12\x16\n" +
+	"\x06pruned\x18\n" +
+	" \x01(\x03R\x06pruned\x12!\n" +
 	"\fpruned_share\x18\v \x01(\x01R\vprunedShare\x12\x1a\n" +
 	"\bnegative\x18\f \x01(\x03R\bnegative\x12#\n" +
 	"\rbase_negative\x18\r \x01(\x03R\fbaseNegative\x125\n" +
