@@ -74,6 +74,8 @@ type Config struct {
 	TraceWindows func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error)
 	// Profiles answers what GetFlame, GetTop and GetFunction ask.
 	Profiles Profiles
+	// Timelines answers the questions of TimelineService.
+	Timelines Timelines
 	// Diagnosis returns what the rules say of a capture, when they have said it.
 	Diagnosis func(context.Context, ops.CaptureID) (ops.Findings, error)
 	// Goroutines counts the goroutines of a snapshot.
@@ -118,6 +120,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))
 	s.routeFiles(mux)
 	return mux
 }

@@ -43,6 +43,7 @@ import (
 	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
+	"github.com/opscenter/opscenter/internal/timeline"
 	"github.com/opscenter/opscenter/internal/toolui"
 	"github.com/opscenter/opscenter/web"
 )
@@ -105,6 +106,7 @@ type center struct {
 	captures  *capture.Engine
 	diagnoses *examine.Keeper
 	profiles  *flame.Reader
+	timelines *timeline.Timelines
 	tools     *toolui.UI
 	handler   http.Handler
 	broken    chan error // the archive's fail-stop
@@ -201,6 +203,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	})
 	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Logger: o.Logger})
 	c.profiles = flame.New(flame.Config{Archive: c.archive})
+	c.timelines = timeline.New(timeline.Config{Open: c.archive.OpenArtifact, Dir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
 		Open: c.archive.OpenArtifact, BasePath: o.BasePath, Dir: filepath.Join(o.DataDir, "cache"),
 		TraceViewer: o.TraceViewer, Logger: o.Logger,
@@ -218,6 +221,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
 		Diagnosis: c.diagnoses.Findings,
 		Profiles:  c.profiles,
+		Timelines: c.timelines,
 		Desk:      c.desk,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
@@ -266,6 +270,9 @@ func (c *center) close() {
 	var err error
 	if c.desk != nil {
 		err = errors.Join(c.desk.Close(), c.ways.Close())
+	}
+	if c.timelines != nil {
+		err = errors.Join(err, c.timelines.Close())
 	}
 	if c.archive != nil {
 		err = errors.Join(err, c.archive.Close())
@@ -476,6 +483,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
 	mux.Handle("/opscenter.api.v1.ProfileService/", calls)
+	mux.Handle("/opscenter.api.v1.TimelineService/", calls)
 	mux.Handle("/api/", calls)
 	mux.Handle("/pprof/", may(auth.View, tools))
 	mux.Handle("/trace/", may(auth.View, tools))

@@ -248,6 +248,9 @@ type Site struct {
 	Wait       goroutines.Wait
 	Count      int64
 	Total, Max time.Duration
+	// Longest is whose the longest was, and LongestFrom since when.
+	Longest     trace.GoID
+	LongestFrom time.Duration
 	// Open waits had not ended when the trace did; Whole ones lasted all of it.
 	Open, Whole int64
 }

@@ -129,6 +129,10 @@ type Site struct {
 	// trace or go on after it count with what is inside.
 	Count      int64
 	Total, Max time.Duration
+	// Longest is whose the longest was, which began at LongestFrom; NoGoroutine if
+	// all were shorter than the trace's clock can tell.
+	Longest     GoID
+	LongestFrom time.Duration
 	// Open waits had not ended when the trace did; Whole ones were there from its
 	// beginning to its end.
 	Open, Whole int64
@@ -413,6 +417,9 @@ func entryOf[K comparable, V any](in map[K]*V, k K) *V {
 }
 
 func (s *siteAcct) merge(o *siteAcct) {
+	if o.max > s.max {
+		s.maxOf, s.maxAt = o.maxOf, o.maxAt
+	}
 	s.n += o.n
 	s.total += o.total
 	s.max = max(s.max, o.max)
@@ -686,9 +693,9 @@ func (m *merge) account(c *carried, end uint64) {
 	}
 	switch c.state {
 	case goWaiting:
-		m.site(siteKey{c.stack, c.reason}).add(d)
+		m.site(siteKey{c.stack, c.reason}).addOf(d, c.ID, c.since)
 	case goSyscall:
-		entryOf(m.sys, c.stack).add(d)
+		entryOf(m.sys, c.stack).addOf(d, c.ID, c.since)
 	}
 }
 
@@ -934,7 +941,10 @@ func (m *merge) resultSites() map[GroupID][NumReasons]time.Duration {
 		e := m.t.symbols.entries([]StackID{stack})[0]
 		s := Site{
 			Stack: stack, Group: e.group, Reason: reason, Lock: e.traits.lock, Count: int64(x.n), Total: m.t.span(x.total), Max: m.t.span(x.max),
-			Open: x.open, Whole: x.whole, State: stateOf(goWaiting, reason, false, e.traits),
+			Open: x.open, Whole: x.whole, State: stateOf(goWaiting, reason, false, e.traits), Longest: NoGoroutine,
+		}
+		if x.max > 0 {
+			s.Longest, s.LongestFrom = x.maxOf, m.t.since(x.maxAt)
 		}
 		if syscall {
 			s.State, s.Lock = StateSyscall, LockNone

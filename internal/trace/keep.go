@@ -56,6 +56,8 @@ type segment struct {
 	groups []segmentGroup
 	procs  []segmentProc
 	cells  cells
+	// bridges is set if the intervals reached over the beginning of a generation.
+	bridges bool
 }
 
 // segmentGroup is the goroutines of one group: those from first to the first of
@@ -177,7 +179,7 @@ func (k *keeper) write(b []byte, at int64) error {
 
 // bridged encodes what reached over the beginning of a generation.
 func (k *keeper) bridged() (seg segment, data []byte) {
-	seg.from, seg.to = math.MaxUint64, 0
+	seg.bridges, seg.from, seg.to = true, math.MaxUint64, 0
 	for i := range k.bridges {
 		seg.from, seg.to = min(seg.from, k.bridges[i].from), max(seg.to, k.bridges[i].to)
 	}

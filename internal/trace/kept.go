@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sort"
 	"sync"
-	"time"
 )
 
 // keptReader reads intervals out of a store.
@@ -504,51 +503,4 @@ func (l *Timeline) Kept() (intervals, sizeBytes int64) {
 		return 0, 0
 	}
 	return l.kept.intervals, l.kept.size.Load()
-}
-
-// Each calls fn with every kept interval of a track that reaches into a time, until
-// fn returns false. Interval.Goroutine is whose it is, also of groups. Those of one
-// goroutine or P come in the order of time but for the ones that reached over the
-// end of a generation, which come after all that ended in it. The interval is valid
-// during the call.
-func (l *Timeline) Each(ctx context.Context, id TrackID, from, to time.Duration, fn func(*Interval) bool) error {
-	if l.kept == nil {
-		return nil
-	}
-	a, b := l.t.ticks(from), l.t.ticks(to)
-	more := true
-	var iv Interval
-	for _, s := range l.kept.overlapping(a, b) {
-		if err := l.kept.each(ctx, s, id, a, b, func(x *spanOf) bool {
-			iv = l.t.interval(x)
-			more = fn(&iv)
-			return more
-		}); err != nil || !more {
-			return err
-		}
-	}
-	return nil
-}
-
-// GroupOf is the group of a goroutine of which intervals were kept.
-func (l *Timeline) GroupOf(id GoID) (GroupID, bool) {
-	if l.kept == nil {
-		return 0, false
-	}
-	if g := l.kept.late[id]; g != 0 {
-		return g, true
-	}
-	found, ok := GroupID(0), false
-	for i := range l.kept.segments {
-		s := &l.kept.segments[i]
-		for g := range s.groups {
-			run, _ := s.run(g)
-			if _, in := slices.BinarySearch(run, id); in {
-				if ok = true; s.groups[g].id != 0 {
-					return s.groups[g].id, true
-				}
-			}
-		}
-	}
-	return found, ok
 }

@@ -177,3 +177,41 @@ func TestAStoreThatIsFullIsAnError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestMembersAreTheGoroutinesOfAGroup(t *testing.T) {
+	everyTrace(t, func(t *testing.T, b []byte) {
+		tr := open(t, b)
+		a := analyze(t, tr, trace.Options{Keep: new(memory), Every: true})
+		want := map[trace.GroupID]map[trace.GoID]trace.Times{}
+		for _, g := range a.Goroutines {
+			if g.Times.Total() == 0 {
+				continue
+			}
+			if want[g.Group] == nil {
+				want[g.Group] = map[trace.GoID]trace.Times{}
+			}
+			want[g.Group][g.ID] = g.Times
+		}
+		for group, members := range want {
+			running := func(x *trace.Times) time.Duration { return x[trace.StateRunning] }
+			list, total, err := a.Timeline.Members(context.Background(), group, len(members)+10, running)
+			if err != nil || int(total) != len(list) || len(list) < len(members) {
+				t.Fatalf("%s has %d members, lists %d, want %d: %v", tr.GroupName(group), total, len(list), len(members), err)
+			}
+			for i, g := range list {
+				if i > 0 && running(&g.Times) > running(&list[i-1].Times) {
+					t.Fatalf("goroutine %d ran longer than the one before it", g.ID)
+				}
+				for s, d := range members[g.ID] {
+					if !near(g.Times[s], d, 20*time.Microsecond) {
+						t.Errorf("goroutine %d was %v for %v, want %v", g.ID, trace.State(s), g.Times[s], d)
+					}
+				}
+			}
+			one, total, err := a.Timeline.Members(context.Background(), group, 1, running)
+			if err != nil || int(total) != len(list) || len(one) != 1 || one[0].Times[trace.StateRunning] != list[0].Times[trace.StateRunning] {
+				t.Errorf("the first of %d: %+v, %v", total, one, err)
+			}
+		}
+	})
+}

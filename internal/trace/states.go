@@ -88,13 +88,24 @@ type siteKey struct {
 
 type siteAcct struct {
 	n, total, max uint64 // ticks
-	reason        Reason
+	// maxOf is whose the longest was, which began at maxAt.
+	maxOf  GoID
+	maxAt  uint64
+	reason Reason
 }
 
 func (s *siteAcct) add(d uint64) {
 	s.n++
 	s.total += d
 	s.max = max(s.max, d)
+}
+
+// addOf is add for a time that g has had since a moment.
+func (s *siteAcct) addOf(d uint64, g GoID, since uint64) {
+	if d > s.max {
+		s.maxOf, s.maxAt = g, since
+	}
+	s.add(d)
 }
 
 type groupAcct struct {
@@ -240,7 +251,7 @@ func (a *genStates) to(g *goAcct, now uint64, state uint8) {
 		}
 	case goSyscall:
 		st = StateSyscall
-		a.syscalls[g.stack].add(d)
+		a.syscalls[g.stack].addOf(d, g.id, g.since)
 	default:
 		st = stateOf(goWaiting, g.reason, false, a.entries[g.stack].traits)
 		w := &a.waits[g.stack]
@@ -248,9 +259,9 @@ func (a *genStates) to(g *goAcct, now uint64, state uint8) {
 			w.reason = g.reason
 		}
 		if w.reason == g.reason {
-			w.add(d)
+			w.addOf(d, g.id, g.since)
 		} else {
-			a.otherSite(siteKey{a.ids[g.stack], g.reason}).add(d)
+			a.otherSite(siteKey{a.ids[g.stack], g.reason}).addOf(d, g.id, g.since)
 		}
 	}
 	g.total[st] += d
