@@ -33,7 +33,8 @@ type centre struct {
 	apiv1connect.UnimplementedFleetServiceHandler
 	apiv1connect.UnimplementedCaptureServiceHandler
 
-	url string
+	url     string
+	wallets *wallets
 
 	mu        sync.Mutex // guards what follows
 	instances []*apiv1.Instance
@@ -58,11 +59,12 @@ const token = "a-token-of-enough-length"
 // newCentre serves a centre under /ops, which wants the token if there is one.
 func newCentre(t *testing.T, wantToken string) *centre {
 	t.Helper()
-	c := &centre{looks: map[string]int{}}
+	c := &centre{looks: map[string]int{}, wallets: &wallets{finished: make(chan struct{})}}
 	c.instances = standardFleet()
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewFleetServiceHandler(c))
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(c))
+	mux.Handle(apiv1connect.NewConsoleServiceHandler(c.wallets))
 	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", c.bundle)
 	mux.HandleFunc("POST /api/import", c.importBundle)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

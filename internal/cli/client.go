@@ -35,6 +35,7 @@ type client struct {
 	http     *http.Client
 	fleet    apiv1connect.FleetServiceClient
 	captures apiv1connect.CaptureServiceClient
+	console  apiv1connect.ConsoleServiceClient
 }
 
 func (p *program) client() (*client, error) {
@@ -59,6 +60,7 @@ func (p *program) client() (*client, error) {
 	opts := []connect.ClientOption{connect.WithInterceptors(connect.UnaryInterceptorFunc(c.intercept))}
 	c.fleet = apiv1connect.NewFleetServiceClient(c.http, base, opts...)
 	c.captures = apiv1connect.NewCaptureServiceClient(c.http, base, opts...)
+	c.console = apiv1connect.NewConsoleServiceClient(c.http, base, opts...)
 	return c, nil
 }
 
