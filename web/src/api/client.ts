@@ -11,6 +11,7 @@ import type { Locale } from "../model/format";
 import type { Heartbeat, Instance } from "../model/instance";
 import { basePath } from "./base";
 import * as convert from "./convert";
+import { goroutineCalls } from "./goroutines";
 
 export interface System {
   version: string;
@@ -74,6 +75,7 @@ export function createApi(transport: Transport = centreTransport(location.origin
   const fleet = createClient(FleetService, transport);
   const captures = createClient(CaptureService, transport);
   return {
+    ...goroutineCalls(transport),
     async system(call: Call = {}): Promise<System> {
       const s = await system.getSystem({}, call);
       const has = (p: Permission) => s.permissions.includes(p);

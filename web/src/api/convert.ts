@@ -8,7 +8,7 @@ import type * as cap from "../model/capture";
 import type * as ins from "../model/instance";
 import type { FleetChange } from "../model/fleet";
 
-const ms = (t: Timestamp | undefined): number => (t ? Number(t.seconds) * 1000 + Math.round(t.nanos / 1e6) : 0);
+export const ms = (t: Timestamp | undefined): number => (t ? Number(t.seconds) * 1000 + Math.round(t.nanos / 1e6) : 0);
 export const seconds = (d: Duration | undefined): number => (d ? Number(d.seconds) + d.nanos / 1e9 : 0);
 
 const instanceStates: Record<PbInstanceState, ins.InstanceState> = {

@@ -1,5 +1,5 @@
 // The diagnosis on the page, with a centre that says what the test wants.
-import { flushPromises, mount, type VueWrapper } from "@vue/test-utils";
+import { flushPromises, mount, RouterLinkStub, type VueWrapper } from "@vue/test-utils";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Api } from "../api/client";
@@ -57,7 +57,7 @@ async function show(document_: unknown, props: object = {}, targets: Target[] = 
     on({ type: "event", event: { topic: "fleet", change: { reset: true, instances: [instanceOf({ id: "a1" }), instanceOf({ id: "a9" })], removedIds: [] } } });
     return { setMetrics() {}, retry() {}, close() {} };
   });
-  const w = mount(DiagnosisView, { props: { capture: captureOf("c1", "done", { targets }), instance: "", findings: [], checked: false, ...props }, global: { provide: { [centreKey as symbol]: centre } }, attachTo: document.body });
+  const w = mount(DiagnosisView, { props: { capture: captureOf("c1", "done", { targets }), instance: "", findings: [], checked: false, ...props }, global: { provide: { [centreKey as symbol]: centre }, stubs: { RouterLink: RouterLinkStub } }, attachTo: document.body });
   mounted.push(w);
   await flushPromises();
   return w;
@@ -90,7 +90,8 @@ test("an effect stands inside its cause, with its line alone until it is unfolde
 
 test("every proof opens the file that it was read from", async () => {
   const w = await show(one("a1", [lock]), unfolded);
-  const links = (kind: string) => w.find(`[data-evidence="${kind}"]`).findAll("a").map((a) => a.attributes("href"));
+  const links = (kind: string) => w.find(`[data-evidence="${kind}"]`).findAll("a[href]").map((a) => a.attributes("href"));
+  expect(w.findComponent(RouterLinkStub).props("to")).toEqual({ name: "capture", params: { id: "c1", tab: "goroutines" }, query: { instance: "a1", snap: "goroutine.txt", at: "main.(*Room).PlaceBet" } });
   expect(links("mutex")).toEqual(["/pprof/c1/a1/mutex.pprof/flamegraph?f=" + encodeURIComponent("(^|/)(main\\.\\(\\*Room\\)\\.PlaceBet)$"), "/pprof/c1/a1/mutex.pprof/top"]);
   expect(links("goroutine-dump")).toEqual(["/api/captures/c1/a1/goroutine.txt"]);
   expect(links("trace")).toEqual(["/trace/c1/a1/trace.out/1-3/"]);

@@ -1,14 +1,15 @@
 // Keys. Every command is a row of a table: what its key is, what it says in the
 // "?" list, what it does. The list is made from the rows that are alive.
 import { onScopeDispose, shallowReactive } from "vue";
-import type { Key } from "../i18n";
+import { t, type Key } from "../i18n";
 
 export interface Command {
   /** As the list shows it: "/", "c", "↑ ↓". */
   keys: string;
   /** Whether a key press is this command's; null = the command is only listed, someone else acts on it. */
   match: ((e: KeyboardEvent) => boolean) | null;
-  label: Key;
+  /** A key of the page's words, or a feature's own sentence. */
+  label: Key | (() => string);
   /** Returns false to let the next command that matches have it. */
   run: () => void | boolean;
   /** Commands of a page are listed apart from those of everywhere. */
@@ -16,6 +17,8 @@ export interface Command {
   /** It works in text fields and dialogs too: Escape. */
   always?: boolean;
 }
+
+export const labelOf = (c: Command): string => (typeof c.label === "string" ? t(c.label) : c.label());
 
 const table = shallowReactive(new Set<Command>());
 

@@ -438,6 +438,7 @@ export const en = {
   "dx.proofs.against": "{n} against|{n} against",
   "dx.share": "share of the whole file",
   "dx.flame": "Flame graph",
+  "dx.goroutines": "Goroutines there",
   "dx.top": "Top",
   "dx.noFile": "not kept in this capture",
   "dx.role.hold": "holds the lock",

@@ -162,6 +162,11 @@ export const isProfile = (a: { name: string; kind: string }): boolean => a.name.
 
 export const isTrace = (a: { kind: string }): boolean => a.kind === "trace";
 
+export const holdsGoroutines = (a: { kind: string }): boolean => a.kind === "goroutine" || a.kind === "goroutine-dump" || a.kind === "goroutineleak";
+
+/** Whether the artifact is the runtime series of a window, or what there is of them. */
+export const isRuntime = (a: { kind: string }): boolean => a.kind === "runtime";
+
 /** An artifact with the snapshots of its two ends, where the target has them. */
 export interface ArtifactRow {
   artifact: Artifact;

@@ -84,7 +84,7 @@ export function appendPoint(points: Heartbeat[], h: Heartbeat, keepMs: number): 
  * where more than three steps passed without a heartbeat, so that lines break
  * instead of lying.
  */
-export function columns(points: Heartbeat[], stepMs: number, series: ((h: Heartbeat) => number | null)[]): { x: number[]; ys: (number | null)[][] } {
+export function columns<P extends { at: number }>(points: readonly P[], stepMs: number, series: ((p: P) => number | null)[]): { x: number[]; ys: (number | null)[][] } {
   const x: number[] = [];
   const ys: (number | null)[][] = series.map(() => []);
   let before = 0;

@@ -5,14 +5,14 @@ import { defaultView, groupings, sortKeys, type FleetView } from "./fleet";
 /** A query as the router has it. */
 export type Query = Record<string, string | null | undefined | (string | null)[]>;
 
-const one = (q: Query, key: string): string => {
+export const one = (q: Query, key: string): string => {
   const v = q[key];
   return (Array.isArray(v) ? v[0] : v) ?? "";
 };
 
-const oneOf = <T extends string>(values: readonly T[], v: string, otherwise: T): T => ((values as readonly string[]).includes(v) ? (v as T) : otherwise);
+export const oneOf = <T extends string>(values: readonly T[], v: string, otherwise: T): T => ((values as readonly string[]).includes(v) ? (v as T) : otherwise);
 
-const clean = (q: Record<string, string>): Record<string, string> => Object.fromEntries(Object.entries(q).filter(([, v]) => v !== ""));
+export const clean = (q: Record<string, string>): Record<string, string> => Object.fromEntries(Object.entries(q).filter(([, v]) => v !== ""));
 
 export interface FleetState extends FleetView {
   /** Ids of the collapsed groups. */

@@ -2,7 +2,7 @@
 // that takes the capture and the instance that is looked at; what else it shows
 // lives in its own part of the query.
 import { defineAsyncComponent, type Component } from "vue";
-import type { Artifact, Capture } from "../../model/capture";
+import { holdsGoroutines, isRuntime, type Artifact, type Capture } from "../../model/capture";
 import type { table } from "./words";
 
 export interface CaptureTab {
@@ -16,6 +16,8 @@ export interface CaptureTab {
 
 export const tabs: readonly CaptureTab[] = [
   { id: "diagnosis", label: "diagnosis", component: defineAsyncComponent(() => import("./DiagnosisTab.vue")) },
+  { id: "goroutines", label: "goroutines", component: defineAsyncComponent(() => import("./goroutines/GoroutinesTab.vue")), shows: holdsGoroutines },
+  { id: "metrics", label: "metrics", component: defineAsyncComponent(() => import("./metrics/MetricsTab.vue")), shows: isRuntime },
   { id: "files", label: "files", component: defineAsyncComponent(() => import("./FilesTab.vue")) },
 ];
 
