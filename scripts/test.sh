@@ -81,7 +81,7 @@ for stage in $stages; do
       check "gofmt" formatted
       check "go.mod is tidy" tidy
       ;;
-    gen) check "generated code is fresh" scripts/fresh.sh gen web/src/gen -- scripts/gen.sh ;;
+    gen) check "generated code is fresh" scripts/fresh.sh gen web/src/gen examples/colorgame/internal/pb -- scripts/gen.sh ;;
     vet) check "go vet" go vet ./... ;;
     web)
       # The build checks the types first.

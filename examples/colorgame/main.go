@@ -169,10 +169,11 @@ type options struct {
 
 // service is what a verb starts.
 type service struct {
-	part    chassis.Part
-	pool    *pgxpool.Pool // nil = none
-	agent   bool
-	chassis chassis.Config
+	part     chassis.Part
+	pool     *pgxpool.Pool // nil = none
+	agent    bool
+	services agent.Services // that the centre's console may call
+	chassis  chassis.Config
 }
 
 func serviceCmd(name, short string, build func(context.Context, options) (service, error)) *cobra.Command {
@@ -225,7 +226,7 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 		defer svc.pool.Close()
 	}
 	if svc.agent {
-		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log})
+		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log, Services: svc.services})
 		if err != nil {
 			return err
 		}
@@ -276,15 +277,16 @@ func rooms(ctx context.Context, o options) (service, error) {
 	if o.records != "" {
 		cfg.Records = wire.NewClient(o.records, 20*time.Second, 16)
 	}
-	if o.database == "" {
-		return service{part: game.New(cfg), agent: true}, nil
+	var pool *pgxpool.Pool
+	if o.database != "" {
+		var err error
+		if pool, err = openPool(ctx, o.database, 48); err != nil {
+			return service{}, err
+		}
+		cfg.Limits = game.SQLLimits{Pool: pool}
 	}
-	pool, err := openPool(ctx, o.database, 48)
-	if err != nil {
-		return service{}, err
-	}
-	cfg.Limits = game.SQLLimits{Pool: pool}
-	return service{part: game.New(cfg), pool: pool, agent: true}, nil
+	part := game.New(cfg)
+	return service{part: part, pool: pool, agent: true, services: agent.Services{Register: part.Register}}, nil
 }
 
 func records(ctx context.Context, o options) (service, error) {

@@ -40,6 +40,13 @@ func (w *Wallet) Debit(n int64) (int64, error) {
 	return w.balance, nil
 }
 
+// Balance returns what it holds.
+func (w *Wallet) Balance() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.balance
+}
+
 // Credit puts credits in.
 func (w *Wallet) Credit(n int64) {
 	w.mu.Lock()
