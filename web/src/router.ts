@@ -1,12 +1,14 @@
 // Addresses. The fleet is part of the first load; every other page is a chunk.
 import { createRouter, createWebHistory, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
 import { basePath } from "./api/base";
+import { t } from "./i18n";
 import FleetPage from "./pages/FleetPage.vue";
 
+// A page with a title in its meta is one that the command palette offers.
 export const routes: RouteRecordRaw[] = [
-  { path: "/", name: "fleet", component: FleetPage },
+  { path: "/", name: "fleet", component: FleetPage, meta: { title: () => t("nav.fleet") } },
   { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
-  { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue") },
+  { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue"), meta: { title: () => t("nav.captures") } },
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];

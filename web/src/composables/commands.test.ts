@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import { effectScope } from "vue";
-import { commands, dispatch, escape, letter, question, slash, useCommands, type Command } from "./commands";
+import { chord, commands, dispatch, escape, letter, question, slash, useCommands, type Command } from "./commands";
 
 afterEach(() => document.body.replaceChildren());
 
@@ -62,4 +62,14 @@ test("a page's command comes before the frame's, unless it passes", () => {
   expect(press({ code: "KeyC", key: "c" })).toBe("frame taken");
   page.stop();
   frame.stop();
+});
+
+test("a chord works while one writes, but not over a dialog", () => {
+  const s = alive(command("palette", chord("k"), { chord: true }), command("k", letter("k")));
+  const text = document.body.appendChild(document.createElement("input"));
+  const k = { key: "k", code: "KeyK" };
+  expect([press(k), press({ ...k, ctrlKey: true }), press({ ...k, metaKey: true }, text), press(k, text), press({ ...k, ctrlKey: true, shiftKey: true })]).toEqual(["k taken", "palette taken", "palette taken", "", ""]);
+  document.body.appendChild(document.createElement("div")).setAttribute("role", "dialog");
+  expect(press({ ...k, ctrlKey: true })).toBe("");
+  s.stop();
 });

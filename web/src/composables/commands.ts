@@ -16,6 +16,8 @@ export interface Command {
   scope: "everywhere" | "page";
   /** It works in text fields and dialogs too: Escape. */
   always?: boolean;
+  /** It is pressed together with Ctrl, or ⌘: it works in text fields, too, but not over a dialog. */
+  chord?: boolean;
 }
 
 export const labelOf = (c: Command): string => (typeof c.label === "string" ? t(c.label) : c.label());
@@ -36,6 +38,12 @@ export function useCommands(...list: Command[]): void {
 /** A letter by the place of its key, so that other layouts and input methods do not matter; no modifiers. */
 export const letter = (l: string) => (e: KeyboardEvent) => e.code === "Key" + l.toUpperCase() && !e.shiftKey;
 
+/** A letter with Ctrl, or with ⌘ where that is the key for it. */
+export const chord = (l: string) => (e: KeyboardEvent) => e.code === "Key" + l.toUpperCase() && (e.ctrlKey || e.metaKey) && !e.shiftKey && !e.altKey;
+
+/** How a chord is written on this machine. */
+export const chordKeys = (l: string): string => (/mac|iphone|ipad/i.test(navigator.platform) ? `⌘ ${l}` : `Ctrl ${l}`);
+
 export const question = (e: KeyboardEvent): boolean => e.key === "?" || e.key === "？" || (e.code === "Slash" && e.shiftKey);
 export const slash = (e: KeyboardEvent): boolean => e.key === "/" || (e.code === "Slash" && !e.shiftKey && !question(e));
 export const escape = (e: KeyboardEvent): boolean => e.key === "Escape";
@@ -49,10 +57,12 @@ export function isTyping(target: EventTarget | null): boolean {
 
 /** Runs the newest command that wants the key. */
 export function dispatch(e: KeyboardEvent): void {
-  if (e.defaultPrevented || e.isComposing || e.ctrlKey || e.metaKey || e.altKey) return;
-  const busy = isTyping(e.target) || document.querySelector('[role="dialog"],[role="alertdialog"]') !== null;
+  const held = e.ctrlKey || e.metaKey || e.altKey;
+  if (e.defaultPrevented || e.isComposing) return;
+  const dialog = document.querySelector('[role="dialog"],[role="alertdialog"]') !== null;
+  const busy = dialog || isTyping(e.target);
   for (const c of [...table].reverse()) {
-    if (!c.match || (busy && !c.always) || !c.match(e)) continue;
+    if (!c.match || !!c.chord !== held || ((c.chord ? dialog : busy) && !c.always) || !c.match(e)) continue;
     if (c.run() === false) continue;
     e.preventDefault();
     return;

@@ -515,7 +515,8 @@ export const en = {
 
   "cmd.search": "Go to the filter",
   "cmd.capture": "New capture",
-  "cmd.help": "This list",
+  "cmd.palette": "Find anything",
+  "cmd.help": "List of keys",
   "cmd.fleet": "Fleet",
   "cmd.captures": "Captures",
   "cmd.theme": "Change the theme",

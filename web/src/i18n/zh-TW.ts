@@ -517,7 +517,8 @@ export const zhTW: Record<Key, string> = {
 
   "cmd.search": "前往篩選",
   "cmd.capture": "新增擷取",
-  "cmd.help": "顯示此清單",
+  "cmd.palette": "尋找與執行",
+  "cmd.help": "按鍵一覽",
   "cmd.fleet": "總覽",
   "cmd.captures": "擷取",
   "cmd.theme": "切換佈景主題",

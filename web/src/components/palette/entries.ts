@@ -1,0 +1,88 @@
+// Everything that the palette can lead to: commands that are alive, pages,
+// services, instances, captures, the guide.
+import type { Router } from "vue-router";
+import { openCaptureDialog } from "../../composables/captureDialog";
+import type { Centre } from "../../composables/centre";
+import { commands, escape, labelOf, type Command } from "../../composables/commands";
+import { scopesOf } from "../../model/fleet";
+import { dateTime } from "../../model/format";
+import { serviceKey, type Instance } from "../../model/instance";
+import type { Entry } from "../../model/palette";
+import { t } from "./words";
+
+/** An entry that can be followed. */
+export interface Way extends Entry {
+  run: () => void;
+}
+
+const mostCaptures = 200;
+
+/** Commands as they are now: a page's own first, one of each label. */
+function commandWays(all: readonly Command[]): Way[] {
+  const own = all.filter((c) => c.match && !c.chord && c.match !== escape);
+  const byLabel = new Map([...own.filter((c) => c.scope === "page"), ...own.filter((c) => c.scope === "everywhere")].map((c) => [labelOf(c), c]));
+  return [...byLabel].map(([title, c]) => ({ id: `command/${typeof c.label === "string" ? c.label : title}`, kind: "command", title, hint: "", keys: c.keys, offered: true, run: () => void c.run() }));
+}
+
+/** Pages that have an address of their own and a title. */
+function pageWays(router: Router): Way[] {
+  return router.getRoutes().flatMap((r) => {
+    const title = r.meta["title"];
+    if (typeof title !== "function" || r.path.includes(":")) return [];
+    return [{ id: `page/${String(r.name)}`, kind: "page" as const, title: String(title()), hint: "", keys: "", offered: true, run: () => void router.push({ name: r.name! }) }];
+  });
+}
+
+function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapture: boolean): Way[] {
+  const services = new Map<string, Instance[]>();
+  const instances: Way[] = [];
+  for (const i of fleet.values()) {
+    if (i.state === "gone") continue;
+    const key = serviceKey(i);
+    services.set(key, [...(services.get(key) ?? []), i]);
+    instances.push({ id: `instance/${i.id}`, kind: "instance", title: i.address || i.id, hint: key, keys: "", offered: false, run: () => void router.push({ name: "instance", params: { id: i.id } }) });
+  }
+  return [
+    ...[...services].flatMap(([key, all]) => {
+      const { project, service } = all[0]!;
+      const go: Way = { id: `service/${key}`, kind: "service", title: service, hint: project, keys: "", offered: false, run: () => void router.push({ name: "fleet", query: { project, service } }) };
+      const capture: Way = { id: `capture-service/${key}`, kind: "command", title: t("capture.service", { service }), hint: project, keys: "", offered: false, run: () => openCaptureDialog({ scopes: scopesOf(all), whole: true }) };
+      return mayCapture ? [go, capture] : [go];
+    }),
+    ...instances,
+  ];
+}
+
+/** All ways there are now. more are those of other features. */
+export function waysOf(centre: Centre, router: Router, more: readonly Way[]): Way[] {
+  const captures = [...centre.captures.value.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, mostCaptures);
+  const orders = commandWays([...commands]);
+  const named = new Set(orders.map((c) => c.title));
+  return [
+    ...orders,
+    ...pageWays(router).filter((p) => !named.has(p.title)),
+    ...more,
+    ...fleetWays(centre.fleet.value, router, centre.system.value?.may.capture ?? true),
+    ...captures.map((c): Way => ({ id: `capture/${c.id}`, kind: "capture", title: `${c.service} · ${dateTime(c.created)}`, hint: [c.project, c.note, c.id].filter(Boolean).join(" · "), keys: "", offered: false, run: () => void router.push({ name: "capture", params: { id: c.id } }) })),
+  ];
+}
+
+const storeKey = "ops.palette";
+
+/** The ids that were used in this browser, the newest first. */
+export function usedBefore(): string[] {
+  try {
+    const v: unknown = JSON.parse(localStorage.getItem(storeKey) ?? "[]");
+    return Array.isArray(v) ? v.filter((x): x is string => typeof x === "string") : [];
+  } catch {
+    return []; // storage is forbidden, or someone else wrote there: nothing was used
+  }
+}
+
+export function storeUsed(ids: readonly string[]): void {
+  try {
+    localStorage.setItem(storeKey, JSON.stringify(ids));
+  } catch {
+    // as above
+  }
+}
