@@ -85,6 +85,9 @@ type Config struct {
 	Runtime func(context.Context, ops.ArtifactRef) ([]byte, error)
 	// Desk makes gRPC calls for people.
 	Desk Desk
+	// Controls looks up and changes instances; Record is what was done.
+	Controls Controls
+	Record   Record
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -117,6 +120,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewWatchServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewConsoleServiceHandler(consoleServer{s}, append(opts, connect.WithReadMaxBytes(console.MaxDescriptorBytes+1<<20))...))
+	mux.Handle(apiv1connect.NewControlServiceHandler(controlServer{s}, opts...))
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))

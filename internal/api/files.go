@@ -29,6 +29,7 @@ const uploadStep = 16 << 20
 func (s *server) routeFiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", s.allow(auth.Download, s.bundle))
 	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}", s.allow(auth.Download, s.artifact))
+	mux.HandleFunc("GET /api/audit.jsonl", s.allow(auth.Control, s.auditLines))
 	mux.HandleFunc("POST /api/import", s.allow(auth.Capture, s.importBundle))
 }
 

@@ -34,6 +34,7 @@ import (
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/console"
 	"github.com/opscenter/opscenter/internal/console/desk"
+	"github.com/opscenter/opscenter/internal/control"
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
@@ -217,12 +218,15 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	forgetUploads(filepath.Join(o.DataDir, "cache"), o.Logger)
 	started := time.Now()
 	calls := api.New(api.Config{
-		Fleet: c.fleet, Captures: c.captures, Files: c.archive, Auth: who.auth, Retention: o.Retention,
+		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record}, Files: auditedFiles{c.archive, c.record, o.Logger},
+		Auth: who.auth, Retention: o.Retention,
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
 		Diagnosis: c.diagnoses.Findings,
 		Profiles:  c.profiles,
 		Timelines: c.timelines,
 		Desk:      c.desk,
+		Controls:  control.New(control.Config{Fleet: controlFleet{c.fleet}, Rails: c.rails, Logger: o.Logger}),
+		Record:    c.record,
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -480,6 +484,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.CaptureService/", calls)
 	mux.Handle("/opscenter.api.v1.WatchService/", calls)
 	mux.Handle("/opscenter.api.v1.ConsoleService/", calls)
+	mux.Handle("/opscenter.api.v1.ControlService/", calls)
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
 	mux.Handle("/opscenter.api.v1.ProfileService/", calls)

@@ -44,6 +44,12 @@ type Intent struct {
 	// request from another one under its key; Instances do not, for the fleet may
 	// have changed between a request and its repetition.
 	Request json.RawMessage `json:"request,omitempty"`
+	// Private is what of the request must not be kept, such as a secret argument. It
+	// takes part in telling requests apart and is then forgotten.
+	Private string `json:"-"`
+	// FreesSpace: the action makes room on the disk, so a full one must not keep it
+	// from being recorded; see Config.Room.
+	FreesSpace bool `json:"-"`
 }
 
 // Result is how an action ended.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,10 @@ type Config struct {
 	// Logger tells the operator of every change with the number and hash of its
 	// row: a copy of the chain's end that lies wherever the log goes. Nil = silent.
 	Logger *slog.Logger
-	// Room is asked when the disk is full: whether it could give something up, so
-	// that another try is worth it. Nil = there is nothing.
+	// Room is asked when the disk is full and what happened to an action that was
+	// begun has to be written down, or one that frees space is to begin: whether it
+	// could give something up, so that another try is worth it. Nil = there is
+	// nothing.
 	Room func() bool
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
@@ -59,6 +62,7 @@ type keyOf struct{ actor, key string }
 // pending is a row that waits to be appended with others: one sync for all.
 type pending struct {
 	body body
+	must bool // Config.Room may be asked for it
 	row  Row
 	err  error
 	wake chan bool // true = lead the next batch, false = it is done
@@ -194,11 +198,11 @@ func (l *Log) Repeated(ctx context.Context, in Intent) (Action, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	print := l.fingerprint(in)
+	mark := l.fingerprint(in)
 	l.keysMu.Lock()
 	running := l.keys[keyOf{in.Actor, in.Key}]
 	l.keysMu.Unlock()
-	return l.first(ctx, running, in, print)
+	return l.first(ctx, running, in, mark)
 }
 
 // claim takes a's key, or returns the action that has it already.
@@ -237,9 +241,9 @@ func (l *Log) release(a *action) {
 
 // first returns the action that used in's key, once it has ended; nil if none
 // did.
-func (l *Log) first(ctx context.Context, running *action, in Intent, print string) (Action, error) {
+func (l *Log) first(ctx context.Context, running *action, in Intent, mark string) (Action, error) {
 	if running != nil {
-		if running.print != print {
+		if running.print != mark {
 			return nil, otherRequest(in)
 		}
 		select {
@@ -256,7 +260,7 @@ func (l *Log) first(ctx context.Context, running *action, in Intent, print strin
 	switch {
 	case err != nil:
 		return nil, err
-	case recorded != print:
+	case recorded != mark:
 		return nil, otherRequest(in)
 	case e.Outcome.Result == Running:
 		return nil, ops.Errorf(ops.Conflict, "the action with the key %q has ended and its outcome could not be recorded: look what it did (ops audit list --id %s) before you repeat it under another key", in.Key, id)
@@ -274,7 +278,7 @@ func otherRequest(in Intent) error {
 // is readable, and so must not be a way to try passwords.
 func (l *Log) fingerprint(in Intent) string {
 	h := hmac.New(sha256.New, l.secret)
-	for _, part := range []string{in.Action, in.Subject, string(in.Project), string(in.Service), fmt.Sprint(in.DryRun), string(in.Request)} {
+	for _, part := range []string{in.Action, in.Subject, string(in.Project), string(in.Service), fmt.Sprint(in.DryRun), string(in.Request), in.Private} {
 		fmt.Fprintf(h, "%d:%s", len(part), part) //nolint:errcheck // a hash takes everything
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -334,7 +338,7 @@ func cut(s string, most int) string {
 
 // append links a row to the last one and returns when it is durable.
 func (l *Log) append(ctx context.Context, b body) (Row, error) {
-	p := &pending{body: b, wake: make(chan bool, 1)}
+	p := &pending{body: b, must: b.Kind != rowIntent || b.In.FreesSpace, wake: make(chan bool, 1)}
 	p.body.At = stamp{l.now()}
 	l.mu.Lock()
 	l.queue = append(l.queue, p)
@@ -394,7 +398,8 @@ func (l *Log) write(ctx context.Context, batch []*pending) error {
 		head = Head{Rows: row.Seq, Hash: row.Hash}
 	}
 	err := l.store.Append(ctx, rows)
-	if ops.KindOf(err) == ops.Exhausted && l.room != nil && l.room() {
+	must := slices.ContainsFunc(batch, func(p *pending) bool { return p.must })
+	if must && ops.KindOf(err) == ops.Exhausted && l.room != nil && l.room() {
 		err = l.store.Append(ctx, rows)
 	}
 	if err != nil {

@@ -508,7 +508,9 @@ func TestManyAtOnceMakeOneChain(t *testing.T) {
 	}
 }
 
-func TestFullDiskIsTriedAgainWithTheBallast(t *testing.T) {
+// A full disk keeps actions from beginning, but neither the outcome of one that
+// was begun nor one that frees space.
+func TestFullDiskAndTheBallast(t *testing.T) {
 	_, s := recordAndStore(t, t.TempDir())
 	full := &failing{Store: s}
 	gaveUp := 0
@@ -516,9 +518,22 @@ func TestFullDiskIsTriedAgainWithTheBallast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	begun, err := l.Begin(t.Context(), gc("local:ann", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
 	full.err = ops.Errorf(ops.Exhausted, "the disk is full")
 	ran := 0
-	if _, err := do(t, l, gc("local:ann", ""), &ran, `""`); err != nil || ran != 1 || gaveUp != 1 {
-		t.Errorf("it says %v, ran %d times, the ballast went %d times", err, ran, gaveUp)
+	if _, err := do(t, l, gc("local:ann", ""), &ran, `""`); ops.KindOf(err) != ops.Exhausted || ran != 0 || gaveUp != 0 {
+		t.Errorf("a new action: %v, ran %d times, the ballast went %d times", err, ran, gaveUp)
+	}
+	if err := begun.End(t.Context(), audit.Outcome{Result: audit.Succeeded}); err != nil || gaveUp != 1 {
+		t.Errorf("an outcome: %v, the ballast went %d times", err, gaveUp)
+	}
+	full.err = ops.Errorf(ops.Exhausted, "the disk is full")
+	frees := gc("local:ann", "")
+	frees.FreesSpace = true
+	if _, err := do(t, l, frees, &ran, `""`); err != nil || ran != 1 || gaveUp != 2 {
+		t.Errorf("what frees space: %v, ran %d times, the ballast went %d times", err, ran, gaveUp)
 	}
 }

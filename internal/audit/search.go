@@ -9,7 +9,7 @@ import (
 
 // The sizes of a page.
 const (
-	defaultPage = 50
+	DefaultPage = 50
 	maxPage     = 500
 )
 
@@ -17,7 +17,7 @@ const (
 func (l *Log) Search(ctx context.Context, f Filter) ([]Entry, error) {
 	switch {
 	case f.Limit == 0:
-		f.Limit = defaultPage
+		f.Limit = DefaultPage
 	case f.Limit < 0 || f.Limit > maxPage:
 		return nil, ops.Errorf(ops.Invalid, "a page of %d is out of range: use 1 to %d", f.Limit, maxPage)
 	}

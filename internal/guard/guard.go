@@ -41,6 +41,8 @@ type Request struct {
 	Expect int
 	Key    string          // idempotency; see audit.Intent
 	Body   json.RawMessage // what is asked, for the record
+	// Private is what of it must not be kept; see audit.Intent.
+	Private string
 }
 
 // Needs is what a request must bring before it is let through.
@@ -92,7 +94,7 @@ func (g *Rails) Needs(r Request) Needs {
 func (g *Rails) Begin(ctx context.Context, r Request) (audit.Action, error) {
 	intent := audit.Intent{
 		Actor: r.Actor, Action: r.Action, Subject: r.Subject, Project: r.Project, Service: r.Service, Instances: r.Instances,
-		Reason: strings.TrimSpace(r.Reason), Mutating: r.Mutating, DryRun: r.DryRun, Key: r.Key, Request: r.Body,
+		Reason: strings.TrimSpace(r.Reason), Mutating: r.Mutating, DryRun: r.DryRun, Key: r.Key, Request: r.Body, Private: r.Private,
 	}
 	if r.Key != "" {
 		if first, err := g.record.Repeated(ctx, intent); first != nil || err != nil {
