@@ -2,11 +2,13 @@
 // become numbers: nothing here counts beyond 2^53.
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type * as pb from "../gen/opscenter/api/v1/model_pb";
+import { HealthLevel as PbHealthLevel } from "../gen/opscenter/api/v1/model_pb";
+import type { HealthThreshold as PbHealthThreshold } from "../gen/opscenter/api/v1/health_pb";
 import type { CaptureChange as PbCaptureChange, FleetChange as PbFleetChange, MetricsSample as PbMetricsSample } from "../gen/opscenter/api/v1/api_pb";
 import { CaptureState as PbCaptureState, InstanceState as PbInstanceState } from "../gen/opscenter/api/v1/model_pb";
 import type * as cap from "../model/capture";
 import type * as ins from "../model/instance";
-import type { FleetChange } from "../model/fleet";
+import { packBeats, type FleetChange } from "../model/fleet";
 
 export const ms = (t: Timestamp | undefined): number => (t ? Number(t.seconds) * 1000 + Math.round(t.nanos / 1e6) : 0);
 export const seconds = (d: Duration | undefined): number => (d ? Number(d.seconds) + d.nanos / 1e9 : 0);
@@ -81,11 +83,30 @@ export function instance(i: pb.Instance): ins.Instance {
       ? { instanceId: d.instanceId, ended: ms(d.ended), uptimeSeconds: seconds(d.uptime), lastRssBytes: Number(d.lastRssBytes), memoryLimitBytes: Number(d.memoryLimitBytes), verdict: d.verdict }
       : null,
     self: i.self,
+    health: health(i.health),
   };
 }
 
+const healthLevels: Record<PbHealthLevel, ins.Health["level"] | null> = {
+  [PbHealthLevel.UNSPECIFIED]: null,
+  [PbHealthLevel.OK]: "ok",
+  [PbHealthLevel.WARNING]: "warning",
+  [PbHealthLevel.CRITICAL]: "critical",
+};
+
+function health(h: pb.Health | undefined): ins.Health | null {
+  const level = h ? healthLevels[h.level] : null;
+  if (!h || !level) return null;
+  return { level, issues: h.issues.map((i) => ({ check: i.check, level: healthLevels[i.level] === "critical" ? "critical" : "warning", since: ms(i.since), value: i.value, threshold: i.threshold })) };
+}
+
+export const threshold = (t: PbHealthThreshold): ins.Threshold => ({ check: t.check, warning: t.warning, critical: t.critical, holdSeconds: seconds(t.hold), off: t.off });
+
 export function fleetChange(c: PbFleetChange): FleetChange {
-  return { reset: c.reset, instances: c.instances.map(instance), removedIds: [...c.removedIds] };
+  return {
+    reset: c.reset, instances: c.instances.map(instance), removedIds: [...c.removedIds],
+    ...(c.beats.length ? { beats: packBeats(c.beats.flatMap((b) => (b.heartbeat?.at ? [{ id: b.instanceId, lastSeen: ms(b.lastSeen), heartbeat: heartbeat(b.heartbeat), health: health(b.health) }] : []))) } : {}),
+  };
 }
 
 const loss = (l: pb.Loss): cap.Loss => ({ kind: l.kind, reason: l.reason, message: l.message });

@@ -9,8 +9,9 @@ import { captureWish, openCaptureDialog } from "../composables/captureDialog";
 import { centreKey, createCentre } from "../composables/centre";
 import { setLocale } from "../i18n";
 import { scopesOf, rowsOf } from "../model/fleet";
+import { parseColumns } from "../model/columns";
 import { SparkHistory } from "../model/history";
-import { captureOf, fleetOf, instanceOf, targetOf } from "../model/testdata";
+import { captureOf, fleetOf, healthOf, instanceOf, targetOf } from "../model/testdata";
 import { createPageRouter } from "../router";
 import CaptureDialog from "./CaptureDialog.vue";
 import FleetTable from "./FleetTable.vue";
@@ -126,17 +127,20 @@ test("kinds that not every chosen instance has are marked", async () => {
 });
 
 function table(more: object = {}) {
-  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), version: 0, now, mayCapture: true, ...more });
+  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), columns: parseColumns(""), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), version: 0, now, mayCapture: true, ...more });
 }
 
 test("rows tell state, numbers and what is past its threshold", async () => {
-  const { w } = await table();
+  const ill = [{ ...fleet[0]!, heartbeat: { ...fleet[0]!.heartbeat!, rssBytes: 1 << 20 }, health: healthOf("cpu=0.97/0.95! pool-waiters=3/0", now - 240_000) }, ...fleet.slice(1)];
+  const { w } = await table({ rows: rowsOf(ill, { group: "service", sort: "name", desc: false }, new Set()) });
   const rows = w.findAll("[role=row]").slice(1);
   expect(rows.map((r) => `${r.attributes("data-type")} ${r.attributes("data-id")} ${r.attributes("aria-level")} ${r.attributes("aria-selected") ?? "-"}`)).toEqual([
     "group color/user 1 -", "instance a1 2 true", "instance a2 2 false", "instance a3 2 false", "group color/wallet 1 -", "instance b1 2 false",
   ]);
   expect(rows[1]!.find(".v.bad").text()).toBe("95 %");
-  expect(rows[1]!.find("[title]").exists()).toBe(false);
+  expect(textOf(rows[1]!.find(".state").element)).toBe("Critical CPU 97 % > 95 % +1 4 min");
+  expect(rows[1]!.find(".state").attributes("title")).toBe("CPU 97 % > 95 % · for 4 min\n3 waiting for a pool · for 4 min");
+  expect(textOf(rows[0]!.find(".tally").element)).toBe("2 instances 1 Critical 1 Suspect 1 Gone");
   expect(rows[3]!.text()).toContain("Gone");
   expect(rows[3]!.find<HTMLInputElement>("input").element.disabled).toBe(true);
   expect(rows[0]!.text()).toContain("2 instances");

@@ -4,7 +4,7 @@ import { inject, onScopeDispose, ref, shallowRef, triggerRef, type InjectionKey 
 import type { Api, System } from "../api/client";
 import { openWatch, type HubMessage, type Watch, type WatchStatus } from "../api/watch";
 import { applyCaptures, type Capture } from "../model/capture";
-import { applyFleet, type FleetChange } from "../model/fleet";
+import { applyFleet, changedIds, changesNames, type FleetChange } from "../model/fleet";
 import { SparkHistory } from "../model/history";
 import type { Instance, MetricsSample } from "../model/instance";
 
@@ -24,6 +24,8 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
   const captures = shallowRef(new Map<string, Capture>());
   /** Counts the changes of the fleet: what is drawn from it redraws by it. */
   const fleetVersion = ref(0);
+  /** Counts the changes of more than heartbeats: what is worked out from names is worked out anew by it. */
+  const namesVersion = ref(0);
   const fleetLoaded = ref(false);
   const capturesLoaded = ref(false);
   const status = shallowRef<WatchStatus>({ state: "connecting", attempt: 0, retryAt: 0 });
@@ -48,10 +50,14 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
     switch (e.topic) {
       case "fleet":
         applyFleet(fleet.value, e.change);
-        for (const i of e.change.instances) if (i.heartbeat) history.push(i.id, i.heartbeat);
+        for (const id of changedIds(e.change)) {
+          const h = fleet.value.get(id)?.heartbeat;
+          if (h) history.push(id, h);
+        }
         if (e.change.reset) history.prune(fleet.value);
         fleetLoaded.value = true;
         fleetVersion.value++;
+        if (changesNames(e.change)) namesVersion.value++;
         triggerRef(fleet);
         for (const on of beats) on(e.change);
         return;
@@ -83,6 +89,7 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
     fleet: fleet as Readonly<typeof fleet>,
     captures: captures as Readonly<typeof captures>,
     fleetVersion: fleetVersion as Readonly<typeof fleetVersion>,
+    namesVersion: namesVersion as Readonly<typeof namesVersion>,
     fleetLoaded: fleetLoaded as Readonly<typeof fleetLoaded>,
     capturesLoaded: capturesLoaded as Readonly<typeof capturesLoaded>,
     status: status as Readonly<typeof status>,

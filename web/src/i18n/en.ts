@@ -69,9 +69,6 @@ export const en = {
   "notFound.text": "The address may be mistyped, or from another version.",
   "notFound.go": "Go to the fleet",
 
-  "state.up": "Up",
-  "state.suspect": "Suspect",
-  "state.gone": "Gone",
   "state.since": "since {at}",
 
   "verdict.oom": "likely OOM",
@@ -103,7 +100,6 @@ export const en = {
   "fleet.col.heap": "Live heap",
   "fleet.col.memory": "RSS of limit",
   "fleet.col.gc": "GC CPU",
-  "fleet.col.sched": "Sched p99",
   "fleet.col.waiters": "Pool wait",
   "fleet.self": "this centre",
   "fleet.agentless": "pprof only",

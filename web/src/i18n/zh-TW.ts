@@ -71,9 +71,6 @@ export const zhTW: Record<Key, string> = {
   "notFound.text": "網址可能打錯了，或來自其他版本。",
   "notFound.go": "前往總覽",
 
-  "state.up": "正常",
-  "state.suspect": "可疑",
-  "state.gone": "離線",
   "state.since": "自 {at}",
 
   "verdict.oom": "可能 OOM",
@@ -105,7 +102,6 @@ export const zhTW: Record<Key, string> = {
   "fleet.col.heap": "存活 heap",
   "fleet.col.memory": "RSS／上限",
   "fleet.col.gc": "GC CPU",
-  "fleet.col.sched": "排程 p99",
   "fleet.col.waiters": "連線池等候",
   "fleet.self": "本中心",
   "fleet.agentless": "僅 pprof",

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { applyFleet, countStates, defaultView, facets, filterFleet, rowsOf, scopesOf, sortInstances, totals, type FleetView, type Row } from "./fleet";
-import { beat, fleetOf } from "./testdata";
+import { applyFleet, beatFields, changedIds, changesNames, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row } from "./fleet";
+import type { Heartbeat } from "./instance";
+import { beat, fleetOf, healthOf } from "./testdata";
 
 const now = Date.UTC(2026, 10, 22, 12);
 const view = (v: Partial<FleetView> = {}): FleetView => ({ ...defaultView, ...v });
@@ -44,8 +45,50 @@ test.each([
   expect(got.hiddenGone).toBe(hidden);
 });
 
-test("states are counted under the other filters, all tombstones included", () => {
-  expect(countStates(fleet, view({ service: "user", state: "up" }), now)).toEqual({ up: 3, suspect: 0, gone: 2 });
+const sick = fleetOf(`
+  a1 color/user up      version=v1 health=ok
+  a2 color/user up      version=v2 health=warning
+  a3 color/user up      version=v2 health=critical
+  a4 color/user suspect version=v1 health=warning
+  a5 color/user gone    version=v1 gone=5m
+  b1 color/fine up      version=v1
+`, now);
+
+test("conditions are counted under the other filters, all tombstones included", () => {
+  expect(countStates(fleet, view({ service: "user", state: "ok" }))).toEqual({ critical: 0, warning: 0, suspect: 0, ok: 3, gone: 2 });
+  expect(countStates(sick, view())).toEqual({ critical: 1, warning: 1, suspect: 1, ok: 2, gone: 1 });
+});
+
+test.each([["critical", "a3"], ["trouble", "a2 a3 a4"], ["ok", "a1 b1"], ["suspect", "a4"]] as const)("condition %s is %s", (state, want) => {
+  expect(ids(filterFleet(sick, view({ state }), now).shown)).toBe(want);
+});
+
+test("the worst is first, and a group says its worst and its versions", () => {
+  expect(ids(sortInstances([...sick], "state", true))).toBe("a3 a4 a2 a1 b1 a5");
+  const groups = rowsOf(sick, view(), new Set()).flatMap((r) => (r.type === "group" ? [`${r.title}: ${worstOf(r.totals)} of ${livingOf(r.totals)}, ${r.versions.map((v) => v.join("×")).join(" ")}`] : []));
+  expect(groups).toEqual(["color/fine: ok of 1, v1×1", "color/user: critical of 4, v1×2 v2×2"]);
+  expect(text(rowsOf(sick, view({ group: "state" }), new Set()))).toBe("critical\n  a3\nwarning\n  a2\nsuspect\n  a4\nok\n  a1\n  b1\ngone\n  a5");
+  expect(text(rowsOf(sick, view({ group: "release" }), new Set(["color/user v2", "color/fine v1"])))).toBe("v1 (closed)\nv1\n  a1\n  a4\n  a5\nv2 (closed)");
+});
+
+test("heartbeats come as columns, for who is known", () => {
+  const numbers = Object.fromEntries(beatFields.map((f, n) => [f, n + 1])) as unknown as Heartbeat;
+  const known = new Map(fleet.map((i) => [i.id, i]));
+  const bad = healthOf("memory=0.97/0.95!");
+  const change = {
+    reset: false, instances: [], removedIds: [],
+    beats: packBeats([
+      { id: "a1", lastSeen: now, heartbeat: numbers, health: healthOf("") },
+      { id: "nobody", lastSeen: now, heartbeat: numbers, health: null },
+      { id: "a2", lastSeen: now + 1, heartbeat: beat({ at: 7 }), health: bad },
+    ]),
+  };
+  expect([changedIds(change).join(" "), changesNames(change)]).toEqual(["a1 nobody a2", false]);
+  applyFleet(known, change);
+  expect(known.get("a1")).toEqual({ ...fleet[0]!, lastSeen: now, heartbeat: numbers, health: { level: "ok", issues: [] } });
+  expect(known.get("a2")).toMatchObject({ lastSeen: now + 1, health: bad, heartbeat: { at: 7 } });
+  expect(known.has("nobody")).toBe(false);
+  expect(known.size).toBe(6);
 });
 
 test("groups by service, tombstones behind the living, closed groups hide theirs", () => {
@@ -60,6 +103,7 @@ test.each([
   ["goroutines", false, "b1 a1 a2 c1 a3 a4"],
   ["cpu", true, "a2 a1 b1 c1 a3 a4"],
   ["state", false, "a1 a2 c1 b1 a3 a4"],
+  ["state", true, "b1 a1 a2 c1 a3 a4"],
   ["name", true, "c1 b1 a2 a1 a4 a3"],
 ] as const)("sort by %s, descending %s: unknown last, either way", (key, desc, want) => {
   expect(ids(sortInstances([...fleet], key, desc))).toBe(want);
@@ -67,7 +111,7 @@ test.each([
 
 test("a group's totals leave out the dead and the silent", () => {
   const t = totals(fleet.filter((i) => i.service === "user"));
-  expect([t.up, t.suspect, t.gone, t.cpuCores, t.goroutines]).toEqual([3, 0, 2, 4, 910]);
+  expect([t.ok, t.suspect, t.gone, t.cpuCores, t.goroutines]).toEqual([3, 0, 2, 4, 910]);
   expect(totals([]).gcMean).toBeNull();
   expect(totals([{ ...fleet[0]!, heartbeat: beat({ poolWaiters: -1 }) }]).waiters).toBe(0);
 });
@@ -83,7 +127,7 @@ test("filters offer what there is, in order", () => {
 test("5,000 instances are worked out within a frame or two", () => {
   const many = Array.from({ length: 5000 }, (_, n) => ({ ...fleet[n % 2]!, id: `i${n}`, address: `host-${n * 7919}`, service: `s${n % 40}` }));
   const begin = performance.now();
-  const rows = rowsOf(filterFleet(many, view({ text: "zone" }), now).shown, view({ sort: "cpu", desc: true }), new Set());
+  const rows = rowsOf(filterFleet(many, view({ text: "zone" }), now).shown, view({ sort: "cpu", desc: true }), new Set(), nameRanks(many));
   expect(rows).toHaveLength(5040);
   expect(performance.now() - begin).toBeLessThan(1000);
 });

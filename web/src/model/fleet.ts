@@ -1,28 +1,89 @@
 // The fleet as rows: merging what the stream says, filtering, grouping, sorting.
 // Pure, so that 5,000 instances are a test and not a demonstration.
-import { cpuShare, goVersionOf, memoryShare, serviceKey, versionOf, type Instance, type InstanceState } from "./instance";
+import { columnKeys } from "./columns";
+import { conditionOf, conditions, weight, type Condition } from "./health";
+import { cpuShare, goVersionOf, memoryShare, serviceKey, versionOf, type Health, type Heartbeat, type Instance } from "./instance";
 
 export interface FleetChange {
   /** The complete list: forget every other instance. */
   reset: boolean;
   instances: Instance[];
   removedIds: string[];
+  beats?: Beats;
 }
+
+/**
+ * Heartbeats of instances that are known, as columns: those of a whole fleet
+ * cross from the worker to the page as one block of numbers.
+ */
+export interface Beats {
+  ids: string[];
+  /** For each id a row of beatFields. */
+  numbers: Float64Array;
+  /** Those whose health is not simply fine, by their place in ids. */
+  health: [at: number, health: Health | null][];
+}
+
+/** What a row of numbers holds: when it was last seen, then its heartbeat. */
+export const beatFields = [
+  "at", "cpuCores", "goroutines", "goroutinesRunning", "goroutinesRunnable", "goroutinesWaiting", "goroutinesSyscall", "liveHeapBytes", "heapObjects", "rssBytes", "memoryLimitBytes",
+  "gcCpuFraction", "gcCycles", "schedLatencyP99Seconds", "throttledFraction", "poolWaiters", "mutexWaitRate", "cpuQuotaCores", "gomaxprocs", "threads",
+] as const satisfies readonly (keyof Heartbeat)[];
+export const beatWidth = beatFields.length + 1;
+
+/** Packs heartbeats for the way to the page. */
+export function packBeats(list: { id: string; lastSeen: number; heartbeat: Heartbeat; health: Health | null }[]): Beats {
+  const out: Beats = { ids: [], numbers: new Float64Array(list.length * beatWidth), health: [] };
+  list.forEach((b, n) => {
+    out.ids.push(b.id);
+    out.numbers[n * beatWidth] = b.lastSeen;
+    beatFields.forEach((f, k) => (out.numbers[n * beatWidth + 1 + k] = b.heartbeat[f]));
+    if (b.health?.level !== "ok" || b.health.issues.length) out.health.push([n, b.health]);
+  });
+  return out;
+}
+
+const fine: Health = { level: "ok", issues: [] };
+
+function applyBeats(fleet: Map<string, Instance>, b: Beats): void {
+  const health = new Map(b.health);
+  const v = b.numbers;
+  b.ids.forEach((id, n) => {
+    const old = fleet.get(id);
+    if (!old) return;
+    const o = n * beatWidth + 1;
+    // Spelt out: one shape for all, made at once.
+    const heartbeat: Heartbeat = {
+      at: v[o]!, cpuCores: v[o + 1]!, goroutines: v[o + 2]!, goroutinesRunning: v[o + 3]!, goroutinesRunnable: v[o + 4]!, goroutinesWaiting: v[o + 5]!, goroutinesSyscall: v[o + 6]!,
+      liveHeapBytes: v[o + 7]!, heapObjects: v[o + 8]!, rssBytes: v[o + 9]!, memoryLimitBytes: v[o + 10]!, gcCpuFraction: v[o + 11]!, gcCycles: v[o + 12]!, schedLatencyP99Seconds: v[o + 13]!,
+      throttledFraction: v[o + 14]!, poolWaiters: v[o + 15]!, mutexWaitRate: v[o + 16]!, cpuQuotaCores: v[o + 17]!, gomaxprocs: v[o + 18]!, threads: v[o + 19]!,
+    };
+    const h = health.get(n);
+    fleet.set(id, { ...old, lastSeen: v[o - 1]!, heartbeat, health: h === undefined ? fine : h });
+  });
+}
+
+/** The ids that a change says something new of. */
+export const changedIds = (c: FleetChange): string[] => [...c.instances.map((i) => i.id), ...(c.beats?.ids ?? [])];
 
 /** Merges a change into fleet, in place. */
 export function applyFleet(fleet: Map<string, Instance>, change: FleetChange): void {
   if (change.reset) fleet.clear();
   for (const i of change.instances) fleet.set(i.id, i);
+  if (change.beats) applyBeats(fleet, change.beats);
   for (const id of change.removedIds) fleet.delete(id);
 }
+
+/** Whether a change says more than heartbeats: who there is, and what they are called. */
+export const changesNames = (c: FleetChange): boolean => c.reset || c.instances.length > 0 || c.removedIds.length > 0;
 
 /** Tombstones older than this are shown only when asked for. */
 export const recentlyGoneMs = 60 * 60 * 1000;
 
-export const groupings = ["service", "project", "version", "go", "state", "none"] as const;
+export const groupings = ["service", "project", "release", "version", "go", "state", "none"] as const;
 export type Grouping = (typeof groupings)[number];
 
-export const sortKeys = ["name", "state", "version", "go", "cpu", "goroutines", "heap", "memory", "gc", "sched", "waiters"] as const;
+export const sortKeys = columnKeys;
 export type SortKey = (typeof sortKeys)[number];
 
 export interface FleetView {
@@ -31,8 +92,8 @@ export interface FleetView {
   project: string;
   service: string;
   version: string;
-  /** "" = up, suspect and recently gone. */
-  state: InstanceState | "";
+  /** "" = the living and the recently gone; "trouble" = all that need somebody. */
+  state: Condition | "trouble" | "";
   group: Grouping;
   sort: SortKey;
   desc: boolean;
@@ -40,7 +101,16 @@ export interface FleetView {
 
 export const defaultView: FleetView = { text: "", project: "", service: "", version: "", state: "", group: "service", sort: "name", desc: false };
 
+// Heartbeats make new instances every second; their labels stay the same object as long as nothing else changes.
+const haystacks = new WeakMap<object, string>();
+
 function haystack(i: Instance): string {
+  let h = haystacks.get(i.labels);
+  if (h === undefined) haystacks.set(i.labels, (h = makeHaystack(i)));
+  return h;
+}
+
+function makeHaystack(i: Instance): string {
   const labels = Object.entries(i.labels).map(([k, v]) => `${k}=${v}`);
   return [i.id, i.address, i.project, i.service, versionOf(i), i.build?.goVersion ?? "", i.source, ...labels].join(" ").toLowerCase();
 }
@@ -54,7 +124,7 @@ export function filterFleet(all: Iterable<Instance>, v: FleetView, now: number):
     if (v.project && i.project !== v.project) continue;
     if (v.service && i.service !== v.service) continue;
     if (v.version && versionOf(i) !== v.version) continue;
-    if (v.state && i.state !== v.state) continue;
+    if (v.state && !isIn(conditionOf(i), v.state)) continue;
     if (words.length) {
       const h = haystack(i);
       if (!words.every((w) => h.includes(w))) continue;
@@ -68,21 +138,26 @@ export function filterFleet(all: Iterable<Instance>, v: FleetView, now: number):
   return { shown, hiddenGone };
 }
 
-/** Counts by state of all that the view's other filters let through, old tombstones included. */
-export function countStates(all: Iterable<Instance>, v: FleetView, now: number): Record<InstanceState, number> {
-  const n = { up: 0, suspect: 0, gone: 0 };
-  for (const state of ["up", "suspect", "gone"] as const) n[state] = filterFleet(all, { ...v, state }, now).shown.length;
+const isIn = (c: Condition, state: Condition | "trouble"): boolean => (state === "trouble" ? c === "critical" || c === "warning" || c === "suspect" : c === state);
+
+/** Counts by condition of all that the view's other filters let through, old tombstones included. */
+export function countStates(all: Iterable<Instance>, v: FleetView): Record<Condition, number> {
+  const n: Record<Condition, number> = { critical: 0, warning: 0, suspect: 0, ok: 0, gone: 0 };
+  // So early that no tombstone is old yet.
+  for (const i of filterFleet(all, { ...v, state: "" }, -Infinity).shown) n[conditionOf(i)]++;
   return n;
 }
-
-const stateOrder: Record<InstanceState, number> = { up: 0, suspect: 1, gone: 2 };
 
 // What a column sorts by; null sorts last in either direction.
 const sortValue: Record<SortKey, (i: Instance) => number | string | null> = {
   name: (i) => i.address || i.id,
-  state: (i) => stateOrder[i.state],
+  state: (i) => weight[conditionOf(i)],
   version: versionOf,
   go: goVersionOf,
+  uptime: (i) => (i.process?.startTime ? -i.process.startTime : null),
+  throttled: (i) => i.heartbeat?.throttledFraction ?? null,
+  mutex: (i) => i.heartbeat?.mutexWaitRate ?? null,
+  threads: (i) => i.heartbeat?.threads ?? null,
   cpu: (i) => cpuShare(i.heartbeat),
   goroutines: (i) => i.heartbeat?.goroutines ?? null,
   heap: (i) => i.heartbeat?.liveHeapBytes ?? null,
@@ -100,20 +175,28 @@ function compare(a: number | string | null, b: number | string | null, desc: boo
   return desc ? -d : d;
 }
 
+/**
+ * The place of every instance by name. Comparing names is what sorting a fleet
+ * costs; they change seldom, so that this is worked out once for many sortings.
+ */
+export function nameRanks(all: Iterable<Instance>): Map<string, number> {
+  const list = [...all].map((i) => ({ id: i.id, name: i.address || i.id }));
+  list.sort((a, b) => collator.compare(a.name, b.name) || (a.id < b.id ? -1 : 1));
+  return new Map(list.map((x, n) => [x.id, n]));
+}
+
 /** Sorts in place; tombstones stay behind the living, and equals keep a fixed order. */
-export function sortInstances(list: Instance[], key: SortKey, desc: boolean): Instance[] {
-  const of = sortValue[key];
-  const keyed = list.map((i) => ({ i, k: of(i), gone: i.state === "gone" ? 1 : 0 }));
-  keyed.sort((a, b) => (key === "state" ? 0 : a.gone - b.gone) || compare(a.k, b.k, desc) || collator.compare(a.i.address, b.i.address) || (a.i.id < b.i.id ? -1 : 1));
+export function sortInstances(list: Instance[], key: SortKey, desc: boolean, ranks: ReadonlyMap<string, number> = nameRanks(list)): Instance[] {
+  const rank = (i: Instance) => ranks.get(i.id) ?? Infinity;
+  const of = key === "name" ? rank : sortValue[key];
+  const keyed = list.map((i) => ({ i, k: of(i), r: rank(i), gone: i.state === "gone" ? 1 : 0 }));
+  keyed.sort((a, b) => a.gone - b.gone || compare(a.k, b.k, desc) || a.r - b.r || 0);
   keyed.forEach((x, n) => (list[n] = x.i));
   return list;
 }
 
 /** What a group of instances adds up to. Gone instances count only as gone. */
-export interface Totals {
-  up: number;
-  suspect: number;
-  gone: number;
+export interface Totals extends Record<Condition, number> {
   cpuCores: number;
   cpuQuotaCores: number;
   goroutines: number;
@@ -123,14 +206,15 @@ export interface Totals {
   gcMean: number | null;
   schedMax: number | null;
   waiters: number;
+  mutexWaitRate: number;
 }
 
 export function totals(list: Instance[]): Totals {
-  const t: Totals = { up: 0, suspect: 0, gone: 0, cpuCores: 0, cpuQuotaCores: 0, goroutines: 0, liveHeapBytes: 0, rssBytes: 0, gcMean: null, schedMax: null, waiters: 0 };
+  const t: Totals = { critical: 0, warning: 0, suspect: 0, ok: 0, gone: 0, mutexWaitRate: 0, cpuCores: 0, cpuQuotaCores: 0, goroutines: 0, liveHeapBytes: 0, rssBytes: 0, gcMean: null, schedMax: null, waiters: 0 };
   let n = 0;
   let gc = 0;
   for (const i of list) {
-    t[i.state]++;
+    t[conditionOf(i)]++;
     const h = i.heartbeat;
     if (i.state === "gone" || !h) continue;
     n++;
@@ -140,6 +224,7 @@ export function totals(list: Instance[]): Totals {
     t.goroutines += h.goroutines;
     t.liveHeapBytes += h.liveHeapBytes;
     t.rssBytes += h.rssBytes;
+    t.mutexWaitRate += h.mutexWaitRate;
     t.waiters += Math.max(0, h.poolWaiters);
     t.schedMax = Math.max(t.schedMax ?? 0, h.schedLatencyP99Seconds);
   }
@@ -154,11 +239,26 @@ export interface GroupRow {
   /** Set where the group is a service: it can be captured as a whole. */
   project: string;
   service: string;
+  /** Set where the group is one version of a service. */
+  release: string;
   title: string;
   open: boolean;
   members: Instance[];
   totals: Totals;
+  /** How many of the living run which version, the most frequent first: more than one while something is rolled out. */
+  versions: [version: string, n: number][];
 }
+
+function versionsOf(list: Instance[]): [string, number][] {
+  const n = new Map<string, number>();
+  for (const i of list) if (i.state !== "gone") n.set(versionOf(i), (n.get(versionOf(i)) ?? 0) + 1);
+  n.delete("");
+  return [...n].sort((a, b) => b[1] - a[1] || collator.compare(a[0], b[0]));
+}
+
+/** The worst condition among the living of a group; "" = nobody lives. */
+export const worstOf = (t: Totals): Condition | "" => conditions.find((c) => c !== "gone" && t[c] > 0) ?? "";
+export const livingOf = (t: Totals): number => t.critical + t.warning + t.suspect + t.ok;
 
 export interface InstanceRow {
   type: "instance";
@@ -171,14 +271,17 @@ export type Row = GroupRow | InstanceRow;
 const groupOf: Record<Exclude<Grouping, "none">, (i: Instance) => string> = {
   service: serviceKey,
   project: (i) => i.project,
+  release: (i) => `${serviceKey(i)} ${versionOf(i) || "?"}`,
   version: (i) => versionOf(i) || "?",
   go: (i) => goVersionOf(i) || "?",
-  state: (i) => i.state,
+  state: conditionOf,
 };
 
+const conditionOrder = new Map<string, number>(conditions.map((c, n) => [c, n]));
+
 /** The rows to show, group headers included; closed holds the ids of collapsed groups. */
-export function rowsOf(shown: Instance[], v: Pick<FleetView, "group" | "sort" | "desc">, closed: ReadonlySet<string>): Row[] {
-  if (v.group === "none") return sortInstances([...shown], v.sort, v.desc).map((i) => ({ type: "instance", id: i.id, instance: i }));
+export function rowsOf(shown: Instance[], v: Pick<FleetView, "group" | "sort" | "desc">, closed: ReadonlySet<string>, ranks?: ReadonlyMap<string, number>): Row[] {
+  if (v.group === "none") return sortInstances([...shown], v.sort, v.desc, ranks).map((i) => ({ type: "instance", id: i.id, instance: i }));
   const of = groupOf[v.group];
   const groups = new Map<string, Instance[]>();
   for (const i of shown) {
@@ -188,14 +291,16 @@ export function rowsOf(shown: Instance[], v: Pick<FleetView, "group" | "sort" | 
     else groups.set(k, [i]);
   }
   const rows: Row[] = [];
-  for (const key of [...groups.keys()].sort(collator.compare)) {
-    const members = sortInstances(groups.get(key)!, v.sort, v.desc);
+  const order = v.group === "state" ? (a: string, b: string) => conditionOrder.get(a)! - conditionOrder.get(b)! : collator.compare;
+  for (const key of [...groups.keys()].sort(order)) {
+    const members = sortInstances(groups.get(key)!, v.sort, v.desc, ranks);
     const first = members[0]!;
     const open = !closed.has(key);
     rows.push({
-      type: "group", id: key, open, members, totals: totals(members), title: key,
-      project: v.group === "service" || v.group === "project" ? first.project : "",
-      service: v.group === "service" ? first.service : "",
+      type: "group", id: key, open, members, totals: totals(members), versions: versionsOf(members), title: v.group === "release" ? versionOf(first) || "?" : key,
+      project: v.group === "service" || v.group === "project" || v.group === "release" ? first.project : "",
+      service: v.group === "service" || v.group === "release" ? first.service : "",
+      release: v.group === "release" ? versionOf(first) || "?" : "",
     });
     if (open) for (const i of members) rows.push({ type: "instance", id: i.id, instance: i });
   }

@@ -1,12 +1,20 @@
 import { expect, test } from "vitest";
-import { level, vitals } from "./health";
+import { conditionOf, flagOf } from "./health";
 import { cpuShare, memoryShare, told, versionOf } from "./instance";
-import { beat, instanceOf } from "./testdata";
+import { beat, healthOf, instanceOf } from "./testdata";
 
 test.each([
-  ["cpu", 0.74, ""], ["cpu", 0.75, "warn"], ["cpu", 0.9, "bad"], ["gc", 0.1, "warn"], ["gc", 0.25, "bad"], ["sched", 0.0009, ""], ["sched", 0.001, "warn"], ["sched", 0.01, "bad"],
-  ["memory", 0.92, "bad"], ["waiters", 0, ""], ["waiters", 1, "warn"], ["waiters", 10, "bad"], ["throttled", 0.01, "warn"], ["cpu", null, ""], ["cpu", NaN, ""],
-] as const)("%s at %s is %j", (vital, value, want) => expect(level(vital, value)).toBe(want));
+  ["up", "", "ok"], ["up", "cpu=0.9/0.85", "warning"], ["up", "memory=0.97/0.95! cpu=0.9/0.85", "critical"], ["suspect", "memory=0.97/0.95!", "suspect"], ["gone", "", "gone"],
+] as const)("an instance that is %s with %j is %s", (state, health, want) => {
+  expect(conditionOf(instanceOf({ id: "i", state, health: healthOf(health) }))).toBe(want);
+});
+
+test("nobody's word is no trouble", () => expect(conditionOf(instanceOf({ id: "i" }))).toBe("ok"));
+
+test("a number is flagged by the check that it belongs to", () => {
+  const h = healthOf("memory=0.97/0.95! cpu=0.9/0.85");
+  expect([flagOf(h, "memory"), flagOf(h, "cpu"), flagOf(h, "throttled", "cpu"), flagOf(h, "restarts"), flagOf(h), flagOf(null, "cpu")]).toEqual(["bad", "warn", "warn", "", "", ""]);
+});
 
 test("shares are of the quota, else of GOMAXPROCS; without a limit there is no share", () => {
   expect(cpuShare(beat({ cpuCores: 1, cpuQuotaCores: 2 }))).toBe(0.5);
@@ -20,12 +28,6 @@ test("a process without memory is one that nobody measured", () => {
   expect(told(beat({ goroutines: 400 }))).toBe(false);
   expect(told(beat({ liveHeapBytes: 1 }))).toBe(true);
   expect(told(beat({ rssBytes: 1 }))).toBe(true);
-});
-
-test("an idle process has no collector pressure, a busy one has", () => {
-  expect(vitals(beat({ cpuCores: 0.1, gcCpuFraction: 0.4 })).gc).toBeNull();
-  expect(vitals(beat({ cpuCores: 1, gcCpuFraction: 0.4 })).gc).toBe(0.4);
-  expect(vitals(null)).toEqual({ cpu: null, memory: null, gc: null, sched: null, throttled: null, waiters: null });
 });
 
 test("a version is the module's, else the revision's beginning", () => {

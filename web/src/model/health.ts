@@ -1,37 +1,30 @@
-// When a number of a heartbeat deserves a colour. One table, so that the fleet,
-// the instance page and its charts never disagree.
-import { cpuShare, memoryShare, type Heartbeat } from "./instance";
+// How an instance does, as the centre judged it: what its row is called, how
+// bad that is, and which of its numbers the verdict is about. No thresholds
+// here: the centre has them, and sends them with what they found.
+import type { Health, HealthIssue, Instance } from "./instance";
 
 export type Level = "" | "warn" | "bad";
 
-const thresholds = {
-  cpu: [0.75, 0.9],
-  memory: [0.8, 0.92],
-  gc: [0.1, 0.25],
-  sched: [0.001, 0.01],
-  throttled: [0.01, 0.1],
-  waiters: [1, 10],
-} as const satisfies Record<string, readonly [number, number]>;
+/** What a row is called: its state, or, where it is up, how it does. */
+export const conditions = ["critical", "warning", "suspect", "ok", "gone"] as const;
+export type Condition = (typeof conditions)[number];
 
-export type Vital = keyof typeof thresholds;
-
-export function level(vital: Vital, value: number | null): Level {
-  if (value === null || Number.isNaN(value)) return "";
-  const [warn, bad] = thresholds[vital];
-  return value >= bad ? "bad" : value >= warn ? "warn" : "";
+export function conditionOf(i: Instance): Condition {
+  if (i.state !== "up") return i.state;
+  const level = i.health?.level;
+  return level === "critical" || level === "warning" ? level : "ok";
 }
 
-// Below this share of its CPU a process does so little that the collector's part of it says nothing.
-const idleCpu = 0.05;
+/** Orders conditions: the worse, the higher; the dead are below the living. */
+export const weight: Record<Condition, number> = { critical: 4, suspect: 3, warning: 2, ok: 1, gone: 0 };
 
-/** The numbers of a heartbeat that thresholds apply to; null = unknown, or meaningless. */
-export function vitals(h: Heartbeat | null): Record<Vital, number | null> {
-  return {
-    cpu: cpuShare(h),
-    memory: memoryShare(h),
-    gc: h && (cpuShare(h) ?? 1) >= idleCpu ? h.gcCpuFraction : null,
-    sched: h ? h.schedLatencyP99Seconds : null,
-    throttled: h ? h.throttledFraction : null,
-    waiters: h ? h.poolWaiters : null,
-  };
+export const toneOf = (level: string): Level => (level === "critical" ? "bad" : level === "warning" ? "warn" : "");
+
+/** The worst that the centre says about any of these checks. */
+export function flagOf(health: Health | null, ...checks: string[]): Level {
+  const found = health?.issues.find((i) => checks.includes(i.check));
+  return found ? toneOf(found.level) : "";
 }
+
+/** The issue that a row tells: a silence is told by the state already. */
+export const worstIssue = (i: Instance): HealthIssue | undefined => (i.state === "up" ? i.health?.issues[0] : undefined);

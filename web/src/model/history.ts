@@ -1,15 +1,23 @@
 // The recent past of many instances, small enough to keep for a whole fleet:
-// two numbers every ten seconds, ten minutes back.
+// five numbers every ten seconds, ten minutes back.
+import type { SparkKey } from "./columns";
 import { cpuShare, type Heartbeat } from "./instance";
 
 export const sparkStepMs = 10_000;
 export const sparkPoints = 60;
 
-export interface Spark {
-  /** Oldest first, NaN where nothing was heard. */
-  cpu: Float32Array;
-  goroutines: Float32Array;
-}
+/** Oldest first, NaN where nothing was heard. */
+export type Spark = Record<SparkKey, Float32Array>;
+
+const sparkOf: Record<SparkKey, (h: Heartbeat) => number> = {
+  cpu: (h) => cpuShare(h) ?? NaN,
+  goroutines: (h) => h.goroutines,
+  heap: (h) => h.liveHeapBytes,
+  gc: (h) => h.gcCpuFraction,
+  sched: (h) => h.schedLatencyP99Seconds,
+};
+const sparkKeys = Object.keys(sparkOf) as SparkKey[];
+const blank = () => new Float32Array(sparkPoints).fill(NaN);
 
 interface Ring extends Spark {
   /** The step that the last point belongs to. */
@@ -26,18 +34,16 @@ export class SparkHistory {
     const step = Math.floor(h.at / sparkStepMs);
     let r = this.#rings.get(id);
     if (!r) {
-      r = { last: step, cpu: new Float32Array(sparkPoints).fill(NaN), goroutines: new Float32Array(sparkPoints).fill(NaN) };
+      r = { last: step, cpu: blank(), goroutines: blank(), heap: blank(), gc: blank(), sched: blank() };
       this.#rings.set(id, r);
     }
     if (step > r.last) {
-      shift(r.cpu, step - r.last);
-      shift(r.goroutines, step - r.last);
+      for (const k of sparkKeys) shift(r[k], step - r.last);
       r.last = step;
     }
     const at = sparkPoints - 1 - (r.last - step);
     if (at < 0) return;
-    r.cpu[at] = cpuShare(h) ?? NaN;
-    r.goroutines[at] = h.goroutines;
+    for (const k of sparkKeys) r[k][at] = sparkOf[k](h);
   }
 
   /** The ring of an instance; undefined = nothing was heard yet. */

@@ -63,6 +63,32 @@ export interface Predecessor {
   verdict: string;
 }
 
+/** One check that an instance fails, as the centre judged. */
+export interface HealthIssue {
+  check: string;
+  level: "warning" | "critical";
+  /** When the trouble began. */
+  since: number;
+  /** Above the threshold, both in the unit of the check. */
+  value: number;
+  threshold: number;
+}
+
+export interface Health {
+  level: "ok" | "warning" | "critical";
+  /** Worst first. */
+  issues: HealthIssue[];
+}
+
+/** From when on a check's number is trouble; critical 0 = never. */
+export interface Threshold {
+  check: string;
+  warning: number;
+  critical: number;
+  holdSeconds: number;
+  off: boolean;
+}
+
 export interface Instance {
   id: string;
   project: string;
@@ -83,6 +109,8 @@ export interface Instance {
   heartbeat: Heartbeat | null;
   predecessor: Predecessor | null;
   self: boolean;
+  /** null = nobody can say: it is gone, or nothing was heard yet. */
+  health: Health | null;
 }
 
 export interface PoolStats {

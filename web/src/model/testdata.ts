@@ -1,6 +1,6 @@
 // Instances and captures for tests, out of text. Nothing of the page imports it.
 import type { Capture, CaptureState, Target } from "./capture";
-import type { Heartbeat, Instance, InstanceState } from "./instance";
+import type { Health, Heartbeat, Instance, InstanceState } from "./instance";
 
 export const beat = (h: Partial<Heartbeat> = {}): Heartbeat => ({
   at: 0, cpuCores: 0, goroutines: 0, goroutinesRunning: 0, goroutinesRunnable: 0, goroutinesWaiting: 0, goroutinesSyscall: 0, liveHeapBytes: 0, heapObjects: 0, rssBytes: 0,
@@ -9,8 +9,17 @@ export const beat = (h: Partial<Heartbeat> = {}): Heartbeat => ({
 
 export const instanceOf = (i: Partial<Instance> & { id: string }): Instance => ({
   project: "color", service: "user", source: "agent", agentless: false, address: i.id, labels: {}, state: "up", stateSince: 0, stateReason: "", joined: 0, lastSeen: 0,
-  build: null, process: null, kinds: [], heartbeat: null, predecessor: null, self: false, ...i,
+  build: null, process: null, kinds: [], heartbeat: null, predecessor: null, self: false, health: null, ...i,
 });
+
+/** "memory=0.97/0.95! cpu=0.9/0.85": checks with value and threshold, an exclamation mark for critical ones. */
+export function healthOf(text: string, since = 0): Health {
+  const issues = text.split(" ").filter(Boolean).map((s) => {
+    const [, check = "", value = "", threshold = "", bang = ""] = /^([a-z-]+)=([\d.]+)\/([\d.]+)(!?)$/.exec(s)!;
+    return { check, level: bang ? ("critical" as const) : ("warning" as const), since, value: Number(value), threshold: Number(threshold) };
+  });
+  return { level: issues[0]?.level ?? "ok", issues };
+}
 
 const units: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000 };
 
@@ -26,6 +35,7 @@ export function fleetOf(text: string, now: number): Instance[] {
       id, project, service, state: state as InstanceState, labels,
       stateSince: gone ? now - Number(gone.slice(0, -1)) * units[gone.slice(-1)]! : now,
       build: { goVersion: "go1.26.8", modulePath: "", moduleVersion: facts.get("version") ?? "", vcsRevision: "", vcsTime: 0, vcsModified: false, goos: "", goarch: "", agentVersion: "" },
+      health: facts.has("health") ? { level: facts.get("health") as Health["level"], issues: [] } : null,
       heartbeat: facts.has("silent") || gone ? null : beat({ at: now, cpuCores: Number(facts.get("cpu") ?? 0), goroutines: Number(facts.get("goroutines") ?? 0) }),
     });
   });

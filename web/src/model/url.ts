@@ -1,5 +1,7 @@
 // The URL is the state: what each page shows, to and from its query. Defaults
 // are left out, so that a fresh page has a clean address.
+import { formatColumns, parseColumns, type ColumnKey } from "./columns";
+import { conditions } from "./health";
 import { defaultView, groupings, sortKeys, type FleetView } from "./fleet";
 
 /** A query as the router has it. */
@@ -17,6 +19,7 @@ export const clean = (q: Record<string, string>): Record<string, string> => Obje
 export interface FleetState extends FleetView {
   /** Ids of the collapsed groups. */
   closed: string[];
+  columns: ColumnKey[];
 }
 
 export function parseFleet(q: Query): FleetState {
@@ -25,12 +28,13 @@ export function parseFleet(q: Query): FleetState {
     project: one(q, "project"),
     service: one(q, "service"),
     version: one(q, "version"),
-    state: oneOf(["up", "suspect", "gone", ""] as const, one(q, "state"), ""),
+    state: oneOf([...conditions, "trouble", ""] as const, one(q, "state"), ""),
     group: oneOf(groupings, one(q, "group"), defaultView.group),
     sort: oneOf(sortKeys, one(q, "sort").replace(/^-/, ""), defaultView.sort),
     // A direction without a column that we know is nobody's wish.
     desc: (sortKeys as readonly string[]).includes(one(q, "sort").replace(/^-/, "")) && one(q, "sort").startsWith("-"),
     closed: one(q, "closed").split(",").filter(Boolean).map(decodeURIComponentSafely),
+    columns: parseColumns(one(q, "cols")),
   };
 }
 
@@ -45,6 +49,7 @@ export function formatFleet(s: FleetState): Record<string, string> {
     group: s.group === defaultView.group ? "" : s.group,
     sort: sort === defaultView.sort ? "" : sort,
     closed: s.closed.map(encodeURIComponent).join(","),
+    cols: formatColumns(s.columns),
   });
 }
 

@@ -8,7 +8,7 @@ import type { OpenStream, WatchEvent } from "./protocol";
 export function watchStream(origin: string, base: string): OpenStream {
   const client = createClient(WatchService, centreTransport(origin, base));
   return async function* (metricsInstanceIds, signal): AsyncGenerator<WatchEvent> {
-    for await (const { event } of client.watch({ fleet: true, captures: true, metricsInstanceIds }, { signal })) {
+    for await (const { event } of client.watch({ fleet: true, captures: true, beats: true, metricsInstanceIds }, { signal })) {
       switch (event.case) {
         case "fleet":
           yield { topic: "fleet", change: fleetChange(event.value) };
