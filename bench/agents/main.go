@@ -35,14 +35,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/opscenter/opscenter/bench/internal/crowd"
 	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
 	"github.com/opscenter/opscenter/internal/agentlink"
 	"github.com/opscenter/opscenter/internal/changes"
@@ -348,132 +346,40 @@ func certificate() (tls.Certificate, error) {
 }
 
 // runAgents holds n connections, each of which is a process of its own as far as
-// the centre can tell, until it is killed.
+// the centre can tell, until it is killed or its parent ends.
 func runAgents(ctx context.Context, center string, n int, secure bool) error {
 	raiseFileLimit()
-	ln := &connections{ready: make(chan net.Conn, 64), done: make(chan struct{})}
-	srv := grpc.NewServer(grpc.SharedWriteBuffer(true), grpc.ReadBufferSize(4<<10))
-	agentv1.RegisterAgentServiceServer(srv, agents{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return srv.Serve(ln) })
-	next := make(chan int)
-	g.Go(func() error {
-		defer close(next)
-		for i := range n {
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range 64 {
-		g.Go(func() error {
-			for i := range next {
-				c, err := dial(center, fmt.Sprintf("boot-%06d", i), secure)
-				if err != nil {
-					return err
-				}
-				ln.ready <- c
-			}
-			return nil
-		})
-	}
 	g.Go(func() error { // the parent closes our stdin when it ends
 		_, err := io.Copy(io.Discard, os.Stdin)
-		srv.Stop()
+		cancel()
 		return err
+	})
+	g.Go(func() error {
+		return crowd.Run(ctx, crowd.Config{
+			Centre: center, N: n, TLS: secure,
+			Name:  func(n int) (string, string, string) { return "bench", "agents", fmt.Sprintf("boot-%06d", n) },
+			Hello: hello, Beat: beat,
+		})
 	})
 	return g.Wait()
 }
 
-// named is a connection whose peer, to the handlers, is the boot id it speaks for.
-type named struct {
-	net.Conn
-	r    io.Reader
-	name string
-}
-
-func (c named) Read(p []byte) (int, error) { return c.r.Read(p) }
-func (c named) RemoteAddr() net.Addr       { return &net.UnixAddr{Name: c.name, Net: "boot-id"} }
-
-func dial(center, bootID string, secure bool) (net.Conn, error) {
-	c, err := net.Dial("tcp", center)
-	if err != nil {
-		return nil, err
-	}
-	if secure {
-		// The certificate was made a moment ago by our own parent's other child.
-		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	}
-	const request = "POST " + agentlink.Path + " HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: opscenter-agent/1\r\n" +
-		"Ops-Protocol: 1\r\nOps-Project: bench\r\nOps-Service: agents\r\nOps-Boot-Id: %s\r\nContent-Length: 0\r\n\r\n"
-	if _, err := fmt.Fprintf(c, request, bootID); err != nil {
-		return nil, err
-	}
-	r := bufio.NewReaderSize(c, 1024)
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return nil, fmt.Errorf("the centre answered %s", resp.Status)
-	}
-	return named{c, r, bootID}, nil
-}
-
-// connections is a listener of connections that were dialled.
-type connections struct {
-	ready chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (l *connections) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.ready:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *connections) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *connections) Addr() net.Addr { return &net.UnixAddr{} }
-
-// agents answers for all of them.
-type agents struct {
-	agentv1.UnimplementedAgentServiceServer
-}
-
-func (agents) Hello(ctx context.Context, _ *agentv1.HelloRequest) (*agentv1.HelloResponse, error) {
-	p, _ := peer.FromContext(ctx)
-	bootID := p.Addr.String()
+func hello(n int) *agentv1.HelloResponse {
 	return &agentv1.HelloResponse{
-		Protocol: 1, BootId: bootID, Project: "bench", Service: "agents", Now: timestamppb.Now(), AgentVersion: "bench",
-		Labels:  map[string]string{"zone": "z1", "version": "1.2.3"},
-		Build:   &agentv1.BuildInfo{GoVersion: runtime.Version(), ModulePath: "example.com/game", VcsRevision: strings.Repeat("0", 40), Goos: runtime.GOOS, Goarch: runtime.GOARCH},
-		Process: &agentv1.ProcessInfo{Pid: 1, Hostname: "host-" + bootID, StartTime: timestamppb.Now(), Gomaxprocs: 4, Executable: "/usr/bin/game"},
-		Kinds:   []agentv1.Kind{agentv1.Kind_KIND_CPU, agentv1.Kind_KIND_HEAP, agentv1.Kind_KIND_GOROUTINE, agentv1.Kind_KIND_TRACE},
-	}, nil
+		AgentVersion: "bench",
+		Labels:       map[string]string{"zone": "z1", "version": "1.2.3"},
+		Build:        &agentv1.BuildInfo{GoVersion: runtime.Version(), ModulePath: "example.com/game", VcsRevision: strings.Repeat("0", 40), Goos: runtime.GOOS, Goarch: runtime.GOARCH},
+		Process:      &agentv1.ProcessInfo{Pid: 1, Hostname: fmt.Sprintf("host-%06d", n), StartTime: timestamppb.Now(), Gomaxprocs: 4, Executable: "/usr/bin/game"},
+		Kinds:        []agentv1.Kind{agentv1.Kind_KIND_CPU, agentv1.Kind_KIND_HEAP, agentv1.Kind_KIND_GOROUTINE, agentv1.Kind_KIND_TRACE},
+	}
 }
 
-func (agents) WatchMetrics(req *agentv1.WatchMetricsRequest, s grpc.ServerStreamingServer[agentv1.WatchMetricsResponse]) error {
-	t := time.NewTicker(req.GetInterval().AsDuration())
-	defer t.Stop()
-	for n := int64(1); ; n++ {
-		err := s.Send(&agentv1.WatchMetricsResponse{At: timestamppb.Now(), Heartbeat: &agentv1.Heartbeat{
-			CpuCores: 0.25, Goroutines: 100 + n%7, GoroutinesWaiting: 99, LiveHeapBytes: 50 << 20, RssBytes: 120 << 20, MemoryLimitBytes: 512 << 20,
-			GcCpuFraction: 0.01, SchedLatencyP99Seconds: 0.0002, HeapObjects: 400_000 + n, GcCycles: n, Gomaxprocs: 4, Threads: 11,
-		}})
-		if err != nil {
-			return err
-		}
-		select {
-		case <-t.C:
-		case <-s.Context().Done():
-			return s.Context().Err()
-		}
+func beat(_ int, n int64) *agentv1.Heartbeat {
+	return &agentv1.Heartbeat{
+		CpuCores: 0.25, Goroutines: 100 + n%7, GoroutinesWaiting: 99, LiveHeapBytes: 50 << 20, RssBytes: 120 << 20, MemoryLimitBytes: 512 << 20,
+		GcCpuFraction: 0.01, SchedLatencyP99Seconds: 0.0002, HeapObjects: 400_000 + n, GcCycles: n, Gomaxprocs: 4, Threads: 11,
 	}
 }

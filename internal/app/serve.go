@@ -172,7 +172,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 			return nil, err
 		}
 	}
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: rules})
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: rules, HeartbeatEvery: o.Heartbeat})
 
 	c.links = agentlink.New(agentlink.Config{
 		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),

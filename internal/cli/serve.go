@@ -42,8 +42,10 @@ type ServeOptions struct {
 	DiskReserveBytes int64
 	AllowHosts       []string
 	ControlPolicy    string // file that bounds what may be changed; empty = no bound
-	HealthFile       string // thresholds of health; empty = the defaults
-	TraceViewer      string // path of the program; empty = found by itself
+	// Heartbeat is how often agents are asked to beat; 0 = the fleet's default.
+	Heartbeat   time.Duration
+	HealthFile  string // thresholds of health; empty = the defaults
+	TraceViewer string // path of the program; empty = found by itself
 	// Logger is for the operator.
 	Logger *slog.Logger
 	// Out is where the centre says its address, once it listens.
@@ -70,6 +72,7 @@ const serveExample = `  ops serve                                          this 
 func (p *program) serveCmd() *cobra.Command {
 	o := ServeOptions{Version: p.Version}
 	retention := durationValue{d: 30 * 24 * time.Hour}
+	heartbeat := durationValue{d: ops.HeartbeatEvery}
 	retentionBytes, reserve := bytesValue(50<<30), bytesValue(0)
 	var (
 		targets             []string
@@ -110,6 +113,10 @@ func (p *program) serveCmd() *cobra.Command {
 			if o.Logger, err = newLogger(p.Stderr, logLevel, logFormat); err != nil {
 				return err
 			}
+			if heartbeat.d < time.Second || heartbeat.d > ops.HeartbeatEvery {
+				return ops.Errorf(ops.Invalid, "--heartbeat %v is out of bounds: use 1s to %v", heartbeat.d, ops.HeartbeatEvery)
+			}
+			o.Heartbeat = heartbeat.d
 			o.Retention, o.RetentionBytes, o.DiskReserveBytes = retention.d, int64(retentionBytes), int64(reserve)
 			o.TokenFile, o.Out = p.tokenFile, p.Stdout
 			ctx, done := p.interruptible(cmd.Context())
@@ -135,6 +142,7 @@ func (p *program) serveCmd() *cobra.Command {
 	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.ControlPolicy, "control-policy", "", "`file` in YAML that says which controls and methods each project allows (docs/control.md)")
+	f.Var(&heartbeat, "heartbeat", "how often agents tell how they are, from 1s on: as often do the rows of the page change")
 	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
 	f.StringVar(&logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")

@@ -153,7 +153,8 @@ func (m *member) verdict() string {
 	return ops.VerdictVanished
 }
 
-// trend keeps the memory of the last half minute, to see where it was heading.
+// trend keeps the memory of the last half minute, to see where it was heading:
+// heartbeats that come faster than usual are thinned.
 type trend struct {
 	n     int // samples ever seen
 	at    [trendLen]time.Time
@@ -163,6 +164,9 @@ type trend struct {
 const trendLen = 6
 
 func (t *trend) add(hb ops.Heartbeat) {
+	if t.n > 0 && hb.At.Sub(t.at[(t.n-1)%trendLen]) < ops.HeartbeatEvery/2 {
+		return
+	}
 	t.at[t.n%trendLen], t.bytes[t.n%trendLen] = hb.At, max(hb.RSSBytes, hb.LiveHeapBytes)
 	t.n++
 }

@@ -47,6 +47,9 @@ type Config struct {
 	Self ops.InstanceID
 	// MaxInstances bounds the instances that are not gone; 0 = 20,000.
 	MaxInstances int
+	// HeartbeatEvery is how often instances are asked to beat; 0 = ops.HeartbeatEvery.
+	// It must stay well below ops.SuspectAfter.
+	HeartbeatEvery time.Duration
 	// Health says when an instance is in trouble; its zero value is the defaults.
 	Health HealthRules
 }
@@ -60,6 +63,7 @@ type Fleet struct {
 	hostname     string
 	maxInstances int
 	rules        HealthRules
+	every        time.Duration // between heartbeats
 	topic        changes.Topic[ops.InstanceID]
 	wake         chan struct{} // holds a token when there are rows to write
 
@@ -99,7 +103,7 @@ type member struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health,
+		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, every: cfg.HeartbeatEvery,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},
@@ -108,6 +112,9 @@ func New(cfg Config) *Fleet {
 	f.hostname, _ = os.Hostname() // unknown = recognised by Self alone
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.every == 0 {
+		f.every = ops.HeartbeatEvery
 	}
 	if f.maxInstances == 0 {
 		f.maxInstances = 20_000
@@ -150,7 +157,7 @@ func (f *Fleet) Join(ctx context.Context, inst ops.Instance, link ops.Link) erro
 	if err != nil {
 		return err
 	}
-	err = link.Watch(ctx, ops.HeartbeatEvery, false, func(s ops.Sample) { f.beat(m, epoch, s.Heartbeat) })
+	err = link.Watch(ctx, f.every, false, func(s ops.Sample) { f.beat(m, epoch, s.Heartbeat) })
 	return f.left(ctx, m, epoch, err)
 }
 

@@ -8,7 +8,7 @@ import type { CaptureChange as PbCaptureChange, FleetChange as PbFleetChange, Me
 import { CaptureState as PbCaptureState, InstanceState as PbInstanceState } from "../gen/opscenter/api/v1/model_pb";
 import type * as cap from "../model/capture";
 import type * as ins from "../model/instance";
-import { packBeats, type FleetChange } from "../model/fleet";
+import type { FleetChange } from "../model/fleet";
 
 export const ms = (t: Timestamp | undefined): number => (t ? Number(t.seconds) * 1000 + Math.round(t.nanos / 1e6) : 0);
 export const seconds = (d: Duration | undefined): number => (d ? Number(d.seconds) + d.nanos / 1e9 : 0);
@@ -84,6 +84,7 @@ export function instance(i: pb.Instance): ins.Instance {
       : null,
     self: i.self,
     health: health(i.health),
+    slot: 0,
   };
 }
 
@@ -105,7 +106,7 @@ export const threshold = (t: PbHealthThreshold): ins.Threshold => ({ check: t.ch
 export function fleetChange(c: PbFleetChange): FleetChange {
   return {
     reset: c.reset, instances: c.instances.map(instance), removedIds: [...c.removedIds],
-    ...(c.beats.length ? { beats: packBeats(c.beats.flatMap((b) => (b.heartbeat?.at ? [{ id: b.instanceId, lastSeen: ms(b.lastSeen), heartbeat: heartbeat(b.heartbeat), health: health(b.health) }] : []))) } : {}),
+    ...(c.beats.length ? { beats: c.beats.flatMap((b) => (b.heartbeat?.at ? [{ id: b.instanceId, lastSeen: ms(b.lastSeen), heartbeat: heartbeat(b.heartbeat), health: health(b.health) }] : [])) } : {}),
   };
 }
 

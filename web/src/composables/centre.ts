@@ -4,7 +4,7 @@ import { inject, onScopeDispose, ref, shallowRef, triggerRef, type InjectionKey 
 import type { Api, System } from "../api/client";
 import { openWatch, type HubMessage, type Watch, type WatchStatus } from "../api/watch";
 import { applyCaptures, type Capture } from "../model/capture";
-import { applyFleet, changedIds, changesNames, type FleetChange } from "../model/fleet";
+import { applyFleet, changesNames, eachChanged, type FleetChange, type Slots } from "../model/fleet";
 import { SparkHistory } from "../model/history";
 import type { Instance, MetricsSample } from "../model/instance";
 
@@ -20,7 +20,9 @@ export function useCentre(): Centre {
 
 export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Watch = openWatch) {
   // Big and changing every second: the maps are mutated and announced by trigger.
-  const fleet = shallowRef(new Map<string, Instance>());
+  const instances = new Map<string, Instance>();
+  const slots: Slots = [];
+  const fleet = shallowRef(instances);
   const captures = shallowRef(new Map<string, Capture>());
   /** Counts the changes of the fleet: what is drawn from it redraws by it. */
   const fleetVersion = ref(0);
@@ -49,11 +51,8 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
     const e = m.event;
     switch (e.topic) {
       case "fleet":
-        applyFleet(fleet.value, e.change);
-        for (const id of changedIds(e.change)) {
-          const h = fleet.value.get(id)?.heartbeat;
-          if (h) history.push(id, h);
-        }
+        applyFleet(instances, e.change, slots);
+        eachChanged(instances, slots, e.change, (i) => i.heartbeat && history.push(i.id, i.heartbeat));
         if (e.change.reset) history.prune(fleet.value);
         fleetLoaded.value = true;
         fleetVersion.value++;
@@ -87,6 +86,8 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
   return {
     api,
     fleet: fleet as Readonly<typeof fleet>,
+    /** The same as fleet, for what must not be worked out anew for every heartbeat: see namesVersion. */
+    instances: instances as ReadonlyMap<string, Instance>,
     captures: captures as Readonly<typeof captures>,
     fleetVersion: fleetVersion as Readonly<typeof fleetVersion>,
     namesVersion: namesVersion as Readonly<typeof namesVersion>,

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { applyFleet, beatFields, changedIds, changesNames, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row } from "./fleet";
-import type { Heartbeat } from "./instance";
+import { applyFleet, beatFields, changesNames, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
+import type { Heartbeat, Instance } from "./instance";
 import { beat, fleetOf, healthOf } from "./testdata";
 
 const now = Date.UTC(2026, 10, 22, 12);
@@ -71,24 +71,30 @@ test("the worst is first, and a group says its worst and its versions", () => {
   expect(text(rowsOf(sick, view({ group: "release" }), new Set(["color/user v2", "color/fine v1"])))).toBe("v1 (closed)\nv1\n  a1\n  a4\n  a5\nv2 (closed)");
 });
 
-test("heartbeats come as columns, for who is known", () => {
+test("heartbeats come one by one or packed, for who is known", () => {
   const numbers = Object.fromEntries(beatFields.map((f, n) => [f, n + 1])) as unknown as Heartbeat;
-  const known = new Map(fleet.map((i) => [i.id, i]));
   const bad = healthOf("memory=0.97/0.95!");
-  const change = {
-    reset: false, instances: [], removedIds: [],
-    beats: packBeats([
-      { id: "a1", lastSeen: now, heartbeat: numbers, health: healthOf("") },
-      { id: "nobody", lastSeen: now, heartbeat: numbers, health: null },
-      { id: "a2", lastSeen: now + 1, heartbeat: beat({ at: 7 }), health: bad },
-    ]),
-  };
-  expect([changedIds(change).join(" "), changesNames(change)]).toEqual(["a1 nobody a2", false]);
-  applyFleet(known, change);
-  expect(known.get("a1")).toEqual({ ...fleet[0]!, lastSeen: now, heartbeat: numbers, health: { level: "ok", issues: [] } });
-  expect(known.get("a2")).toMatchObject({ lastSeen: now + 1, health: bad, heartbeat: { at: 7 } });
-  expect(known.has("nobody")).toBe(false);
-  expect(known.size).toBe(6);
+  const slotted = () => fleet.map((i, n) => ({ ...structuredClone(i), slot: i.id === "c1" ? 0 : n + 1 }));
+  const beats = [
+    { id: "a1", lastSeen: now, heartbeat: numbers, health: healthOf("") },
+    { id: "nobody", lastSeen: now, heartbeat: numbers, health: null },
+    { id: "a2", lastSeen: now + 1, heartbeat: beat({ at: 7 }), health: bad },
+  ];
+  const hub = new Map(slotted().map((i) => [i.id, i]));
+  for (const change of [{ beats }, { packed: packBeats(hub, beats) }]) {
+    const known = new Map<string, Instance>();
+    const slots: Slots = [];
+    applyFleet(known, { reset: true, instances: slotted(), removedIds: [] }, slots);
+    const told = { reset: false, instances: [], removedIds: [], ...change };
+    applyFleet(known, told, slots);
+    expect(known.get("a1")).toEqual({ ...fleet[0]!, slot: 1, lastSeen: now, heartbeat: numbers, health: { level: "ok", issues: [] } });
+    expect(known.get("a2")).toMatchObject({ lastSeen: now + 1, health: bad, heartbeat: { at: 7 } });
+    const seen: string[] = [];
+    eachChanged(known, slots, told, (i) => seen.push(i.id));
+    expect([seen.join(" "), known.size, changesNames(told)]).toEqual(["a1 a2", 6, false]);
+    applyFleet(known, { reset: false, instances: [], removedIds: ["a1"] }, slots);
+    expect([slots[1], known.has("a1")]).toEqual([undefined, false]);
+  }
 });
 
 test("groups by service, tombstones behind the living, closed groups hide theirs", () => {

@@ -9,20 +9,35 @@ export interface FleetChange {
   reset: boolean;
   instances: Instance[];
   removedIds: string[];
-  beats?: Beats;
+  /** As the centre tells them. */
+  beats?: Beat[];
+  /** As a hub tells its pages. */
+  packed?: PackedBeats;
+}
+
+/** A heartbeat of an instance that is known. */
+export interface Beat {
+  id: string;
+  lastSeen: number;
+  heartbeat: Heartbeat;
+  health: Health | null;
 }
 
 /**
- * Heartbeats of instances that are known, as columns: those of a whole fleet
- * cross from the worker to the page as one block of numbers.
+ * Heartbeats as columns: those of a whole fleet cross from the worker to the
+ * page as two blocks of numbers.
  */
-export interface Beats {
-  ids: string[];
-  /** For each id a row of beatFields. */
+export interface PackedBeats {
+  /** The slots of the instances. */
+  slots: Uint32Array;
+  /** For each slot a row: when it was last seen, then beatFields. */
   numbers: Float64Array;
-  /** Those whose health is not simply fine, by their place in ids. */
+  /** Those whose health is not simply fine, by their place in slots. */
   health: [at: number, health: Health | null][];
 }
+
+/** The instances by their slots; 0 is nobody's. */
+export type Slots = (Instance | undefined)[];
 
 /** What a row of numbers holds: when it was last seen, then its heartbeat. */
 export const beatFields = [
@@ -31,11 +46,12 @@ export const beatFields = [
 ] as const satisfies readonly (keyof Heartbeat)[];
 export const beatWidth = beatFields.length + 1;
 
-/** Packs heartbeats for the way to the page. */
-export function packBeats(list: { id: string; lastSeen: number; heartbeat: Heartbeat; health: Health | null }[]): Beats {
-  const out: Beats = { ids: [], numbers: new Float64Array(list.length * beatWidth), health: [] };
-  list.forEach((b, n) => {
-    out.ids.push(b.id);
+/** Packs heartbeats for the way to the page; of who has no slot nothing is told. */
+export function packBeats(fleet: ReadonlyMap<string, Instance>, beats: Beat[]): PackedBeats {
+  const known = beats.filter((b) => fleet.get(b.id)?.slot);
+  const out: PackedBeats = { slots: new Uint32Array(known.length), numbers: new Float64Array(known.length * beatWidth), health: [] };
+  known.forEach((b, n) => {
+    out.slots[n] = fleet.get(b.id)!.slot;
     out.numbers[n * beatWidth] = b.lastSeen;
     beatFields.forEach((f, k) => (out.numbers[n * beatWidth + 1 + k] = b.heartbeat[f]));
     if (b.health?.level !== "ok" || b.health.issues.length) out.health.push([n, b.health]);
@@ -45,33 +61,80 @@ export function packBeats(list: { id: string; lastSeen: number; heartbeat: Heart
 
 const fine: Health = { level: "ok", issues: [] };
 
-function applyBeats(fleet: Map<string, Instance>, b: Beats): void {
+const blank: Heartbeat = {
+  at: 0, cpuCores: 0, goroutines: 0, goroutinesRunning: 0, goroutinesRunnable: 0, goroutinesWaiting: 0, goroutinesSyscall: 0, liveHeapBytes: 0, heapObjects: 0, rssBytes: 0,
+  memoryLimitBytes: 0, gcCpuFraction: 0, gcCycles: 0, schedLatencyP99Seconds: 0, throttledFraction: 0, poolWaiters: 0, mutexWaitRate: 0, cpuQuotaCores: 0, gomaxprocs: 0, threads: 0,
+};
+
+// Everything is written in place, field by field: a hundred thousand new numbers
+// a second would cost as much as all the rest. Who keeps a heartbeat copies it.
+function applyPacked(slots: Slots, b: PackedBeats): void {
   const health = new Map(b.health);
   const v = b.numbers;
-  b.ids.forEach((id, n) => {
-    const old = fleet.get(id);
-    if (!old) return;
+  for (let n = 0; n < b.slots.length; n++) {
+    const i = slots[b.slots[n]!];
+    if (!i) continue;
     const o = n * beatWidth + 1;
-    // Spelt out: one shape for all, made at once.
-    const heartbeat: Heartbeat = {
-      at: v[o]!, cpuCores: v[o + 1]!, goroutines: v[o + 2]!, goroutinesRunning: v[o + 3]!, goroutinesRunnable: v[o + 4]!, goroutinesWaiting: v[o + 5]!, goroutinesSyscall: v[o + 6]!,
-      liveHeapBytes: v[o + 7]!, heapObjects: v[o + 8]!, rssBytes: v[o + 9]!, memoryLimitBytes: v[o + 10]!, gcCpuFraction: v[o + 11]!, gcCycles: v[o + 12]!, schedLatencyP99Seconds: v[o + 13]!,
-      throttledFraction: v[o + 14]!, poolWaiters: v[o + 15]!, mutexWaitRate: v[o + 16]!, cpuQuotaCores: v[o + 17]!, gomaxprocs: v[o + 18]!, threads: v[o + 19]!,
-    };
-    const h = health.get(n);
-    fleet.set(id, { ...old, lastSeen: v[o - 1]!, heartbeat, health: h === undefined ? fine : h });
-  });
+    const h = (i.heartbeat ??= { ...blank });
+    h.at = v[o + 0]!;
+    h.cpuCores = v[o + 1]!;
+    h.goroutines = v[o + 2]!;
+    h.goroutinesRunning = v[o + 3]!;
+    h.goroutinesRunnable = v[o + 4]!;
+    h.goroutinesWaiting = v[o + 5]!;
+    h.goroutinesSyscall = v[o + 6]!;
+    h.liveHeapBytes = v[o + 7]!;
+    h.heapObjects = v[o + 8]!;
+    h.rssBytes = v[o + 9]!;
+    h.memoryLimitBytes = v[o + 10]!;
+    h.gcCpuFraction = v[o + 11]!;
+    h.gcCycles = v[o + 12]!;
+    h.schedLatencyP99Seconds = v[o + 13]!;
+    h.throttledFraction = v[o + 14]!;
+    h.poolWaiters = v[o + 15]!;
+    h.mutexWaitRate = v[o + 16]!;
+    h.cpuQuotaCores = v[o + 17]!;
+    h.gomaxprocs = v[o + 18]!;
+    h.threads = v[o + 19]!;
+    i.lastSeen = v[o - 1]!;
+    const judged = health.get(n);
+    i.health = judged === undefined ? fine : judged;
+  }
 }
 
-/** The ids that a change says something new of. */
-export const changedIds = (c: FleetChange): string[] => [...c.instances.map((i) => i.id), ...(c.beats?.ids ?? [])];
+/** Calls on for every instance that a change says something new of. */
+export function eachChanged(fleet: ReadonlyMap<string, Instance>, slots: Slots, c: FleetChange, on: (i: Instance) => void): void {
+  for (const i of c.instances) on(i);
+  for (const b of c.beats ?? []) {
+    const i = fleet.get(b.id);
+    if (i) on(i);
+  }
+  for (const s of c.packed?.slots ?? []) {
+    const i = slots[s];
+    if (i) on(i);
+  }
+}
 
-/** Merges a change into fleet, in place. */
-export function applyFleet(fleet: Map<string, Instance>, change: FleetChange): void {
-  if (change.reset) fleet.clear();
-  for (const i of change.instances) fleet.set(i.id, i);
-  if (change.beats) applyBeats(fleet, change.beats);
-  for (const id of change.removedIds) fleet.delete(id);
+/** Merges a change into fleet, in place, and into slots where instances have them. */
+export function applyFleet(fleet: Map<string, Instance>, change: FleetChange, slots: Slots = []): void {
+  if (change.reset) {
+    fleet.clear();
+    slots.length = 0;
+  }
+  for (const i of change.instances) {
+    fleet.set(i.id, i);
+    if (i.slot) slots[i.slot] = i;
+  }
+  for (const b of change.beats ?? []) {
+    const i = fleet.get(b.id);
+    if (i) Object.assign(i, { lastSeen: b.lastSeen, heartbeat: b.heartbeat, health: b.health });
+  }
+  if (change.packed) applyPacked(slots, change.packed);
+  for (const id of change.removedIds) {
+    const i = fleet.get(id);
+    if (i?.slot) slots[i.slot] = undefined;
+    fleet.delete(id);
+  }
 }
 
 /** Whether a change says more than heartbeats: who there is, and what they are called. */

@@ -9,14 +9,7 @@ export const sparkPoints = 60;
 /** Oldest first, NaN where nothing was heard. */
 export type Spark = Record<SparkKey, Float32Array>;
 
-const sparkOf: Record<SparkKey, (h: Heartbeat) => number> = {
-  cpu: (h) => cpuShare(h) ?? NaN,
-  goroutines: (h) => h.goroutines,
-  heap: (h) => h.liveHeapBytes,
-  gc: (h) => h.gcCpuFraction,
-  sched: (h) => h.schedLatencyP99Seconds,
-};
-const sparkKeys = Object.keys(sparkOf) as SparkKey[];
+const sparkKeys: readonly SparkKey[] = ["cpu", "goroutines", "heap", "gc", "sched"];
 const blank = () => new Float32Array(sparkPoints).fill(NaN);
 
 interface Ring extends Spark {
@@ -43,7 +36,12 @@ export class SparkHistory {
     }
     const at = sparkPoints - 1 - (r.last - step);
     if (at < 0) return;
-    for (const k of sparkKeys) r[k][at] = sparkOf[k](h);
+    // Spelt out: this runs for every instance every second.
+    r.cpu[at] = cpuShare(h) ?? NaN;
+    r.goroutines[at] = h.goroutines;
+    r.heap[at] = h.liveHeapBytes;
+    r.gc[at] = h.gcCpuFraction;
+    r.sched[at] = h.schedLatencyP99Seconds;
   }
 
   /** The ring of an instance; undefined = nothing was heard yet. */

@@ -111,6 +111,8 @@ export interface Instance {
   self: boolean;
   /** null = nobody can say: it is gone, or nothing was heard yet. */
   health: Health | null;
+  /** A number by which a hub and its pages speak of it; 0 = it came another way. */
+  slot: number;
 }
 
 export interface PoolStats {

@@ -9,7 +9,7 @@ export const beat = (h: Partial<Heartbeat> = {}): Heartbeat => ({
 
 export const instanceOf = (i: Partial<Instance> & { id: string }): Instance => ({
   project: "color", service: "user", source: "agent", agentless: false, address: i.id, labels: {}, state: "up", stateSince: 0, stateReason: "", joined: 0, lastSeen: 0,
-  build: null, process: null, kinds: [], heartbeat: null, predecessor: null, self: false, health: null, ...i,
+  build: null, process: null, kinds: [], heartbeat: null, predecessor: null, self: false, health: null, slot: 0, ...i,
 });
 
 /** "memory=0.97/0.95! cpu=0.9/0.85": checks with value and threshold, an exclamation mark for critical ones. */

@@ -3,7 +3,7 @@
 // and of the captures so that a page that joins late is told everything at once.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { applyCaptures, type Capture } from "../../model/capture";
-import { applyFleet } from "../../model/fleet";
+import { applyFleet, packBeats, type FleetChange } from "../../model/fleet";
 import type { Instance } from "../../model/instance";
 import type { HubMessage, OpenStream, WatchEvent, WatchStatus } from "./protocol";
 
@@ -41,6 +41,8 @@ export class Hub {
   readonly #random: () => number;
   readonly #entries = new Set<Entry>();
   readonly #fleet = new Map<string, Instance>();
+  // Who had which slot keeps it: a page may hold on to an instance longer than we do.
+  readonly #slotOf = new Map<string, number>();
   readonly #captures = new Map<string, Capture>();
   // Whether the maps hold a complete state, if maybe an old one.
   #haveFleet = false;
@@ -166,9 +168,10 @@ export class Hub {
       case "alive":
         return;
       case "fleet":
+        for (const i of event.change.instances) i.slot = this.#slot(i.id);
         applyFleet(this.#fleet, event.change);
         this.#haveFleet ||= event.change.reset;
-        break;
+        return this.#tell({ type: "event", event: { topic: "fleet", change: this.#packed(event.change) } });
       case "capture":
         applyCaptures(this.#captures, event.change);
         this.#haveCaptures ||= event.change.reset;
@@ -178,6 +181,16 @@ export class Hub {
         return;
     }
     this.#tell({ type: "event", event });
+  }
+
+  #slot(id: string): number {
+    const slot = this.#slotOf.get(id) ?? this.#slotOf.size + 1;
+    this.#slotOf.set(id, slot);
+    return slot;
+  }
+
+  #packed({ beats, ...change }: FleetChange): FleetChange {
+    return beats ? { ...change, packed: packBeats(this.#fleet, beats) } : change;
   }
 
   #tell(m: HubMessage): void {
