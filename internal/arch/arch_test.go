@@ -24,7 +24,7 @@ var rows = []struct {
 	name     string
 	prefixes []string
 }{
-	{"words", []string{"gen", "internal/ops", "internal/changes"}},
+	{"words", []string{"gen", "internal/ops", "internal/changes", "internal/inflate"}},
 	{"the guest, the contracts' suites, and how an answer reads", []string{"agent", "internal/ops/opstest", "internal/report"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
 	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes"}},

@@ -76,40 +76,50 @@ func resize[T any](s []T, n int) []T {
 // are views of raw, which must not change while p is in use. What it allocates
 // is in proportion to raw and refused beyond lim.MemoryBytes.
 func (p *Profile) decode(raw []byte, lim Limits, s *scratch) error {
+	room, err := p.decodeTables(raw, lim, s)
+	if err != nil {
+		return err
+	}
+	return p.decodeSamples(raw, s, lim, room)
+}
+
+// decodeTables is decode without the samples, which are left in s. It returns how
+// much memory they may take.
+func (p *Profile) decodeTables(raw []byte, lim Limits, s *scratch) (room int64, err error) {
 	if len(raw) > math.MaxUint32/2 {
-		return tooLarge(math.MaxUint32 / 2)
+		return 0, tooLarge(math.MaxUint32 / 2)
 	}
 	p.Header = Header{Types: p.Types[:0], Comments: p.Comments[:0]}
 	p.Strings = p.Strings[:0]
 	h, err := p.split(raw, s)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	switch {
 	case h.types > maxSampleTypes:
-		return ops.Errorf(ops.Exhausted, "the profile has %d sample types and the limit is %d: download it and open it with go tool pprof", h.types, maxSampleTypes)
+		return 0, ops.Errorf(ops.Exhausted, "the profile has %d sample types and the limit is %d: download it and open it with go tool pprof", h.types, maxSampleTypes)
 	case len(s.samples) > lim.Samples:
-		return ops.Errorf(ops.Exhausted, "the profile has %d samples and the limit is %d: download it and open it with go tool pprof", len(s.samples), lim.Samples)
+		return 0, ops.Errorf(ops.Exhausted, "the profile has %d samples and the limit is %d: download it and open it with go tool pprof", len(s.samples), lim.Samples)
 	}
 	// The ids of functions and locations are an index each, besides their rows.
 	fixed := int64(len(raw)) + int64(len(p.Strings))*16 + int64(len(s.functions))*40 + int64(len(s.locations))*40 +
 		int64(len(s.mappings))*48 + int64(len(s.samples))*int64(12+8*h.types)
 	if fixed > lim.MemoryBytes {
-		return ops.Errorf(ops.Exhausted, "the profile would take about %d MiB of memory and the limit is %d MiB: download it and open it with go tool pprof", fixed>>20, lim.MemoryBytes>>20)
+		return 0, ops.Errorf(ops.Exhausted, "the profile would take about %d MiB of memory and the limit is %d MiB: download it and open it with go tool pprof", fixed>>20, lim.MemoryBytes>>20)
 	}
 	if err := p.decodeHeader(raw, h, s); err != nil {
-		return err
+		return 0, err
 	}
 	if err := p.decodeMappings(raw, s); err != nil {
-		return err
+		return 0, err
 	}
 	if err := p.decodeFunctions(raw, s); err != nil {
-		return err
+		return 0, err
 	}
 	if err := p.decodeLocations(raw, s, lim.MemoryBytes-fixed); err != nil {
-		return err
+		return 0, err
 	}
-	return p.decodeSamples(raw, s, lim, lim.MemoryBytes-fixed-int64(len(p.Lines))*24)
+	return lim.MemoryBytes - fixed - int64(len(p.Lines))*24, nil
 }
 
 // headerFields are what the header says in numbers of strings, which may stand
@@ -123,49 +133,65 @@ type headerFields struct {
 func (p *Profile) split(raw []byte, s *scratch) (h headerFields, err error) {
 	s.samples, s.functions, s.locations, s.mappings, s.header = s.samples[:0], s.functions[:0], s.locations[:0], s.mappings[:0], s.header[:0]
 	times := 0
-	d := decoder{b: raw}
-	for before := uint32(0); d.next(); before = uint32(len(raw) - len(d.b)) {
-		if d.field <= fieldString && d.wire != wireBytes {
+	for at := 0; at < len(raw); {
+		before := uint32(at)
+		tag := uint64(raw[at])
+		if at++; tag >= 0x80 {
+			tag, at = number(raw, at-1)
+		}
+		var num uint64
+		var m span
+		switch tag & 7 {
+		case wireBytes:
+			var part []byte
+			part, at = bytesAt(raw, at)
+			m = span{uint32(at - len(part)), uint32(at)}
+		case wireVarint:
+			num, at = number(raw, at)
+		default:
+			at = skip(raw, at, tag)
+		}
+		field := tag >> 3
+		if at > len(raw) || field == 0 || field > 1<<29 {
+			return h, damaged("it is not a protocol buffer, or it is cut off")
+		}
+		if field <= fieldString && tag&7 != wireBytes {
 			return h, damaged("a message has the wrong type")
 		}
-		to := uint32(len(raw) - len(d.b))
-		at := span{to - uint32(len(d.data)), to}
-		switch d.field {
+		switch field {
 		case fieldSampleType:
 			h.types++
-			s.header = append(s.header, span{before, to})
+			s.header = append(s.header, span{before, m.to})
 		case fieldPeriodType, fieldComment:
-			s.header = append(s.header, span{before, to})
+			s.header = append(s.header, span{before, uint32(at)})
 		case fieldSample:
-			s.samples = append(s.samples, at)
+			s.samples = append(s.samples, m)
 		case fieldMapping:
-			s.mappings = append(s.mappings, at)
+			s.mappings = append(s.mappings, m)
 		case fieldLocation:
-			s.locations = append(s.locations, at)
+			s.locations = append(s.locations, m)
 		case fieldFunction:
-			s.functions = append(s.functions, at)
+			s.functions = append(s.functions, m)
 		case fieldString:
-			p.Strings = append(p.Strings, unsafe.String(unsafe.SliceData(d.data), len(d.data)))
+			p.Strings = append(p.Strings, unsafe.String(unsafe.SliceData(raw[m.from:]), m.to-m.from))
 		case fieldDropFrames:
-			h.drop = d.num
+			h.drop = num
 		case fieldKeepFrames:
-			h.keep = d.num
+			h.keep = num
 		case fieldTimeNanos:
 			if times++; times > 1 && p.TimeNanos != 0 {
 				return h, damaged("it is several profiles, one after the other")
 			}
-			p.TimeNanos = int64(d.num)
+			p.TimeNanos = int64(num)
 		case fieldDurationNanos:
-			p.DurationNanos = int64(d.num)
+			p.DurationNanos = int64(num)
 		case fieldPeriod:
-			p.Period = int64(d.num)
+			p.Period = int64(num)
 		case fieldDefaultSampleType:
-			h.defaultTyp = d.num
+			h.defaultTyp = num
 		}
 	}
 	switch {
-	case d.bad:
-		return h, damaged("it is not a protocol buffer, or it is cut off")
 	case h.types == 0 || len(p.Strings) == 0:
 		return h, ops.Errorf(ops.Corrupt, "this is not a pprof profile: it names no sample type")
 	case p.Strings[0] != "":
@@ -263,29 +289,45 @@ func (p *Profile) decodeMappings(raw []byte, s *scratch) error {
 func (p *Profile) decodeFunctions(raw []byte, s *scratch) error {
 	p.Functions = p.Functions[:0]
 	s.functionIDs.reset(len(s.functions))
+	texts := uint64(len(p.Strings))
 	for _, at := range s.functions {
-		var id uint64
 		var f Function
-		bad := false
-		d := decoder{b: raw[at.from:at.to]}
-		for d.next() {
-			switch d.field {
+		var id, name, system, file uint64
+		m := raw[at.from:at.to]
+		at := 0
+		for at < len(m) {
+			tag := uint64(m[at])
+			if at++; tag >= 0x80 {
+				tag, at = number(m, at-1)
+			}
+			if tag&7 != wireVarint || tag < 8 {
+				at = skip(m, at, tag)
+				continue
+			}
+			var v uint64
+			if at < len(m) && m[at] < 0x80 {
+				v, at = uint64(m[at]), at+1
+			} else {
+				v, at = number(m, at)
+			}
+			switch tag >> 3 {
 			case 1:
-				id = d.num
+				id = v
 			case 2:
-				f.Name = p.text(d.num, &bad)
+				name = v
 			case 3:
-				f.SystemName = p.text(d.num, &bad)
+				system = v
 			case 4:
-				f.File = p.text(d.num, &bad)
+				file = v
 			case 5:
-				f.StartLine = int64(d.num)
+				f.StartLine = int64(v)
 			}
 		}
+		f.Name, f.SystemName, f.File = StringID(name), StringID(system), StringID(file)
 		switch {
-		case d.bad:
+		case at > len(m):
 			return damaged("a function cannot be read")
-		case bad:
+		case max(name, system, file) >= texts:
 			return damaged("a string is missing")
 		case !s.functionIDs.put(id, uint32(len(p.Functions))):
 			return damaged("two functions have the same id, or one has none")
@@ -301,42 +343,52 @@ func (p *Profile) decodeLocations(raw []byte, s *scratch, room int64) error {
 	for _, at := range s.locations {
 		var id uint64
 		l := Location{Mapping: NoMapping, From: uint32(len(p.Lines))}
-		d := decoder{b: raw[at.from:at.to]}
-		for d.next() {
-			switch d.field {
-			case 1:
-				id = d.num
-			case 2:
-				l.Mapping = MappingID(s.mappingIDs.get(d.num))
-			case 3:
-				l.Address = d.num
-			case 4:
-				if d.wire != wireBytes {
+		m := raw[at.from:at.to]
+		at := 0
+		for at < len(m) {
+			tag := uint64(m[at])
+			if at++; tag >= 0x80 {
+				tag, at = number(m, at-1)
+			}
+			var v uint64
+			if tag&7 == wireVarint || tag == 4<<3|wireBytes { // a number, or how long a line is
+				if at < len(m) && m[at] < 0x80 {
+					v, at = uint64(m[at]), at+1
+				} else {
+					v, at = number(m, at)
+				}
+			} else {
+				at = skip(m, at, tag)
+			}
+			switch tag {
+			case 1 << 3:
+				id = v
+			case 2 << 3:
+				l.Mapping = MappingID(s.mappingIDs.get(v))
+			case 3 << 3:
+				l.Address = v
+			case 4<<3 | wireBytes:
+				if at > len(m) || v > uint64(len(m)-at) {
 					return damaged("a location cannot be read")
 				}
-				line := Line{Function: FuncID(none)}
-				ld := decoder{b: d.data}
-				for ld.next() {
-					switch ld.field {
-					case 1:
-						line.Function = FuncID(s.functionIDs.get(ld.num))
-					case 2:
-						line.Line = int64(ld.num)
-					case 3:
-						line.Column = int64(ld.num)
-					}
-				}
-				if ld.bad || uint32(line.Function) == none {
+				end := at + int(v)
+				line, ok := s.line(m[at:end])
+				if !ok {
 					return damaged("a location has a line without a function")
 				}
+				at = end
 				p.Lines = append(p.Lines, line)
 				if int64(len(p.Lines))*24 > room {
 					return ops.Errorf(ops.Exhausted, "the profile has more than %d lines, which is the limit: download it and open it with go tool pprof", room/24)
 				}
+			default:
+				if tag>>3 == 0 || tag>>3 == 4 {
+					return damaged("a location cannot be read")
+				}
 			}
 		}
 		l.To = uint32(len(p.Lines))
-		if d.bad {
+		if at > len(m) {
 			return damaged("a location cannot be read")
 		}
 		if !s.locationIDs.put(id, uint32(len(p.Locations))) {
@@ -346,6 +398,39 @@ func (p *Profile) decodeLocations(raw []byte, s *scratch, room int64) error {
 	}
 	return nil
 }
+
+// line reads a line of a location.
+func (s *scratch) line(m []byte) (Line, bool) {
+	line := Line{Function: FuncID(none)}
+	at := 0
+	for at < len(m) {
+		tag := uint64(m[at])
+		if at++; tag >= 0x80 {
+			tag, at = number(m, at-1)
+		}
+		if tag&7 != wireVarint || tag < 8 {
+			at = skip(m, at, tag)
+			continue
+		}
+		var v uint64
+		if at < len(m) && m[at] < 0x80 {
+			v, at = uint64(m[at]), at+1
+		} else {
+			v, at = number(m, at)
+		}
+		switch tag >> 3 {
+		case 1:
+			line.Function = FuncID(s.functionIDs.get(v))
+		case 2:
+			line.Line = int64(v)
+		case 3:
+			line.Column = int64(v)
+		}
+	}
+	return line, at <= len(m) && uint32(line.Function) != none
+}
+
+func damagedSample() error { return damaged("a sample cannot be read") }
 
 // decodeSamples is where the time goes: samples are nearly all of a profile.
 func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) error {
@@ -371,7 +456,7 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 			case m.field == 1 && m.wire == wireBytes:
 				var ok bool
 				if missing, ok = p.decodeStack(m.data, s); !ok {
-					return damaged("a sample cannot be read")
+					return damagedSample()
 				}
 			case m.field == 1 && m.wire == wireVarint:
 				l := s.locationIDs.get(m.num)
@@ -382,7 +467,7 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 					v, size := uint64(b[0]), 1
 					if v >= 0x80 {
 						if v, size = uvarint(b); size <= 0 {
-							return damaged("a sample cannot be read")
+							return damagedSample()
 						}
 					}
 					b = b[size:]
@@ -396,7 +481,7 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 				}
 				values++
 			case m.field <= 2:
-				return damaged("a sample cannot be read")
+				return damagedSample()
 			case m.field == 3:
 				if labels++; labels > lim.Labels {
 					return ops.Errorf(ops.Exhausted, "the profile has a sample with more than %d labels, which is the limit: download it and open it with go tool pprof", lim.Labels)
@@ -413,7 +498,7 @@ func (p *Profile) decodeSamples(raw []byte, s *scratch, lim Limits, room int64) 
 		frames += int64(depth) * int64(deepest)
 		switch {
 		case m.bad:
-			return damaged("a sample cannot be read")
+			return damagedSample()
 		case values != len(p.Values):
 			return damaged("a sample has not one value for each sample type")
 		case depth > lim.Depth:
@@ -475,7 +560,7 @@ func (p *Profile) checkFrames(bound, room int64) error {
 	for _, l := range p.stacks {
 		at := &p.Locations[l]
 		if total += int64(max(1, at.To-at.From)); total > room {
-			return ops.Errorf(ops.Exhausted, "the profile's stacks have more than %d frames in all, which is the limit: download it and open it with go tool pprof", room)
+			return tooManyFrames(room)
 		}
 	}
 	return nil

@@ -2,13 +2,12 @@ package profile
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/opscenter/opscenter/internal/inflate"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -85,12 +84,8 @@ func decompress(in []byte, lim Limits) ([]byte, error) {
 	switch {
 	case len(in) == 0:
 		return nil, ops.Errorf(ops.Corrupt, "the profile is empty: capture it again")
-	case bytes.HasPrefix(in, []byte{0x1f, 0x8b}):
-		zr, err := gzip.NewReader(bytes.NewReader(in))
-		if err != nil {
-			return nil, damagedGzip(err)
-		}
-		return decompressed(zr, bound, gzipHint(in, lim))
+	case isGzip(in):
+		return inflated(&inflate.Inflater{}, nil, in, lim)
 	case bytes.HasPrefix(in, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		var h zstd.Header
 		if err := h.Decode(in); err != nil {
@@ -109,19 +104,25 @@ func decompress(in []byte, lim Limits) ([]byte, error) {
 	return in, nil
 }
 
-// gzipHint is how large the plain data probably are. The last four bytes say it,
-// or lie.
-func gzipHint(in []byte, lim Limits) int64 {
-	return believed(int64(binary.LittleEndian.Uint32(in[len(in)-4:])), len(in), lim)
+func isGzip(in []byte) bool { return bytes.HasPrefix(in, []byte{0x1f, 0x8b}) }
+
+// inflated is a gzip file unpacked into dst's memory, or new memory. What it
+// returns with an error is memory as well.
+func inflated(f *inflate.Inflater, dst, in []byte, lim Limits) ([]byte, error) {
+	bound := lim.bound(len(in))
+	out, err := f.Gzip(dst, in, bound)
+	switch {
+	case errors.Is(err, inflate.ErrTooLarge):
+		err = tooLarge(bound)
+	case err != nil:
+		err = ops.Errorf(ops.Corrupt, "the profile's gzip data is damaged (%w): capture it again", err)
+	}
+	return out, err
 }
 
 // believed is a hint as far as ordinary data compresses.
 func believed(hint int64, compressed int, lim Limits) int64 {
 	return min(hint, lim.bound(compressed), int64(compressed)*16)
-}
-
-func damagedGzip(err error) error {
-	return ops.Errorf(ops.Corrupt, "the profile's gzip data is damaged (%w): capture it again", err)
 }
 
 func decompressed(zr io.Reader, bound, hint int64) ([]byte, error) {

@@ -208,7 +208,7 @@ func TestWhatPassesALimitIsRefusedInWords(t *testing.T) {
 		{"too many samples", gz(empties), profile.Limits{Samples: 1000}, ops.Exhausted, "the profile has 262144 samples and the limit is 1000: download it and open it with go tool pprof"},
 		{"too much memory", gz(empties), profile.Limits{MemoryBytes: 16 << 20}, ops.Exhausted, "the profile would take about 40 MiB of memory and the limit is 16 MiB: download it and open it with go tool pprof"},
 		{"too deep", deep, profile.Limits{}, ops.Exhausted, "the profile has a stack of 1100 frames and the limit is 1024: download it and open it with go tool pprof"},
-		{"cut gzip", deep[:len(deep)-20], profile.Limits{}, ops.Corrupt, "the profile's compressed data is damaged (unexpected EOF): capture it again"},
+		{"cut gzip", deep[:len(deep)-20], profile.Limits{}, ops.Corrupt, "the profile's gzip data is damaged (unexpected EOF): capture it again"},
 		{"text", []byte("goroutine profile: total 3\n"), profile.Limits{}, ops.Corrupt, "the profile is damaged (it is not a protocol buffer, or it is cut off): capture it again"},
 		{"another protocol buffer", []byte{0x78, 0x01}, profile.Limits{}, ops.Corrupt, "this is not a pprof profile: it names no sample type"},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -192,6 +193,83 @@ func TestSumRefusesInWords(t *testing.T) {
 		bytes.Repeat([]byte{0xff}, 20),
 	} {
 		expect(s.Tree().Add(w), ops.Corrupt, "the stored weights do not belong to this call tree: sum the profiles again")
+	}
+}
+
+func TestARefusedProfileLeavesTheSumAsItWas(t *testing.T) {
+	const known = "types: n/count\nmain.main:1;main.f:2 1\nmain.main:1;main.g:3 2"
+	s := newSum(t, profile.Limits{}, profile.Filter{Lines: true})
+	add := func(b []byte) error { return s.Add(bytes.NewReader(b)) }
+	unknown, err := profile.Decompress(bytes.NewReader(encode(t, "types: n/count\nmain.main:1;main.new:9;main.f:2 5\nmain.main:1;main.f:2 5")), profile.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A last sample, of a location that is not there.
+	damaged := append(unknown, 0x12, 6, 0x0a, 1, 0x7f, 0x12, 1, 1)
+	if err := add(damaged); ops.KindOf(err) != ops.Corrupt || s.Tree() != nil || s.Types() != nil {
+		t.Fatalf("%v, and there is a tree with %v", err, s.Types())
+	}
+	for range 2 {
+		if err := add(encode(t, known)); err != nil {
+			t.Fatal(err)
+		}
+		before, nodes, symbols, frames := treeByStack(s.Tree()), s.Tree().Len(), len(s.Tree().Symbols.Symbols), len(s.Tree().Symbols.Frames)
+		if err := add(damaged); ops.KindOf(err) != ops.Corrupt {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, treeByStack(s.Tree())); diff != "" {
+			t.Error(diff)
+		}
+		if s.Tree().Len() != nodes || len(s.Tree().Symbols.Symbols) != symbols || len(s.Tree().Symbols.Frames) != frames {
+			t.Errorf("%d nodes were %d, %d symbols were %d, %d frames were %d", s.Tree().Len(), nodes, len(s.Tree().Symbols.Symbols), symbols, len(s.Tree().Symbols.Frames), frames)
+		}
+	}
+	if err := add(unknown[:len(unknown):len(unknown)]); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int64{"main.main;main.f": {2 + 5}, "main.main;main.g": {4}, "main.main;main.new;main.f": {5}}, treeByStack(s.Tree())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStacksOfAnyDepthAndOrderAreToldApart(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var text strings.Builder
+	text.WriteString("types: n/count\n")
+	for i := range 300 {
+		depth := 1 + r.IntN(12)
+		if i%50 == 0 {
+			depth = 1000 + r.IntN(1500) // more than there are keys
+		}
+		for range depth {
+			fmt.Fprintf(&text, "f%d:1;", r.IntN(200)) // ids of one and two bytes
+		}
+		fmt.Fprintf(&text, "leaf:1 %d\n", 1+i)
+	}
+	data := encode(t, text.String())
+	want := map[string][]int64{}
+	p, err := pprof.ParseData(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byStack(want, p)
+	r.Shuffle(len(p.Sample), func(i, j int) { p.Sample[i], p.Sample[j] = p.Sample[j], p.Sample[i] })
+	byStack(want, p)
+	for i, l := range p.Location {
+		l.ID = uint64(1 + i*97) // of one to three bytes
+	}
+	var shuffled bytes.Buffer
+	if err := p.Write(&shuffled); err != nil {
+		t.Fatal(err)
+	}
+	s := newSum(t, profile.Limits{Depth: 4000}, profile.Filter{})
+	for _, b := range [][]byte{data, shuffled.Bytes()} {
+		if err := s.Add(bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, treeByStack(s.Tree())); diff != "" {
+		t.Errorf("(- google/pprof, + ours):\n%.2000s", diff)
 	}
 }
 

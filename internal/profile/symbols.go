@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"maps"
 	"path"
 	"strings"
 )
@@ -107,6 +108,34 @@ func (s *Symbols) frame(f Frame) FrameID {
 		s.Frames = append(s.Frames, f)
 	}
 	return id
+}
+
+// vocabulary is how much a Symbols held.
+type vocabulary struct {
+	symbols, frames int
+	size            int64
+}
+
+func (s *Symbols) mark() vocabulary {
+	return vocabulary{len(s.Symbols), len(s.Frames), s.size}
+}
+
+// back forgets what came since.
+func (s *Symbols) back(v vocabulary) {
+	if len(s.Symbols) > v.symbols {
+		maps.DeleteFunc(s.named, func(_ string, id SymbolID) bool { return int(id) >= v.symbols })
+		maps.DeleteFunc(s.unnamed, func(_ Symbol, id SymbolID) bool { return int(id) >= v.symbols })
+	}
+	if len(s.Frames) > v.frames {
+		maps.DeleteFunc(s.framesBy, func(_ Frame, id FrameID) bool { return int(id) >= v.frames })
+	}
+	s.Symbols, s.Frames, s.size = s.Symbols[:v.symbols], s.Frames[:v.frames], v.size
+	s.whole = s.whole[:min(len(s.whole), v.symbols)]
+	for i, f := range s.whole {
+		if f != noFrame && int(f) >= v.frames {
+			s.whole[i] = noFrame
+		}
+	}
 }
 
 // Find returns the symbol of that printed name.

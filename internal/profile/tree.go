@@ -60,7 +60,7 @@ func (t *Tree) child(parent NodeID, f FrameID) NodeID {
 			}
 			t.children[i] = uint32(id) + 1
 			if len(t.parents)*2 > len(t.children) {
-				t.grow()
+				t.index(2 * len(t.children))
 			}
 			return id
 		}
@@ -70,8 +70,15 @@ func (t *Tree) child(parent NodeID, f FrameID) NodeID {
 	}
 }
 
-func (t *Tree) grow() {
-	t.children = make([]uint32, len(t.children)*2)
+// truncate takes out the nodes from that one on.
+func (t *Tree) truncate(nodes int) {
+	t.parents, t.frames, t.self, t.total = t.parents[:nodes], t.frames[:nodes], t.self[:nodes*t.columns], nil
+	t.index(len(t.children))
+}
+
+// index makes children anew, of that size.
+func (t *Tree) index(size int) {
+	t.children = make([]uint32, size)
 	mask := uint64(len(t.children) - 1)
 	for n := 1; n < len(t.parents); n++ {
 		i := mix(t.seed, uint64(t.parents[n])<<32|uint64(t.frames[n])) & mask

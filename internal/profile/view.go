@@ -95,13 +95,14 @@ func (m *matcher) byName() bool {
 	return m.focus != nil || m.ignore != nil || m.hide != nil || m.show != nil || len(m.HidePackages) > 0
 }
 
+// takesAll says whether the matcher leaves all stacks of p as they are.
+func (m *matcher) takesAll(p *Profile) bool {
+	return !m.byName() && len(m.Labels) == 0 && (p.DropFrames == "" || m.AllFrames)
+}
+
 // set makes v the view of p, reusing v's memory and adding to its symbols.
 func (v *View) set(p *Profile, m *matcher) error {
-	v.Profile, v.lines = p, m.Lines
-	v.lineBounds = resize(v.lineBounds, len(p.Locations))
-	for i, l := range p.Locations {
-		v.lineBounds[i] = span{l.From, l.To}
-	}
+	v.whole(p, m)
 	v.rows = resize(v.rows, p.samples)
 	from := uint32(0)
 	for i, to := range p.stackEnds {
@@ -122,6 +123,15 @@ func (v *View) set(p *Profile, m *matcher) error {
 	}
 	v.resolve(gone)
 	return nil
+}
+
+// whole begins with all lines of all locations.
+func (v *View) whole(p *Profile, m *matcher) {
+	v.Profile, v.lines = p, m.Lines
+	v.lineBounds = resize(v.lineBounds, len(p.Locations))
+	for i, l := range p.Locations {
+		v.lineBounds[i] = span{l.From, l.To}
+	}
 }
 
 // prune leaves out what the profile's DropFrames asks for, as pprof does: what a

@@ -35,7 +35,7 @@ func (s *Sum) Weights() Weights {
 	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(s.leaves[a], s.leaves[b]) })
 	var out []byte
 	var parts [][]byte
-	for _, column := range s.profile.Values {
+	for column := range s.tree.columns {
 		unit, entries := s.entries(order, column)
 		like := 1 + slices.IndexFunc(parts, func(p []byte) bool { return bytes.Equal(p, entries) })
 		parts = append(parts, entries)
@@ -51,13 +51,13 @@ func (s *Sum) Weights() Weights {
 
 // entries are those of a column: their number, then distances and multiples of
 // the unit.
-func (s *Sum) entries(order []uint32, column []int64) (unit uint64, out []byte) {
+func (s *Sum) entries(order []uint32, column int) (unit uint64, out []byte) {
 	var nodes []NodeID
 	var values []int64
 	for i := 0; i < len(order); {
 		n, value := s.leaves[order[i]], int64(0)
 		for ; i < len(order) && s.leaves[order[i]] == n; i++ {
-			value += column[s.view.rows[order[i]].sample]
+			value += s.values[int(order[i])*s.tree.columns+column]
 		}
 		if value != 0 {
 			nodes, values = append(nodes, n), append(values, value)

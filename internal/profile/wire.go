@@ -1,6 +1,9 @@
 package profile
 
 import (
+	"encoding/binary"
+	"math/bits"
+
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -128,8 +131,10 @@ func (d *decoder) count() (n int) {
 
 // uvarint is binary.Uvarint; callers take the short way with numbers of one byte.
 func uvarint(b []byte) (uint64, int) {
-	if len(b) >= 2 && b[1] < 0x80 && b[0] >= 0x80 {
-		return uint64(b[0]&0x7f) | uint64(b[1])<<7, 2
+	if len(b) >= 8 {
+		if w := binary.LittleEndian.Uint64(b); ^w&0x8080808080808080 != 0 {
+			return short(w)
+		}
 	}
 	var v uint64
 	for i, c := range b {
@@ -238,4 +243,72 @@ func inspect(raw []byte, lim Limits) (shape, error) {
 
 func damaged(what string) error {
 	return ops.Errorf(ops.Corrupt, "the profile is damaged (%s): capture it again", what)
+}
+
+// number reads the varint at b[at:] and returns what comes behind it; that is
+// beyond the end of b if it cannot be read. Together with bytesAt and skip it is
+// for the messages that a profile has thousands of: in place of a decoder, which
+// has to remember more.
+func number(b []byte, at int) (uint64, int) {
+	if at+8 <= cap(b) { // most of the time something stands behind the message
+		if w := binary.LittleEndian.Uint64(b[at : at+8]); ^w&0x8080808080808080 != 0 {
+			v, n := short(w)
+			if at += n; at > len(b) {
+				at = len(b) + 1
+			}
+			return v, at
+		}
+	}
+	if at >= len(b) {
+		return 0, len(b) + 1
+	}
+	v, n := uvarint(b[at:])
+	if n <= 0 {
+		return 0, len(b) + 1
+	}
+	return v, at + n
+}
+
+// short reads a varint of eight bytes at most, without a loop, and says how many
+// they are.
+func short(w uint64) (uint64, int) {
+	ends := ^w & 0x8080808080808080
+	w &= ends ^ (ends - 1)
+	w = w&0x007f007f007f007f | w&0x7f007f007f007f00>>1
+	w = w&0x00003fff00003fff | w&0x3fff00003fff0000>>2
+	return w&0x0fffffff | w&0x0fffffff00000000>>4, bits.TrailingZeros64(ends)/8 + 1
+}
+
+// bytesAt reads a length and as many bytes.
+func bytesAt(b []byte, at int) ([]byte, int) {
+	var n uint64
+	if at < len(b) && b[at] < 0x80 {
+		n, at = uint64(b[at]), at+1
+	} else {
+		n, at = number(b, at)
+	}
+	if at > len(b) || n > uint64(len(b)-at) {
+		return nil, len(b) + 1
+	}
+	return b[at : at+int(n)], at + int(n)
+}
+
+// skip returns what comes behind the field whose tag was read last.
+func skip(b []byte, at int, tag uint64) int {
+	if tag>>3 == 0 || tag>>3 > 1<<29 {
+		return len(b) + 1
+	}
+	switch tag & 7 {
+	case wireVarint:
+		_, at = number(b, at)
+	case wireFixed64:
+		at += 8
+	case wireFixed32:
+		at += 4
+	case wireBytes:
+		_, at = bytesAt(b, at)
+	default:
+		at = len(b) + 1
+	}
+	return at
 }
