@@ -102,6 +102,8 @@ var bonds = []struct {
 	{"cpu-password-hashing", "scheduler-latency", aftermath, always},
 	{"cpu-hot-path", "scheduler-latency", aftermath, always},
 	{"cpu-gc-pressure", "scheduler-latency", aftermath, always},
+	{"goroutine-churn", "unbounded-concurrency", effect, samePlace},
+	{"timer-storm", "unbounded-concurrency", effect, samePlace},
 	{"goroutine-churn", "scheduler-latency", aftermath, always},
 	{"timer-storm", "scheduler-latency", aftermath, always},
 }

@@ -22,8 +22,8 @@ import (
 //
 // Network connections do not count: Go waits for those without a thread, and so
 // it does for pipes and terminals. Calls that wait by design are left out: those
-// of event loops (epoll), for signals, for child processes, and the one goroutine
-// that reads standard input. Ten at once are a warning, twenty 75: from there on
+// of event loops (epoll), for signals, for child processes where no request waits
+// for them, and the one goroutine that reads standard input. Ten at once are a warning, twenty 75: from there on
 // threads, and the requests on them, queue behind something that is slow. A single
 // call that takes long in a background goroutine is nothing.
 //
@@ -103,6 +103,12 @@ var callKinds = []callKind{
 		rule.Say("Bound how many goroutines use the file system at once, write in larger blocks (bufio), and look at the disk: is it full, slow, or a network mount?", "限制同時使用檔案系統的 goroutine 數量、以較大的區塊寫入（bufio），並檢查磁碟：是否已滿、變慢，或是網路掛載？")},
 }
 
+var childCall = callKind{
+	names:  []string{"os.(*Process)", "os/exec.(*Cmd)", "syscall.wait4", "syscall.Wait4", "golang.org/x/sys/unix.Wait4"},
+	name:   rule.Say("a child process", "子行程"),
+	remedy: rule.Say("Bound how many child processes run at once (a semaphore), let a few long-lived ones serve many requests, or do the work in this process by a library.", "限制同時執行的子行程數量（semaphore）、讓少數常駐的子行程服務多個請求，或改用函式庫在本行程內完成。"),
+}
+
 var otherCall = callKind{
 	name:   rule.Say("a system call", "系統呼叫"),
 	remedy: rule.Say("Bound how many goroutines make this call at once, or use a call that does not block.", "限制同時進行這個呼叫的 goroutine 數量，或改用不會阻塞的呼叫。"),
@@ -111,7 +117,7 @@ var otherCall = callKind{
 // byDesign are calls that wait as they are meant to.
 var byDesign = []string{
 	"os/signal.", "syscall.EpollWait", "golang.org/x/sys/unix.EpollWait", "golang.org/x/sys/unix.Poll", "golang.org/x/sys/unix.Ppoll", "golang.org/x/sys/unix.Select", "golang.org/x/sys/unix.Pselect", "syscall.Select",
-	"syscall.Kevent", "golang.org/x/sys/unix.Kevent", "syscall.wait4", "syscall.Wait4", "os.(*Process)", "os/exec.(*Cmd)", "golang.org/x/sys/unix.Wait4", "runtime.notetsleepg",
+	"syscall.Kevent", "golang.org/x/sys/unix.Kevent", "runtime.notetsleepg",
 	"syscall.Pause", "syscall.nanosleep", "runtime.ensureSigM", "github.com/fsnotify/",
 }
 
@@ -141,7 +147,7 @@ func judgeSyscalls(e *evidence.Evidence) rule.Result {
 func blockedCalls(e *evidence.Evidence) (out []*call, looked bool) {
 	get := func(s evidence.Stack) *call {
 		f := written(s)
-		if f == nil || f.Origin != evidence.OwnCode && f.Origin != evidence.LibraryCode || s.Has(byDesign...) || s.Has("net.(*conn)", "net.(*netFD)", "internal/poll.(*FD).Accept") {
+		if f == nil || f.Origin != evidence.OwnCode && f.Origin != evidence.LibraryCode || s.Has(byDesign...) || s.Has(childCall.names...) && !serves(s) || s.Has("net.(*conn)", "net.(*netFD)", "internal/poll.(*FD).Accept") {
 			return nil
 		}
 		for _, c := range out {
@@ -212,6 +218,9 @@ func written(s evidence.Stack) *evidence.Frame {
 func generated(f *evidence.Frame) bool { return strings.Contains(f.Function, "._Cfunc_") }
 
 func kindOfCall(s evidence.Stack) (*callKind, *evidence.Frame) {
+	if at := s.Index(evidence.Named(childCall.names...)); at >= 0 {
+		return &childCall, s[at]
+	}
 	for i := range callKinds {
 		if at := s.Outermost(evidence.Named(callKinds[i].names...)); at >= 0 {
 			return &callKinds[i], s[at]

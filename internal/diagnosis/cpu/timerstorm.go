@@ -15,8 +15,8 @@ import (
 // goroutines is what the processors do: polling instead of waiting.
 //
 // Evidence: the share of CPU time in the runtime's timers, waits that a timer
-// ended, per second and by line (the trace), and how much of what the process
-// can get is in use.
+// ended, per second and by line (the trace), functions of AfterFunc that it started,
+// and how much of what the process can get is in use.
 //
 // A wake-up costs some microseconds, with a thread that must be woken first tens
 // of them. Below 5,000 a second (a few per cent of a core) nothing is said. The
@@ -50,6 +50,8 @@ type alarm struct {
 	slept time.Duration
 	cpu   int64 // nanoseconds
 	sleep bool  // time.Sleep
+	// starts: they are of AfterFunc, and start functions.
+	starts bool
 }
 
 func judgeTimerStorm(e *evidence.Evidence) rule.Result {
@@ -115,8 +117,32 @@ func wakeups(e *evidence.Evidence) (perSecond float64, out []alarm, ok bool) {
 			out = addAlarm(out, alarm{frame: f, wakes: w.Count, slept: w.Total, sleep: w.Waiter.Has("time.Sleep")})
 		}
 	}
+	for i := range t.Creations {
+		c := &t.Creations[i]
+		// What the runtime starts of the program's own are functions of AfterFunc.
+		if f := afterFunc(e, c); f != nil {
+			sum += c.Count
+			out = addAlarm(out, alarm{frame: f, wakes: c.Count, starts: true})
+		}
+	}
 	sortAlarms(out)
 	return float64(sum) / t.Duration.Seconds(), out, true
+}
+
+// afterFunc is the line that sets the timers which start a function, by what they
+// allocate; nil if nothing says so.
+func afterFunc(e *evidence.Evidence, c *evidence.Creation) *evidence.Frame {
+	if e.Allocs == nil || c.Start == "" || c.Count < leastWakes || c.Stack.Index(func(f *evidence.Frame) bool { return f.Origin != evidence.RuntimeCode && f.Package != "time" }) >= 0 {
+		return nil
+	}
+	for i := range e.Allocs.Rows {
+		s := e.Allocs.Rows[i].Stack
+		at := s.Outermost(evidence.Named("time.AfterFunc"))
+		if f := s.UserAbove(at); at >= 0 && f != nil && f.Origin == evidence.OwnCode && outer(f.Function) == outer(c.Start) {
+			return f
+		}
+	}
+	return nil
 }
 
 // networkWait tells waits that the network ends, not a timer.
@@ -171,6 +197,10 @@ func timerFinding(e *evidence.Evidence, l load, alarms []alarm, rate, share floa
 	}
 	if top.frame != nil {
 		f.Title = rule.Say("timers take %[1]s of the CPU: `%[2]s` is woken all the time (%[3]s)", "計時器佔 CPU %[1]s：`%[2]s` 不斷被喚醒（%[3]s）", rule.Pct(share), rule.Short(top.frame), rule.Line(top.frame))
+		if top.starts {
+			f.Title = rule.Say("timers take %[1]s of the CPU: `%[2]s` sets them all the time (%[3]s)", "計時器佔 CPU %[1]s：`%[2]s` 不斷設定計時器（%[3]s）", rule.Pct(share), rule.Short(top.frame), rule.Line(top.frame))
+			f.Remedies = []ops.Text{rule.Say("Call what is due at once directly, or hand it to a few workers by a channel; keep one timer for what is due next.", "要立刻做的直接呼叫，或用 channel 交給少數 worker；只為下一個到期的保留一個 timer。")}
+		}
 		for i, a := range alarms[:min(3, len(alarms))] {
 			if i == 0 || 5*a.wakes >= top.wakes && traced {
 				f.Where = append(f.Where, rule.At(ops.RoleWait, a.frame))
@@ -202,6 +232,9 @@ func wakesOf(top alarm, rate float64, traced bool) ops.Text {
 	}
 	if top.frame == nil || top.wakes == 0 {
 		return rule.Say(" They fire %s times a second.", "每秒觸發 %s 次。", rule.Count(int64(rate)))
+	}
+	if top.starts {
+		return rule.Say(" They fire %[1]s times a second, most to start a function that `%[2]s` hands to AfterFunc, each in a goroutine of its own.", "每秒觸發 %[1]s 次，多數是啟動 `%[2]s` 交給 AfterFunc 的函式，每次都開一個 goroutine。", rule.Count(int64(rate)), rule.Short(top.frame))
 	}
 	return rule.Say(" They fire %[1]s times a second, most for `%[2]s`, which sleeps %[3]s each time.", "每秒觸發 %[1]s 次，多數是 `%[2]s`，每次只睡 %[3]s。",
 		rule.Count(int64(rate)), rule.Short(top.frame), rule.Dur(top.slept/time.Duration(top.wakes)))

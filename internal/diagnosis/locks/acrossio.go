@@ -103,13 +103,19 @@ func (m *model) ending(all []*verdict, found []ops.Finding) rule.Result {
 	case m.e.Trace != nil && worst.waiters == 0:
 		return rule.Found(rule.Say("no goroutine waited a millisecond or more for a lock", "沒有 goroutine 為了鎖等待 1 毫秒以上"), distinct(found)...)
 	case m.e.Trace != nil && worst.wait > 0:
-		return rule.Found(rule.Say("%.2g goroutines waited for the busiest lock at any moment, %s each on average", "最忙的鎖在任一時刻平均有 %.2g 個 goroutine 在等，每次平均等 %s", worst.waiters, rule.Dur(worst.wait)), distinct(found)...)
+		return rule.Found(rule.Say("waiting for the busiest lock at any moment: %s, %s each on average", "最忙的鎖在任一時刻平均%s 在等，每次平均等 %s", rule.Goroutines(worst.waiters), rule.Dur(worst.wait)), distinct(found)...)
 	}
 	if len(found) == 0 && m.unknown(all) {
-		return rule.CouldNotCheck(rule.Say("%.2g goroutines waited for a lock, on average over %d snapshots; how long and for whom, only a trace can tell", "平均有 %.2g 個 goroutine 在等鎖（%d 份快照）；等了多久、在等誰，只有 trace 才知道", worst.waiters, max(1, snapshots)),
+		return rule.CouldNotCheck(rule.Say("waiting for a lock: %s, on average over %d snapshots; how long and for whom, only a trace can tell", "平均%s 在等鎖（%d 份快照）；等了多久、在等誰，只有 trace 才知道", rule.Goroutines(worst.waiters), max(1, snapshots)),
 			&ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine}})
 	}
-	return rule.Found(rule.Say("%.2g goroutines waited for the busiest lock, on average over %d snapshots", "最忙的鎖平均有 %.2g 個 goroutine 在等（%d 份快照）", worst.waiters, max(1, snapshots)), distinct(found)...)
+	if m.lifelong && len(found) > 0 {
+		return rule.Found(rule.Say("only what was counted since the process began is there", "只有從行程啟動開始累計的資料"), distinct(found)...)
+	}
+	if m.lifelong {
+		return rule.OK(rule.Say("since the process began, at no lock did waits of a millisecond and more add up", "從行程啟動至今，沒有任何一把鎖累積出 1 毫秒以上的等待"))
+	}
+	return rule.Found(rule.Say("waiting for the busiest lock: %s, on average over %d snapshots", "最忙的鎖平均%s 在等（%d 份快照）", rule.Goroutines(worst.waiters), max(1, snapshots)), distinct(found)...)
 }
 
 // distinct leaves one finding for each place, the worst.
@@ -181,6 +187,9 @@ func (m *model) summary(v *verdict) ops.Text {
 			return rule.Say("%s goroutines have waited for it for all of the %s that were traced, and everyone who comes joins them.", "在 trace 的 %[2]s 內，有 %[1]s 個 goroutine 從頭等到尾，之後進來的也會卡住。", n, rule.Dur(m.e.Trace.Duration))
 		}
 		return rule.Say("%s goroutines have waited for it for a minute and more, and everyone who comes joins them.", "已有 %s 個 goroutine 等了一分鐘以上，之後進來的也會卡住。", n)
+	}
+	if i.lifelong {
+		return rule.Say("Since the process began %s waits for it took %s in all, %s each on average.", "從行程啟動至今，等它的次數共 %s 次、總計 %s，每次平均 %s。", rule.Count(i.count), rule.Dur(i.total), rule.Dur(i.wait))
 	}
 	if i.wait == 0 {
 		return rule.Say("Waiting for it: %s at a time.", "同一時間%s 在等它。", rule.Goroutines(i.waiters))

@@ -18,9 +18,10 @@ import (
 // millisecond however many there are; with holders who wait for something
 // (lock-held-across-io); with a lack of processors, where the owner of the lock is
 // ready to run most of the time: that share is taken off. Snapshots alone cannot
-// tell a busy lock from a slow one, so that they make a notice at most. What is
-// computed may have a rule of its own, such as password hashing: then this is its
-// effect. Scores: see wait75.
+// tell a busy lock from a slow one, so that they make a notice at most; so does
+// what counts since the process began, where nothing else is there: it may be about
+// last week. What is computed may have a rule of its own, such as password hashing:
+// then this is its effect. Scores: see wait75.
 var contention = rule.Rule{
 	ID: Contention, Scenario: 4,
 	Name:  rule.Say("goroutines queue for a lock", "goroutine 排隊搶鎖"),
@@ -28,7 +29,7 @@ var contention = rule.Rule{
 }
 
 func judgeContention(e *evidence.Evidence) rule.Result {
-	if missing(e) && (e.Mutex == nil || e.Mutex.Whole || len(e.Mutex.Rows) == 0) && (e.Block == nil || e.Block.Whole || len(e.Block.Rows) == 0) {
+	if missing(e) && (e.Mutex == nil || len(e.Mutex.Rows) == 0) && (e.Block == nil || len(e.Block.Rows) == 0) {
 		return rule.Needs(e, ops.KindTrace, ops.KindMutex)
 	}
 	m := build(e)
@@ -147,7 +148,7 @@ func (m *model) contentionConfidence(v *verdict) ops.Confidence {
 		kinds++
 	}
 	switch {
-	case v.impact.wait == 0 || kinds == 0:
+	case v.impact.wait == 0 || kinds == 0 || m.lifelong:
 		return ops.Low
 	case kinds >= 2 && v.traced && m.e.Lost(ops.KindTrace) == nil:
 		return ops.High

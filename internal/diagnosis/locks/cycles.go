@@ -109,8 +109,31 @@ func (m *model) standstills(verdicts []*verdict) (out []standstill) {
 			out = append(out, s)
 		}
 	}
-	out = circles(out)
+	out = ring(circles(out))
 	slices.SortStableFunc(out, func(a, b standstill) int { return cmp.Compare(b.count, a.count) })
+	return out
+}
+
+// ring makes one of several functions of which each seems to lock what it holds, at
+// a second Lock of its own: where one lock ends and the other begins cannot be seen
+// when nobody unlocks, and more likely than that all of these lock twice is that each
+// wants what the next one has.
+func ring(in []standstill) (out []standstill) {
+	first := -1
+	for _, s := range in {
+		switch {
+		case s.knot != selfLock || s.role != ops.RoleWait || s.proof == sameType:
+		case first < 0:
+			first = len(out)
+		default:
+			r := &out[first]
+			r.knot = lockOrder
+			r.count += s.count
+			r.others = append([]*evidence.Frame{s.change}, append(r.others, s.others...)...)
+			continue
+		}
+		out = append(out, s)
+	}
 	return out
 }
 

@@ -19,12 +19,21 @@ type impact struct {
 	// count of them, and the whole time.
 	count int64
 	total time.Duration
+	// lifelong: counted since the process began, so that how many wait at a time is
+	// not known.
+	lifelong bool
 }
 
 // score is the lower of how many wait and how long each waits: see wait75. A lock
 // that a queue stands at all the time is never free, and everybody goes at its pace:
 // shorter waits weigh as much there.
 func (i impact) score() int {
+	if i.lifelong {
+		if i.total < lifelongWaits {
+			return 0
+		}
+		return min(ops.Score(float64(i.wait), float64(wait75)), 45)
+	}
 	long := float64(wait75)
 	if i.waiters >= standing {
 		long /= 2
@@ -84,14 +93,14 @@ func (i impact) over(d time.Duration) impact {
 	if i.count > 0 {
 		i.wait = i.total / time.Duration(i.count)
 	}
-	if d > 0 {
+	if d > 0 && !i.lifelong {
 		i.waiters = float64(i.total) / float64(d)
 	}
 	return i
 }
 
 func (m *model) blockImpact(l *lock) impact {
-	i := impact{kind: ops.KindBlock}
+	i := impact{kind: ops.KindBlock, lifelong: m.lifelong}
 	for _, s := range l.sites {
 		i.count += s.blocked
 		i.total += s.blockedBy
@@ -100,7 +109,7 @@ func (m *model) blockImpact(l *lock) impact {
 }
 
 func (m *model) mutexImpact(l *lock) impact {
-	i := impact{kind: ops.KindMutex}
+	i := impact{kind: ops.KindMutex, lifelong: m.lifelong}
 	for _, r := range l.releases {
 		i.count += r.contentions
 		i.total += r.delay

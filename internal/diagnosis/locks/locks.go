@@ -34,6 +34,9 @@ const (
 	// where that is known, at a lock that is never free: for so many to queue, those
 	// who come at random must keep it busy for nine tenths of the time.
 	standing = 4.0
+	// lifelongWaits is what waits have to sum up to over a process's life to be worth
+	// a notice.
+	lifelongWaits = 10 * time.Second
 	// mostly is the share of the time that a lock was held from which on what the
 	// holder did is what the lock is held for. The planted shapes of I/O under a
 	// lock have 0.84 to 0.99, those without any 0.

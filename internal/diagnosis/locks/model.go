@@ -71,10 +71,13 @@ type actor struct {
 
 // model is all locks that somebody waited for.
 type model struct {
-	e      *evidence.Evidence
-	scenes []scene
-	locks  []*lock // most waiting first
-	of     map[*site]*lock
+	e *evidence.Evidence
+	// lifelong is set if all that is known are block and mutex profiles that count
+	// since the process began.
+	lifelong bool
+	scenes   []scene
+	locks    []*lock // most waiting first
+	of       map[*site]*lock
 
 	sites    map[spot]*site
 	releases map[spot]*release
@@ -84,6 +87,7 @@ type model struct {
 // build joins what the artifacts say of locks.
 func build(e *evidence.Evidence) *model {
 	m := &model{e: e, of: map[*site]*lock{}, sites: map[spot]*site{}, releases: map[spot]*release{}, parent: map[any]any{}}
+	m.lifelong = missing(e) && (e.Mutex == nil || e.Mutex.Whole) && (e.Block == nil || e.Block.Whole)
 	m.addScenes()
 	m.addTrace()
 	m.addProfiles()
@@ -236,7 +240,7 @@ func (m *model) fileWaits(s *site, x *evidence.Site) {
 }
 
 func (m *model) addProfiles() {
-	if p := m.e.Block; p != nil && !p.Whole {
+	if p := m.e.Block; p != nil && (!p.Whole || m.lifelong) {
 		n, d := p.Type("contentions"), p.Type("delay")
 		for i := range p.Rows {
 			r := &p.Rows[i]
@@ -246,7 +250,7 @@ func (m *model) addProfiles() {
 			}
 		}
 	}
-	if p := m.e.Mutex; p != nil && !p.Whole {
+	if p := m.e.Mutex; p != nil && (!p.Whole || m.lifelong) {
 		n, d := p.Type("contentions"), p.Type("delay")
 		for i := range p.Rows {
 			r := &p.Rows[i]

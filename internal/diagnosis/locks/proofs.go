@@ -87,7 +87,7 @@ func (m *model) waitProofs(v *verdict) (out []ops.Proof) {
 	}
 	if i := m.blockImpact(v.lock); i.count > 0 {
 		out = append(out, ops.Proof{Artifact: ops.KindBlock, Metric: "delay_seconds", Value: i.total.Seconds(), Unit: "s", Share: share(i.total, m.e.Block),
-			Text: rule.Say("%s waits at its Lock ended in the window, after %s on average", "時窗內有 %s 次 Lock 等待結束，平均 %s", rule.Count(i.count), rule.Dur(i.wait))})
+			Text: rule.Say("%s waits at its Lock ended %[3]s, after %[2]s on average", "%[3]s有 %[1]s 次 Lock 等待結束，平均 %[2]s", rule.Count(i.count), rule.Dur(i.wait), m.since())})
 	}
 	if i := m.mutexImpact(v.lock); i.count > 0 {
 		r := v.releases[0]
@@ -101,6 +101,14 @@ func (m *model) waitProofs(v *verdict) (out []ops.Proof) {
 				rule.Dur(i.total), rule.Short(r.user()), rule.Line(r.user()))})
 	}
 	return append(out, m.sceneProofs(v)...)
+}
+
+// since is the time that profiles count.
+func (m *model) since() ops.Text {
+	if m.lifelong {
+		return rule.Say("since the process began", "從行程啟動至今")
+	}
+	return rule.Say("in the window", "時窗內")
 }
 
 // sceneProofs is how many wait in the snapshot that shows the most.
@@ -163,6 +171,9 @@ func (v *verdict) holdProof() []ops.Proof {
 func (m *model) limits(v *verdict) (out []ops.Proof) {
 	if l := m.e.Lost(ops.KindTrace); l != nil && m.e.Trace != nil {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "loss", Text: rule.Say("the trace is not whole: %s", "trace 不完整：%s", l.Message)})
+	}
+	if m.lifelong {
+		out = append(out, ops.Proof{Artifact: v.impact.kind, Metric: "lifelong", Text: rule.Say("the profile counts since the process began: this may be about last week", "這份 profile 從行程啟動就開始累計：說的可能是上週的事")})
 	}
 	if m.e.Trace == nil {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "missing", Text: rule.Say("there is no trace: how long the lock is held is not known", "沒有 trace：無法得知鎖被持有多久")})

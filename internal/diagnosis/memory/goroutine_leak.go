@@ -266,6 +266,9 @@ func (l *leakSearch) clients() []*leakSuspect {
 			order = append(order, s)
 		}
 	}
+	if s := l.idleConnections(); s != nil {
+		order = append(order, s)
+	}
 	return order
 }
 

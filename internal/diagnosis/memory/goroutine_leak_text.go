@@ -169,6 +169,9 @@ func (l *leakSearch) against(f *ops.Finding, s *leakSuspect) {
 // to change is where the program makes them.
 func (l *leakSearch) library(f *ops.Finding, s *leakSuspect) {
 	maker := l.maker(s.library)
+	if s.library == httpLibrary {
+		maker = l.caller()
+	}
 	if maker != nil {
 		f.Where = append(f.Where, rule.At(ops.RoleCreate, maker))
 		f.Title = rule.Say("`%s` makes new clients of %s and does not close them (%s)", "`%s` 不斷建立 %s 的 client 卻沒有關閉（%s）", rule.Short(maker), s.library, rule.Line(maker))

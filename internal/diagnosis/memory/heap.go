@@ -2,6 +2,7 @@ package memory
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"regexp"
 	"slices"
@@ -51,14 +52,17 @@ type heapSite struct {
 func (s *heapSite) growth() int64 { return s.after.bytes - s.before.bytes }
 
 // deviation is the standard deviation of the growth. What was there before and
-// still is was sampled once and adds none; how much that is shows in how much was
-// allocated: where it is not known, or where much comes and goes, both ends count
-// as if they had nothing in common.
+// still is was sampled once and adds none: the growth is what was made less what is
+// gone, each of which is known by its samples where it is known what was made. At
+// most both ends have nothing in common.
 func (s *heapSite) deviation(known bool) float64 {
-	if known && float64(s.allocated.bytes) <= 1.5*float64(s.growth()) {
-		return math.Sqrt(math.Max(s.after.variance-s.before.variance, s.allocated.variance))
+	apart := s.before.variance + s.after.variance
+	if !known {
+		return math.Sqrt(apart)
 	}
-	return math.Sqrt(s.before.variance + s.after.variance)
+	made := s.allocated.variance
+	gone := max(0, made-(s.after.variance-s.before.variance))
+	return math.Sqrt(min(apart, made+gone))
 }
 
 // kept is the share of what was allocated at the line within the window that is
@@ -155,6 +159,62 @@ func viewHeap(e *evidence.Evidence) *heapView {
 	}
 	return v
 }
+
+// core is the part of a line's objects that its growth is about: where most of it is
+// of one stack and one size, those alone. The line may also make what is gone at
+// once, which would hide that nothing of these is. It is the line itself where no
+// part of it stands out.
+func (v *heapView) core(e *evidence.Evidence, s *heapSite) *heapSite {
+	if !v.compared || !v.allocs || s.appended() {
+		return s
+	}
+	type part struct {
+		*heapSite
+		size float64
+	}
+	parts := map[string][]part{} // by stack
+	take := func(p *evidence.Profile, objects, bytes string, of func(*heapSite) *amount) {
+		o, b := p.Type(objects), p.Type(bytes)
+		if o < 0 || b < 0 {
+			return
+		}
+		for i := range p.Rows {
+			r := &p.Rows[i]
+			if r.Values[b] == 0 || r.Values[o] == 0 || allocFrame(r.Stack) != s.frame {
+				continue
+			}
+			var key strings.Builder
+			for _, f := range r.Stack {
+				fmt.Fprintf(&key, "%s:%d;", f.Function, f.Line)
+			}
+			// The number of large objects is rounded, and so is what each is in size.
+			size := float64(r.Values[b]) / float64(r.Values[o])
+			same := parts[key.String()]
+			at := slices.IndexFunc(same, func(x part) bool { return max(x.size, size) < 1.2*min(x.size, size) })
+			if at < 0 {
+				at = len(same)
+				same = append(same, part{&heapSite{frame: s.frame, stack: r.Stack, inMap: s.inMap}, size})
+				parts[key.String()] = same
+			}
+			of(same[at].heapSite).add(r.Values[o], r.Values[b])
+		}
+	}
+	take(e.Heap, "inuse_objects", "inuse_space", func(x *heapSite) *amount { return &x.after })
+	take(e.HeapBefore, "inuse_objects", "inuse_space", func(x *heapSite) *amount { return &x.before })
+	take(e.Allocs, "alloc_objects", "alloc_space", func(x *heapSite) *amount { return &x.allocated })
+	for _, same := range parts {
+		for _, x := range same {
+			if float64(x.growth()) >= mostOfGrowth*float64(s.growth()) && x.allocated.bytes > 0 {
+				return x.heapSite // no other can have as much
+			}
+		}
+	}
+	return s
+}
+
+// mostOfGrowth is the share of a line's growth that one part of its objects has to
+// have to be spoken of alone.
+const mostOfGrowth = 0.6
 
 // allocators are the runtime's own parts of an allocation.
 var allocators = evidence.Named("runtime.mallocgc", "runtime.newobject", "runtime.makeslice", "runtime.growslice", "runtime.makechan", "runtime.makemap",

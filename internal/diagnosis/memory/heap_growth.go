@@ -81,8 +81,8 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 		return rule.OK(rule.Say("%s, but it has stopped growing: %s", "%s，但已經停止成長：%s", looked, g.proof.Text))
 	case g.trend == falling:
 		return rule.OK(rule.Say("%s, but it is collected again and again: %s", "%s，但會一再被回收：%s", looked, g.proof.Text))
-	case g.trend != rising && v.allocs && g.sites[0].kept() < 0.5:
-		return rule.OK(rule.Say("%s, but of what `%s` allocated only %s was kept: it comes and goes", "%s，但 `%s` 配置的只留下 %s：有進有出", looked, rule.Short(g.sites[0].frame), rule.Pct(g.sites[0].kept())))
+	case g.trend != rising && v.allocs && g.kept() < 0.5:
+		return rule.OK(rule.Say("%s, but of what `%s` allocated only %s was kept: it comes and goes", "%s，但 `%s` 配置的只留下 %s：有進有出", looked, rule.Short(g.sites[0].frame), rule.Pct(g.kept())))
 	}
 	return rule.Found(looked, g.finding())
 }
@@ -92,6 +92,7 @@ type growthSearch struct {
 	v      *heapView
 	window time.Duration
 	sites  []*heapSite // that grew by more than chance, most first
+	core   *heapSite   // of the first; nil = not looked at yet
 	rate   float64     // bytes a second, of these
 	trend  trend
 	proof  *ops.Proof
@@ -122,6 +123,14 @@ func (g *growthSearch) choose(deviations float64) {
 	}
 }
 
+// kept is the share of what was made at the first line that is still there.
+func (g *growthSearch) kept() float64 {
+	if g.core == nil {
+		g.core = g.v.core(g.e, g.sites[0])
+	}
+	return g.core.kept()
+}
+
 func (g *growthSearch) total() (sum int64) {
 	for _, s := range g.sites {
 		sum += s.growth()
@@ -148,7 +157,7 @@ const young = 5 * time.Minute
 
 func (g *growthSearch) score() int {
 	score := ops.Score(g.rate, hourly)
-	if g.foreign() || g.trend != rising && g.v.allocs && g.sites[0].kept() < 0.8 {
+	if g.foreign() || g.trend != rising && g.v.allocs && g.kept() < 0.8 {
 		return min(score, 45)
 	}
 	if age := processAge(g.e); age < young || g.trend != rising {
@@ -183,7 +192,7 @@ func (g *growthSearch) confidence() ops.Confidence {
 		return ops.Low
 	case g.trend == rising && s.after.samples-s.before.samples >= 10:
 		return ops.High
-	case g.trend == rising, g.v.allocs && s.kept() >= 0.8:
+	case g.trend == rising, g.v.allocs && g.kept() >= 0.8:
 		return ops.Medium
 	}
 	return ops.Low
@@ -268,10 +277,11 @@ func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 			Artifact: ops.KindHeap, Metric: "array_size", Value: float64(s.after.bytes / s.after.objects), Unit: "bytes",
 			Text: rule.Say("slices are appended to: their arrays are of %s on average, before %s", "這裡一直 append：底層陣列平均 %s，之前 %s", rule.Bytes(s.after.bytes/s.after.objects), rule.Bytes(s.before.bytes/s.before.objects)),
 		})
-	} else if g.v.allocs && s.allocated.bytes > 0 {
+	} else if kept := g.kept(); g.v.allocs && s.allocated.bytes > 0 {
+		s = g.core
 		out = append(out, ops.Proof{
-			Artifact: ops.KindAllocs, Metric: "kept_share", Value: s.kept(), Unit: "ratio",
-			Text: rule.Say("of %s that were allocated there within the window, %s stayed", "時窗內在那裡配置了 %s，留下 %s", rule.Bytes(s.allocated.bytes), rule.Pct(s.kept())),
+			Artifact: ops.KindAllocs, Metric: "kept_share", Value: kept, Unit: "ratio",
+			Text: rule.Say("of %s that were allocated there within the window, %s stayed", "時窗內在那裡配置了 %s，留下 %s", rule.Bytes(s.allocated.bytes), rule.Pct(kept)),
 		})
 	}
 	if g.proof != nil {
@@ -316,8 +326,8 @@ func (g *growthSearch) against(f *ops.Finding) {
 	if age := processAge(g.e); age > 0 && age < young {
 		add(ops.KindRuntime, "process_age", age.Seconds(), "s", rule.Say("the process is only %s old: a cache may still be filling", "行程才啟動 %s：也可能是快取還在填", rule.Dur(age)))
 	}
-	if s := g.sites[0]; g.v.allocs && s.kept() < 0.8 {
-		add(ops.KindAllocs, "kept_share", s.kept(), "ratio", rule.Say("a part of what is allocated there is let go again", "在那裡配置的有一部分會被放掉"))
+	if g.v.allocs && g.kept() < 0.8 {
+		add(ops.KindAllocs, "kept_share", g.kept(), "ratio", rule.Say("a part of what is allocated there is let go again", "在那裡配置的有一部分會被放掉"))
 	}
 }
 

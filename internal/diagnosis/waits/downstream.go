@@ -66,6 +66,9 @@ type place struct {
 	known   bool // delay is
 	score   int
 	doubt   bool // may be a long poll
+	// last is set if requests ask for several answers at once: delay is how long they
+	// wait for the last of them.
+	last bool
 }
 
 const (
@@ -163,8 +166,11 @@ func (d *downstream) add(w *wait) {
 
 func (v *view) judgePlace(d *downstream, p *place) {
 	s := sum(p.waits)
-	p.busy = v.busyAll(p.waits)
+	p.busy = v.busyAll(p.waits) + v.busyAll(v.sharers(p))
 	p.delay, p.atLeast, p.known = v.answerTime(p.waits)
+	if d := v.forRequests(p); d > p.delay {
+		p.delay, p.atLeast, p.known, p.last = d, false, true, true
+	}
 	x75 := slowAnswer
 	if d.client == "HTTP" {
 		x75 = slowHTTP
@@ -277,6 +283,9 @@ func (v *view) effect(w *wait) bool {
 	outside := v.busyAll(v.pick(func(x *wait) bool { return x.asks() && !x.handler && x.client == w.client }))
 	inside, asleep, asking := 0.0, 0.0, 0.0
 	for _, h := range v.handlers() {
+		if h.parent {
+			continue // it waits for those who ask
+		}
 		n := v.counted(h)
 		if v.now == nil {
 			n = v.busy(h)

@@ -51,6 +51,8 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 			"手上沒有可用連線，必須新建，而建立連線很慢：對方來不及接受，或網路路徑掉封包。保留並重用連線就不必一再重建。")
 	case !p.known:
 		f.Title = rule.Say("%[1]s waits for %[3]s (%[2]s)", "%[1]s 正在等待 %[3]s（%[2]s）", who, at, d.name())
+	case p.last:
+		f.Title = rule.Say("%[1]s asks %[4]s for requests that wait %[3]s for the last answer (%[2]s)", "%[1]s 替請求詢問 %[4]s，請求要等 %[3]s 才拿到最後一個回應（%[2]s）", who, at, p.each(), d.name())
 	default:
 		f.Title = rule.Say("%[1]s waits %[3]s for every answer of %[4]s (%[2]s)", "%[1]s 每次等待 %[4]s 回應要 %[3]s（%[2]s）", who, at, p.each(), d.name())
 	}

@@ -26,6 +26,10 @@ type wait struct {
 	// handler is set if somebody outside waits for the answer of the function
 	// that waits here.
 	handler bool
+	// parents are the waits of requests that started these goroutines and wait for
+	// them; parent: it is such a wait.
+	parents []*wait
+	parent  bool
 
 	// Of the trace.
 	count, open, whole int64
@@ -88,6 +92,7 @@ func viewOf(e *evidence.Evidence) (v *view, ok bool) {
 	if e.Dump != nil && e.Dump != v.now {
 		v.addGoroutines(e.Dump, func(*wait, int) {})
 	}
+	v.adopt()
 	v.leaveOutWrites()
 	v.judgeReads()
 	v.judgeDials()
