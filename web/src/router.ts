@@ -10,6 +10,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
   { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue"), meta: { title: () => t("nav.captures") } },
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
+  { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue") },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];
 

@@ -18,6 +18,8 @@ export interface System {
   goVersion: string;
   actor: string;
   may: { download: boolean; capture: boolean; delete: boolean };
+  /** Controls and gRPC calls. */
+  mayControl: boolean;
   retentionSeconds: number;
   retentionBytes: number;
   storedBytes: number;
@@ -81,7 +83,7 @@ export function createApi(transport: Transport = centreTransport(location.origin
       const has = (p: Permission) => s.permissions.includes(p);
       return {
         version: s.version, goVersion: s.goVersion, actor: s.actor,
-        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) },
+        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL),
         retentionSeconds: convert.seconds(s.retention), retentionBytes: Number(s.retentionBytes), storedBytes: Number(s.storedBytes), diskFreeBytes: Number(s.diskFreeBytes),
         storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
       };
