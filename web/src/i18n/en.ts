@@ -6,6 +6,8 @@ export const en = {
   "nav.main": "Main",
   "nav.fleet": "Fleet",
   "nav.captures": "Captures",
+  "nav.console": "Call",
+  "cmd.console": "The gRPC console",
   "nav.settings": "Display",
 
   "theme.label": "Theme: {theme}",

@@ -8,6 +8,8 @@ export const zhTW: Record<Key, string> = {
   "nav.main": "主選單",
   "nav.fleet": "總覽",
   "nav.captures": "擷取",
+  "nav.console": "呼叫",
+  "cmd.console": "gRPC 主控台",
   "nav.settings": "顯示",
 
   "theme.label": "佈景主題：{theme}",
