@@ -198,6 +198,7 @@ test("a running target shows how far it is", async () => {
 });
 
 test("the state of the stream is told in words, with a way to try now", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
   const { w } = await show(LiveState);
   expect(w.text()).toBe("Connecting");
   tell({ type: "status", status: { state: "live", attempt: 0, retryAt: 0 } });
@@ -206,4 +207,5 @@ test("the state of the stream is told in words, with a way to try now", async ()
   tell({ type: "status", status: { state: "reconnecting", attempt: 2, retryAt: Date.now() + 2900 } });
   await w.vm.$nextTick();
   expect(textOf(w.element)).toBe("Reconnecting 3 s Try now");
+  vi.useRealTimers();
 });
