@@ -35,6 +35,7 @@ type centre struct {
 
 	url     string
 	wallets *wallets
+	helm    *helm
 
 	mu        sync.Mutex // guards what follows
 	instances []*apiv1.Instance
@@ -61,10 +62,13 @@ func newCentre(t *testing.T, wantToken string) *centre {
 	t.Helper()
 	c := &centre{looks: map[string]int{}, wallets: &wallets{finished: make(chan struct{})}}
 	c.instances = standardFleet()
+	c.helm = newHelm(t, c)
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewFleetServiceHandler(c))
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(c))
 	mux.Handle(apiv1connect.NewConsoleServiceHandler(c.wallets))
+	mux.Handle(apiv1connect.NewControlServiceHandler(c.helm))
+	mux.HandleFunc("GET /api/audit.jsonl", c.helm.lines)
 	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", c.bundle)
 	mux.HandleFunc("POST /api/import", c.importBundle)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

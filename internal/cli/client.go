@@ -36,6 +36,8 @@ type client struct {
 	fleet    apiv1connect.FleetServiceClient
 	captures apiv1connect.CaptureServiceClient
 	console  apiv1connect.ConsoleServiceClient
+	controls apiv1connect.ControlServiceClient
+	slow     apiv1connect.ControlServiceClient // its calls take what they take
 }
 
 func (p *program) client() (*client, error) {
@@ -61,6 +63,8 @@ func (p *program) client() (*client, error) {
 	c.fleet = apiv1connect.NewFleetServiceClient(c.http, base, opts...)
 	c.captures = apiv1connect.NewCaptureServiceClient(c.http, base, opts...)
 	c.console = apiv1connect.NewConsoleServiceClient(c.http, base, opts...)
+	c.controls = apiv1connect.NewControlServiceClient(c.http, base, opts...)
+	c.slow = apiv1connect.NewControlServiceClient(c.http, base)
 	return c, nil
 }
 

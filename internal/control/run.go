@@ -239,8 +239,7 @@ func (run *run) run(ctx context.Context) error {
 		g.SetLimit(maxCalls)
 		for _, i := range wave {
 			g.Go(func() error {
-				stopped := ctx.Err() != nil // while it waited for its turn
-				if !stopped && !run.note(run.one(ctx, i)) {
+				if !run.over(ctx) && !run.note(run.one(ctx, i)) { // it may have waited for its turn
 					cancel()
 				}
 				return nil // what goes wrong is in the results
