@@ -16,6 +16,7 @@ export interface CaptureTab {
 
 export const tabs: readonly CaptureTab[] = [
   { id: "diagnosis", label: "diagnosis", component: defineAsyncComponent(() => import("./DiagnosisTab.vue")) },
+  { id: "timeline", label: "timeline", component: defineAsyncComponent(() => import("./TimelineTab.vue")) },
   { id: "goroutines", label: "goroutines", component: defineAsyncComponent(() => import("./goroutines/GoroutinesTab.vue")), shows: holdsGoroutines },
   { id: "metrics", label: "metrics", component: defineAsyncComponent(() => import("./metrics/MetricsTab.vue")), shows: isRuntime },
   { id: "files", label: "files", component: defineAsyncComponent(() => import("./FilesTab.vue")) },
