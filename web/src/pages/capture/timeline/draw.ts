@@ -48,41 +48,59 @@ export function axis(s: Scene, height: number): void {
   }
 }
 
-/** Stops of the world and collections, each in a band of its own. */
+/**
+ * Stops of the world and collections, each in a band of its own. Where many fall
+ * into a pixel, it is as strong as they cover it.
+ */
 export function ranges(s: Scene, list: readonly NamedRange[], y: number, height: number, colour: string, hatched: boolean): void {
   const { ctx } = s;
+  const narrow = new Float32Array(Math.ceil(s.width) + 1);
   ctx.fillStyle = colour;
   ctx.strokeStyle = colour;
   for (const r of list) {
     if (r.to < s.range.from || r.from > s.range.to) continue;
     const a = x(s, r.from);
-    const w = Math.max(1.5, x(s, r.to) - a);
-    if (!hatched || w < 4) {
-      ctx.fillRect(a, y, w, height);
-      continue;
-    }
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(a, y, w, height);
-    ctx.clip();
-    ctx.globalAlpha = 0.35;
-    ctx.fillRect(a, y, w, height);
-    ctx.globalAlpha = 1;
-    ctx.beginPath();
-    for (let d = Math.max(a, 0) - height - (Math.max(a, 0) % 6); d < Math.min(a + w, s.width); d += 6) {
-      ctx.moveTo(d, y + height);
-      ctx.lineTo(d + height, y);
-    }
-    ctx.stroke();
-    ctx.restore();
+    const w = x(s, r.to) - a;
+    if (w < 2) {
+      const n = Math.floor(Math.max(0, a));
+      if (n < narrow.length) narrow[n]! += Math.max(w, 0.04);
+    } else wide(s, Math.max(0, a), Math.min(s.width, a + w), y, height, hatched);
   }
+  narrow.forEach((share, n) => {
+    if (!share) return;
+    ctx.globalAlpha = Math.min(1, 0.25 + share);
+    ctx.fillRect(n, y, 1, height);
+  });
+  ctx.globalAlpha = 1;
 }
 
-/** Faint lines over all rows where the world stood still. */
+function wide(s: Scene, a: number, b: number, y: number, height: number, hatched: boolean): void {
+  const { ctx } = s;
+  if (!hatched) return ctx.fillRect(a, y, b - a, height);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(a, y, b - a, height);
+  ctx.clip();
+  ctx.globalAlpha = 0.35;
+  ctx.fillRect(a, y, b - a, height);
+  ctx.globalAlpha = 1;
+  ctx.beginPath();
+  for (let d = a - height - (a % 6); d < b; d += 6) {
+    ctx.moveTo(d, y + height);
+    ctx.lineTo(d + height, y);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** Lines over all rows where the world stood still for as long as can be seen. */
 export function stops(s: Scene, list: readonly NamedRange[], top: number): void {
   s.ctx.fillStyle = s.ink.text;
   s.ctx.globalAlpha = 0.35;
-  for (const r of list) if (r.to >= s.range.from && r.from <= s.range.to) s.ctx.fillRect(x(s, r.from), top, Math.max(1, x(s, r.to) - x(s, r.from)), s.height - top);
+  for (const r of list) {
+    const w = x(s, r.to) - x(s, r.from);
+    if (w >= 1 && r.to >= s.range.from && r.from <= s.range.to) s.ctx.fillRect(x(s, r.from), top, w, s.height - top);
+  }
   s.ctx.globalAlpha = 1;
 }
 
@@ -105,7 +123,7 @@ export function names(s: Scene, t: PlacedRow, clip: Range, row: Row, y: number):
   for (let i = 0; i < r.from.length; i++) {
     const a = Math.max(x(s, Math.max(r.from[i]!, clip.from)), 0);
     const b = Math.min(x(s, Math.min(r.to[i]!, clip.to)), s.width);
-    if (b - a < 50) continue;
+    if (b - a < 72) continue;
     const text = label(r, i, row.kind);
     if (!text) continue;
     const tall = ["running", "gc"].includes(classes[r.class[i]!]!);
