@@ -34,21 +34,21 @@ function stamp(): Plugin {
   };
 }
 
-// sharedWorker makes the worker a chunk of the page's own build, so that both
-// run the same files of the protocol's runtime and a browser loads them once;
-// built the usual way a worker carries its own copy (40 KB compressed).
-function sharedWorker(): Plugin {
-  const id = "virtual:watch-worker";
-  const entry = join(import.meta.dirname, "src/api/watch/worker.ts");
+// workers makes each worker a chunk of the page's own build, so that both run
+// the same files of what they share and a browser loads them once; built the
+// usual way a worker carries its own copy (40 KB compressed of the protocol's
+// runtime). The import says where the worker is.
+function workers(entries: Record<string, string>): Plugin {
   let building = false;
   return {
-    name: "shared-worker",
+    name: "workers",
     configResolved: (c) => void (building = c.command === "build"),
-    resolveId: (source) => (source === id ? "\0" + id : undefined),
+    resolveId: (source) => (source in entries ? "\0" + source : undefined),
     load(source) {
-      if (source !== "\0" + id) return;
-      if (!building) return `export default new URL("/src/api/watch/worker.ts", location.origin).href`;
-      const ref = this.emitFile({ type: "chunk", id: entry, name: "worker" });
+      const entry = source.startsWith("\0") ? entries[source.slice(1)] : undefined;
+      if (!entry) return;
+      if (!building) return `export default new URL(${JSON.stringify("/" + entry)}, location.origin).href`;
+      const ref = this.emitFile({ type: "chunk", id: join(import.meta.dirname, entry), name: "worker" });
       return `export default import.meta.ROLLUP_FILE_URL_${ref}`;
     },
   };
@@ -59,7 +59,7 @@ const centre = process.env["OPS_URL"] ?? "http://127.0.0.1:8080";
 export default defineConfig({
   // Relative, so that one build serves every base path.
   base: "./",
-  plugins: [vue(), sharedWorker(), stamp()],
+  plugins: [vue(), workers({ "virtual:watch-worker": "src/api/watch/worker.ts", "virtual:flame-worker": "src/flame/worker.ts" }), stamp()],
   define: { __VUE_OPTIONS_API__: "false", __VUE_PROD_DEVTOOLS__: "false" },
   build: {
     target: "es2022",

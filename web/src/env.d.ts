@@ -5,3 +5,9 @@ declare module "virtual:watch-worker" {
   const url: string;
   export default url;
 }
+
+declare module "virtual:flame-worker" {
+  /** Where the script of the worker is that works on call trees. */
+  const url: string;
+  export default url;
+}

@@ -2,6 +2,7 @@
 // hub of our own. Either is silent while the page is hidden.
 import workerUrl from "virtual:watch-worker";
 import { basePath } from "../base";
+import { trustedWorker } from "../workers";
 import { Hub } from "./hub";
 import type { HubMessage, PageMessage } from "./protocol";
 import { watchStream } from "./stream";
@@ -29,24 +30,8 @@ export function openWatch(on: (m: HubMessage) => void): Watch {
 // How long a worker may take to say its first word before we do without it.
 const workerPatienceMs = 4000;
 
-interface TrustedTypes {
-  createPolicy(name: string, rules: { createScriptURL: (url: string) => string }): { createScriptURL(url: string): string };
-}
-
-function trustedWorkerUrl(): string {
-  const factory = (globalThis as { trustedTypes?: TrustedTypes }).trustedTypes;
-  if (!factory) return workerUrl;
-  const policy = factory.createPolicy("ops-worker", {
-    createScriptURL(url) {
-      if (url !== workerUrl) throw new TypeError("only our own worker may be started");
-      return url;
-    },
-  });
-  return policy.createScriptURL(workerUrl);
-}
-
 function overWorker(on: (m: HubMessage) => void): Watch {
-  const worker = new SharedWorker(trustedWorkerUrl(), { type: "module", name: "ops" });
+  const worker = new SharedWorker(trustedWorker(workerUrl), { type: "module", name: "ops" });
   const port = worker.port;
   const send = (m: PageMessage) => port.postMessage(m);
   let fallback: Watch | undefined;
