@@ -91,7 +91,9 @@ test("an effect stands inside its cause, with its line alone until it is unfolde
 test("every proof opens the file that it was read from", async () => {
   const w = await show(one("a1", [lock]), unfolded);
   const links = (kind: string) => w.find(`[data-evidence="${kind}"]`).findAll("a[href]").map((a) => a.attributes("href"));
-  expect(w.findComponent(RouterLinkStub).props("to")).toEqual({ name: "capture", params: { id: "c1", tab: "goroutines" }, query: { instance: "a1", snap: "goroutine.txt", at: "main.(*Room).PlaceBet" } });
+  const ways = w.findAllComponents(RouterLinkStub).map((l) => l.props("to") as { params: { tab: string } });
+  expect(ways.find((to) => to.params?.tab === "flame")).toEqual({ name: "capture", params: { id: "c1", tab: "flame" }, query: { instance: "a1", profile: "mutex", focus: "main.(*Room).PlaceBet", fn: "main.(*Room).PlaceBet" } });
+  expect(ways.find((to) => to.params?.tab === "goroutines")).toEqual({ name: "capture", params: { id: "c1", tab: "goroutines" }, query: { instance: "a1", snap: "goroutine.txt", at: "main.(*Room).PlaceBet" } });
   expect(links("mutex")).toEqual(["/pprof/c1/a1/mutex.pprof/flamegraph?f=" + encodeURIComponent("(^|/)(main\\.\\(\\*Room\\)\\.PlaceBet)$"), "/pprof/c1/a1/mutex.pprof/top"]);
   expect(links("goroutine-dump")).toEqual(["/api/captures/c1/a1/goroutine.txt"]);
   expect(links("trace")).toEqual(["/trace/c1/a1/trace.out/1-3/"]);

@@ -15,11 +15,11 @@ export interface Palette {
 const hues: Record<string, readonly number[]> = { own: [28, 44, 58, 72, 86, 12], other: [128, 146, 162, 232, 250, 268], std: [196], runtime: [300], none: [260] };
 const chroma: Record<string, number> = { own: 1, other: 0.9, std: 0.8, runtime: 0.42, none: 0.08 };
 
-export function paletteOf(frames: Frames, dark: boolean): Palette {
+export function paletteOf(frames: Frames, dark: boolean, module = ""): Palette {
   const fills: string[] = [];
   const index = new Map<string, number>();
   const of = Uint8Array.from(frames.names, (name) => {
-    const origin = originOf(name);
+    const origin = originOf(name, module);
     const list = hues[origin]!;
     const hue = list[hash(packageOf(name)) % list.length]!;
     const fill = dark ? `oklch(0.44 ${0.085 * chroma[origin]!} ${hue})` : `oklch(0.87 ${0.075 * chroma[origin]!} ${hue})`;

@@ -254,6 +254,7 @@ describe("names", () => {
     ["main.main", "main", "own"], ["runtime.mallocgc", "runtime", "runtime"], ["internal/runtime/maps.(*Map).get", "internal/runtime/maps", "runtime"], ["net/http.(*conn).serve", "net/http", "std"],
     ["github.com/jackc/pgx/v5.(*Conn).Query", "github.com/jackc/pgx/v5", "other"], ["gopkg.in/yaml%2ev3.Unmarshal", "gopkg.in/yaml.v3", "other"], ["game/room.(*Room[example.com/x.T]).Bet", "game/room", "own"], ["memclr", "memclr", "runtime"], ["(pruned)", "(pruned)", "none"], ["[libc.so]", "[libc.so]", "none"],
   ])("%s is of %s, %s", (name, pkg, origin) => expect([packageOf(name), originOf(name)]).toEqual([pkg, origin]));
+  test("the program's own module is one's own", () => expect([originOf("example.com/game/room.Bet", "example.com/game"), originOf("example.com/gamer.Bet", "example.com/game")]).toEqual(["own", "other"]));
   test("a function is meant with or without the path of its package", () => {
     expect([...framesOf(frames, "room.(*Room).PlaceBet")]).toEqual([0, 0, 1, 0, 0, 0, 0]);
     expect([...framesOf(frames, "http.(*conn).serve")]).toEqual([0, 0, 0, 0, 1, 0, 0]);

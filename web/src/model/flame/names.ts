@@ -16,12 +16,12 @@ export function packageOf(name: string): string {
 
 export type Origin = "runtime" | "std" | "other" | "own" | "none";
 
-/** Whose code it is. Of the standard library are packages without a dot in their first part; what has one is a module. */
-export function originOf(name: string): Origin {
+/** Whose code it is: own are the packages of the program's module. Of the standard library are packages without a dot in their first part; what has one is a module. */
+export function originOf(name: string, module = ""): Origin {
   if (!name || name.startsWith("(") || name.startsWith("[") || name.startsWith("<")) return "none";
   const pkg = packageOf(name);
   if (pkg === "runtime" || pkg.startsWith("runtime/") || pkg.startsWith("internal/runtime/") || pkg === name) return "runtime";
-  if (pkg === "main") return "own";
+  if (pkg === "main" || (module && (pkg === module || pkg.startsWith(module + "/")))) return "own";
   return pkg.split("/")[0]!.includes(".") ? "other" : stdRoots.has(pkg.split("/")[0]!) ? "std" : "own";
 }
 

@@ -2,7 +2,7 @@
 // that takes the capture and the instance that is looked at; what else it shows
 // lives in its own part of the query.
 import { defineAsyncComponent, type Component } from "vue";
-import { holdsGoroutines, isRuntime, type Artifact, type Capture } from "../../model/capture";
+import { isProfile, holdsGoroutines, isRuntime, type Artifact, type Capture } from "../../model/capture";
 import type { table } from "./words";
 
 export interface CaptureTab {
@@ -16,6 +16,7 @@ export interface CaptureTab {
 
 export const tabs: readonly CaptureTab[] = [
   { id: "diagnosis", label: "diagnosis", component: defineAsyncComponent(() => import("./DiagnosisTab.vue")) },
+  { id: "flame", label: "flame", component: defineAsyncComponent(() => import("./flame/FlameTab.vue")), shows: isProfile },
   { id: "timeline", label: "timeline", component: defineAsyncComponent(() => import("./TimelineTab.vue")) },
   { id: "goroutines", label: "goroutines", component: defineAsyncComponent(() => import("./goroutines/GoroutinesTab.vue")), shows: holdsGoroutines },
   { id: "metrics", label: "metrics", component: defineAsyncComponent(() => import("./metrics/MetricsTab.vue")), shows: isRuntime },
