@@ -24,7 +24,7 @@ import (
 
 // revision is counted up whenever a rule, a threshold or a text changes what is
 // said of the same evidence: what was said before is then said anew.
-const revision = 4
+const revision = 5
 
 // Rules are all rules, by id.
 func Rules() []rule.Rule {
@@ -58,6 +58,7 @@ func Diagnose(e *evidence.Evidence) ops.Diagnosis {
 		}
 	}
 	link(&d)
+	moments(&d, e.Trace)
 	slices.SortStableFunc(d.Findings, func(a, b ops.Finding) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.ID(), b.ID()))
 	})

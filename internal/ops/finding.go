@@ -108,6 +108,14 @@ type Proof struct {
 	// Share of the artifact's total, 0 to 1; 0 = it has none.
 	Share float64
 	Text  Text
+	// Moment is where in a trace one sees it; nil = nowhere in particular.
+	Moment *Moment
+}
+
+// Moment is a stretch of a trace and who to look at.
+type Moment struct {
+	From, To   time.Duration // since the trace began
+	Goroutines []int64       // the one that shows it best first
 }
 
 // NextCapture is what would answer what this one could not.

@@ -116,6 +116,13 @@ type proof struct {
 	Unit     string  `json:"unit"`
 	Share    float64 `json:"share"`
 	Text     string  `json:"text"`
+	Moment   *moment `json:"moment,omitempty"`
+}
+
+type moment struct {
+	From       float64 `json:"from_seconds"`
+	To         float64 `json:"to_seconds"`
+	Goroutines []int64 `json:"goroutines"`
 }
 
 type checked struct {
@@ -182,7 +189,11 @@ func findingObject(f ops.Finding, i ops.Instance, l ops.Lang) finding {
 func proofs(all []ops.Proof, l ops.Lang) []proof {
 	out := make([]proof, 0, len(all))
 	for _, p := range all {
-		out = append(out, proof{string(p.Artifact), p.Metric, round(p.Value), p.Unit, round(p.Share), p.Text.In(l)})
+		x := proof{Artifact: string(p.Artifact), Metric: p.Metric, Value: round(p.Value), Unit: p.Unit, Share: round(p.Share), Text: p.Text.In(l)}
+		if m := p.Moment; m != nil {
+			x.Moment = &moment{m.From.Seconds(), m.To.Seconds(), m.Goroutines}
+		}
+		out = append(out, x)
 	}
 	return out
 }

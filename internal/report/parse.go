@@ -82,7 +82,11 @@ func (f finding) words() ops.Finding {
 
 func proofWords(all []proof) (out []ops.Proof) {
 	for _, p := range all {
-		out = append(out, ops.Proof{Artifact: ops.Kind(p.Artifact), Metric: p.Metric, Value: p.Value, Unit: p.Unit, Share: p.Share, Text: same(p.Text)})
+		x := ops.Proof{Artifact: ops.Kind(p.Artifact), Metric: p.Metric, Value: p.Value, Unit: p.Unit, Share: p.Share, Text: same(p.Text)}
+		if m := p.Moment; m != nil {
+			x.Moment = &ops.Moment{From: duration(m.From), To: duration(m.To), Goroutines: m.Goroutines}
+		}
+		out = append(out, x)
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func sample() ops.Diagnosis {
 			{Role: ops.RoleHold, Function: "main.(*Room).PlaceBet", File: "room.go", Line: 25},
 		},
 		Evidence:        []ops.Proof{{Artifact: ops.KindMutex, Metric: "delay_seconds", Value: 38.04, Unit: "s", Share: 0.82, Text: text("38.0 s of delay at this Unlock", "此 Unlock 造成 38.0 秒等待")}},
-		CounterEvidence: []ops.Proof{{Artifact: ops.KindTrace, Metric: "covered_seconds", Value: 1.2, Unit: "s", Text: text("the trace covers only 1.2 s", "trace 只涵蓋 1.2 秒")}},
+		CounterEvidence: []ops.Proof{{Artifact: ops.KindTrace, Metric: "covered_seconds", Value: 1.2, Unit: "s", Text: text("the trace covers only 1.2 s", "trace 只涵蓋 1.2 秒"), Moment: &ops.Moment{From: 1250 * time.Millisecond, To: 1750 * time.Millisecond, Goroutines: []int64{4388, 4412}}}},
 		Next:            &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindMutex}, Duration: 30 * time.Second, Fidelity: ops.FidelityFull},
 	}
 	effect := cause

@@ -436,6 +436,7 @@ export const en = {
   "dx.proofs.against": "{n} against|{n} against",
   "dx.share": "share of the whole file",
   "dx.flame": "Flame graph",
+  "dx.timeline": "See it on the timeline",
   "dx.goroutines": "Goroutines there",
   "dx.top": "Top",
   "dx.noFile": "not kept in this capture",

@@ -438,6 +438,7 @@ export const zhTW: Record<Key, string> = {
   "dx.proofs.against": "{n} 項反面",
   "dx.share": "佔整份檔案的比例",
   "dx.flame": "火焰圖",
+  "dx.timeline": "在時間軸上看",
   "dx.goroutines": "該處的 goroutine",
   "dx.top": "排行",
   "dx.noFile": "這次擷取沒有保留",

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { byArtifact, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, parseDiagnosis, pieces, placeOf, shortFunction, specFor, spread, verdictOf, worstFirst, type Diagnosis } from "./diagnosis";
+import { byArtifact, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, momentQuery, parseDiagnosis, pieces, placeOf, shortFunction, specFor, spread, verdictOf, worstFirst, type Diagnosis, type Proof } from "./diagnosis";
 import { defaultSpec } from "./spec";
 
 /**
@@ -28,7 +28,8 @@ test("the documented sample is read whole", () => {
   expect([instances.length, outliers.length, d.rules, d.instance.go, d.instance.gomaxprocs, d.seconds]).toEqual([1, 0, "1-0a1b2c3d", "go1.26.8", 4, 10.004]);
   const f = d.findings[0]!;
   expect([f.severity, f.score, f.confidence, placeOf(f.where[0]!), f.where.map((w) => w.role).join(), f.remedies.length]).toEqual(["critical", 93, "high", "room.go:24", "io,wait,hold", 2]);
-  expect(f.evidence).toEqual([{ artifact: "mutex", share: 0.82, text: "38.0 s of delay at this Unlock" }]);
+  expect(f.evidence).toEqual([{ artifact: "mutex", share: 0.82, text: "38.0 s of delay at this Unlock", moment: null }]);
+  expect(f.counterEvidence[0]!.moment).toEqual({ fromSeconds: 1.25, toSeconds: 1.75, goroutines: [4388, 4412] });
   expect(f.nextCapture).toMatchObject({ kinds: ["trace", "mutex"], seconds: 30, fidelity: "full" });
   expect(causesOf(d.findings).map((c) => `${c.finding.rule}: ${c.effects.map((e) => e.rule).join()}`)).toEqual(["lock-held-across-io: unbounded-concurrency"]);
   expect(d.losses).toEqual([{ kind: "trace", reason: "truncated", message: "the trace ended at 128 MiB" }]);
@@ -131,7 +132,7 @@ test.each([
 ])("%s is written %s", (name, want) => expect(shortFunction(name)).toBe(want));
 
 test("proofs gather under the file that they were read from", () => {
-  const p = (artifact: string, text: string) => ({ artifact, text, share: 0 });
+  const p = (artifact: string, text: string) => ({ artifact, text, share: 0, moment: null });
   expect(byArtifact([p("trace", "1"), p("mutex", "2"), p("trace", "3")]).map((g) => `${g.kind} ${g.proofs.map((x) => x.text).join()}`)).toEqual(["trace 1,3", "mutex 2"]);
   const files = ["heap.before.pprof", "heap.pprof", "goroutine.before.pprof", "goroutine.after.pprof"].map((name) => ({ name, kind: name.split(".")[0]! }) as Parameters<typeof fileOf>[0][number]);
   expect([fileOf(files, "heap")?.name, fileOf(files, "goroutine")?.name, fileOf(files, "cpu")?.name]).toEqual(["heap.pprof", "goroutine.after.pprof", undefined]);
@@ -140,4 +141,11 @@ test("proofs gather under the file that they were read from", () => {
 test("pprof is asked for the places by name, not by pattern", () => {
   expect(focusOf([{ role: "io", function: "main.(*cache[...]).get", file: "a.go", line: 1 }, { role: "hold", function: "main.f", file: "a.go", line: 2 }, { role: "wait", function: "main.f", file: "a.go", line: 3 }])).toBe("(^|/)(main\\.\\(\\*cache\\[\\.\\.\\.\\]\\)\\.get|main\\.f)$");
   expect(focusOf([])).toBe("");
+});
+
+test("the proofs of a trace lead to their moment on the timeline", () => {
+  const at = (moment: Proof["moment"]) => ({ artifact: "trace", share: 0, text: "", moment });
+  expect(momentQuery([at(null), at({ fromSeconds: 1.25, toSeconds: 1.75, goroutines: [4388, 4412] })])).toEqual({ t: "1100-1900", g: "4388", at: "1500", pin: "4388,4412" });
+  expect(momentQuery([at({ fromSeconds: 0, toSeconds: 1e-6, goroutines: [] })])).toEqual({ t: "0-0.011" });
+  expect(momentQuery([at(null)])).toEqual({});
 });

@@ -23,6 +23,16 @@ export interface Proof {
   /** Of the artifact's total, 0 to 1; 0 = it has none. */
   share: number;
   text: string;
+  /** Where in the trace one sees it. */
+  moment: Moment | null;
+}
+
+export interface Moment {
+  /** Since the trace began. */
+  fromSeconds: number;
+  toSeconds: number;
+  /** The one that shows it best first. */
+  goroutines: number[];
 }
 
 export interface NextCapture {
@@ -90,7 +100,15 @@ const texts = (v: unknown): string[] => (Array.isArray(v) ? v.map(text).filter(B
 const oneOf = <T extends string>(values: readonly T[], v: unknown, otherwise: T): T => ((values as readonly unknown[]).includes(v) ? (v as T) : otherwise);
 
 const place = (f: Fields): Place => ({ role: text(f["role"]), function: text(f["function"]), file: text(f["file"]), line: num(f["line"]) });
-const proof = (f: Fields): Proof => ({ artifact: text(f["artifact"]), share: Math.min(1, Math.max(0, num(f["share"]))), text: text(f["text"]) });
+const proof = (f: Fields): Proof => ({ artifact: text(f["artifact"]), share: Math.min(1, Math.max(0, num(f["share"]))), text: text(f["text"]), moment: moment(f["moment"]) });
+
+function moment(v: unknown): Moment | null {
+  if (typeof v !== "object" || v === null) return null;
+  const f = v as Fields;
+  const [from, to] = [num(f["from_seconds"]), num(f["to_seconds"])];
+  const ids = f["goroutines"];
+  return to > from && from >= 0 ? { fromSeconds: from, toSeconds: to, goroutines: Array.isArray(ids) ? ids.filter((id): id is number => Number.isSafeInteger(id) && id > 0) : [] } : null;
+}
 
 function nextCapture(v: unknown): NextCapture | null {
   const f = fields(v);
@@ -299,6 +317,20 @@ export function byArtifact(proofs: readonly Proof[]): { kind: string; proofs: Pr
   const m = new Map<string, Proof[]>();
   for (const p of proofs) m.set(p.artifact, [...(m.get(p.artifact) ?? []), p]);
   return [...m].map(([kind, proofs]) => ({ kind, proofs }));
+}
+
+/** The part of a timeline's address that shows what the proofs of a trace speak of: a moment with some room around it. */
+export function momentQuery(proofs: readonly Proof[]): Record<string, string> {
+  const m = proofs.find((p) => p.moment)?.moment;
+  if (!m) return {};
+  const room = Math.max((m.toSeconds - m.fromSeconds) * 0.3, 10e-6);
+  const ms = (seconds: number) => String(Math.round(Math.max(0, seconds) * 1e9) / 1e6);
+  const [first, ...others] = m.goroutines;
+  return {
+    t: `${ms(m.fromSeconds - room)}-${ms(m.toSeconds + room)}`,
+    ...(first ? { g: String(first), at: ms((m.fromSeconds + m.toSeconds) / 2) } : {}),
+    ...(others.length ? { pin: [first, ...others].join(",") } : {}),
+  };
 }
 
 /** The file of a kind that people want: not one of its raw ends. */

@@ -1,0 +1,138 @@
+// The timeline in a browser: a capture of the centre itself, from the whole trace to
+// one interval, and the address that shows it again.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessible, call, captured, fits, launch, open, self, visit, ended } from "./harness.mjs";
+
+let browser;
+let capture;
+
+before(async () => {
+  [browser, capture] = await Promise.all([launch(), captured(2, "timeline test")]);
+});
+after(() => browser?.close());
+
+const shown = (page) => page.waitForSelector('[data-t="timeline"][data-busy="false"]', { timeout: 20_000 });
+const range = (page) => page.textContent('[data-t="range"]');
+
+/** Waits for an address that has something. */
+const address = (page, part) => page.waitForURL((u) => decodeURIComponent(u.href).includes(part), { timeout: 5000 });
+
+/** How many different colours the drawing has. */
+const colours = (page) =>
+  page.evaluate(() => {
+    const c = document.querySelector("canvas.below");
+    return new Set(new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer)).size;
+  });
+
+test("from the whole trace to one wait, and back by its address", async () => {
+  const page = await open(browser, { theme: "dark" });
+  await visit(page, `/captures/${capture.id}`);
+  await page.click('[data-t="tab-timeline"]');
+  await shown(page);
+  assert.ok((await colours(page)) > 3, "states are drawn in their colours");
+  await accessible(page, "the timeline, dark");
+  await fits(page, "the timeline");
+
+  // A group unfolds into its goroutines.
+  const fold = page.locator('.name.group [data-t="fold"]').first();
+  await fold.click();
+  await page.waitForSelector(".name.goroutine");
+  assert.equal(await page.locator('.name.group [data-t="fold"]').first().getAttribute("aria-expanded"), "true");
+  await address(page, "groups=");
+
+  // Keys zoom around the pointer, and pan.
+  const whole = await range(page);
+  const box = await page.locator('[data-t="canvas"]').boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + 120);
+  assert.notEqual(await page.textContent('[data-t="hover"]'), "", "what is pointed at is told");
+  for (let n = 0; n < 4; n++) await page.keyboard.press("w");
+  await address(page, "t=");
+  const near = await range(page);
+  assert.notEqual(near, whole);
+  await page.keyboard.press("d");
+  await page.waitForFunction((was) => document.querySelector('[data-t="range"]').textContent !== was, near);
+  await shown(page);
+
+  // A goroutine tells what it waited for, where, and who ended it.
+  await page.locator(".name.goroutine button").first().click();
+  await page.waitForSelector('[data-t="interval"]');
+  await address(page, "g=");
+  await page.keyboard.press("f");
+  await page.keyboard.press("p");
+  await address(page, "pin=");
+  await page.keyboard.press("m");
+  await address(page, "mark=");
+  await page.click('[data-t="only-sync"]');
+  await address(page, "only=sync");
+  await shown(page);
+  await accessible(page, "a goroutine, dark");
+
+  // The address opened fresh shows the same.
+  const link = page.url();
+  const fresh = await open(browser);
+  await fresh.goto(link);
+  await shown(fresh);
+  await fresh.waitForSelector('[data-t="interval"]');
+  assert.equal(await range(fresh), await range(page));
+  assert.equal(await fresh.textContent('[data-t="interval"]'), await page.textContent('[data-t="interval"]'));
+  assert.equal(await fresh.getAttribute('[data-t="only-sync"]', "aria-pressed"), "true");
+  assert.ok(await fresh.locator(".name.chosen").count(), "its row is there");
+  await accessible(fresh, "a goroutine, light");
+  assert.deepEqual(fresh.errors, []);
+
+  // Escape steps back: the selection, then what else is special.
+  await page.keyboard.press("Escape");
+  await page.waitForSelector('[data-t="interval"]', { state: "detached" });
+  await page.keyboard.press("Escape");
+  await page.waitForFunction((was) => document.querySelector('[data-t="range"]').textContent === was, whole);
+  assert.deepEqual(page.errors, []);
+  await Promise.all([page.context().close(), fresh.context().close()]);
+});
+
+test("a stretch adds up, search finds a goroutine, the longest wait is a click away", async () => {
+  const page = await open(browser);
+  await visit(page, `/captures/${capture.id}/timeline`);
+  await shown(page);
+  const box = await page.locator('[data-t="canvas"]').boundingBox();
+  await page.keyboard.down("Shift");
+  await page.mouse.move(box.x + 60, box.y + 70);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 300, box.y + 180, { steps: 4 });
+  await page.mouse.up();
+  await page.keyboard.up("Shift");
+  await page.waitForSelector('[data-t="statistics"]');
+  await address(page, "sel=");
+  assert.match(await page.textContent('[data-t="statistics"]'), /%/);
+  const again = page.url();
+  await page.reload();
+  await page.waitForSelector('[data-t="statistics"]');
+  assert.equal(page.url(), again);
+
+  await page.keyboard.press("Escape");
+  await page.locator('[data-t="longest"]').first().click();
+  await page.waitForSelector('[data-t="interval"]');
+  const id = new URL(page.url()).searchParams.get("g");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("/");
+  await page.keyboard.type(`G${id}`);
+  await page.waitForSelector('[data-t="hits"] button');
+  await page.keyboard.press("Enter");
+  await page.waitForSelector('[data-t="interval"]');
+  assert.equal(new URL(page.url()).searchParams.get("g"), id);
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a capture without a trace offers to take one", async () => {
+  const own = await self();
+  const { capture: started } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: "1s", kinds: ["goroutine"] }, note: "no trace" });
+  const bare = await ended(started.id);
+  const page = await open(browser, { locale: "zh-TW" });
+  await visit(page, `/captures/${bare.id}/timeline`);
+  await page.click('[data-t="capture-trace"]');
+  await page.waitForSelector('[role="dialog"]');
+  await accessible(page, "the capture dialog with a trace alone");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
