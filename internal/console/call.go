@@ -197,7 +197,7 @@ func (c *call) run(ctx context.Context, cancel context.CancelFunc, cc grpc.Clien
 			_ = stream.CloseSend()
 		}
 		c.sent = 1
-		return c.receive(stream, nil)
+		return c.listen(stream)
 	}
 	sends := make(chan Sent)
 	failed := make(chan error, 1)
@@ -252,6 +252,33 @@ func (c *call) sendAll(ctx context.Context, stream grpc.ClientStream, sends chan
 	}
 }
 
+// listen tells fn what comes, when nothing more is sent meanwhile.
+func (c *call) listen(stream grpc.ClientStream) error {
+	for headed := false; ; headed = true {
+		var msg []byte
+		err := stream.RecvMsg(&msg)
+		if !headed {
+			if err := c.header(stream); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return c.end(err, stream.Trailer())
+		}
+		if err := c.fn(Event{Received: c.shown(msg)}); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *call) header(stream grpc.ClientStream) error {
+	md, err := stream.Header()
+	if err != nil || md == nil {
+		return nil //nolint:nilerr // the stream's end says more
+	}
+	return c.fn(Event{Header: &Header{md}})
+}
+
 // arrival is what a receiver reads from the stream.
 type arrival struct {
 	msg []byte
@@ -296,10 +323,8 @@ func (c *call) receive(stream grpc.ClientStream, sends <-chan Sent) error {
 		case a := <-arrivals:
 			if !headed {
 				headed = true
-				if md, err := stream.Header(); err == nil && md != nil {
-					if err := c.fn(Event{Header: &Header{md}}); err != nil {
-						return err
-					}
+				if err := c.header(stream); err != nil {
+					return err
 				}
 			}
 			if a.err != nil {

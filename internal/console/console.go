@@ -134,6 +134,19 @@ func (c *Console) Describe(ctx context.Context, id ops.InstanceID, r Route, meth
 	return formOf(m), nil
 }
 
+// Method returns what a method is, by any way of writing its name.
+func (c *Console) Method(ctx context.Context, id ops.InstanceID, r Route, method string) (Method, error) {
+	cat, err := c.catalogue(ctx, id, r, false)
+	if err != nil {
+		return Method{}, err
+	}
+	m, err := cat.method(method)
+	if err != nil {
+		return Method{}, err
+	}
+	return methodOf(m), nil
+}
+
 // catalogue returns the descriptors of an instance's server.
 func (c *Console) catalogue(ctx context.Context, id ops.InstanceID, r Route, fresh bool) (*catalogue, error) {
 	if !fresh {

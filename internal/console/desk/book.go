@@ -19,19 +19,25 @@ const (
 	// keptRequest bounds what is remembered of one call.
 	keptRequest = 64 << 10
 	maxName     = 120
+	// gatherFor is how long a call may wait to be found again.
+	gatherFor = 200 * time.Millisecond
+	maxBatch  = 1000
 	// writeWithin bounds how long the last records may take when the desk closes.
 	writeWithin = 5 * time.Second
 )
+
+// entry is a call for the book; what it was is written out by who writes it down.
+type entry struct {
+	record ops.CallRecord
+	call   Call
+}
 
 // remember puts a call into the book; it does not wait for the disk.
 func (d *Desk) remember(r *run, who ops.ServiceKey, o audit.Outcome) {
 	rec := ops.CallRecord{
 		ID: string(r.id), At: r.began, Actor: r.call.Actor, Project: who.Project, Service: who.Service, Instances: r.call.Instances,
-		Method: r.method.Name, Request: keep(r.call, true), Mutating: !r.method.ReadOnly,
+		Method: r.method.Name, Mutating: !r.method.ReadOnly,
 		Duration: time.Since(r.began), Message: o.Message,
-	}
-	if len(rec.Request) > keptRequest {
-		rec.Request = json.RawMessage(`{"too_large":true}`)
 	}
 	r.mu.Lock()
 	code, _ := worst(r.ends)
@@ -42,26 +48,38 @@ func (d *Desk) remember(r *run, who ops.ServiceKey, o audit.Outcome) {
 		}
 	}
 	r.mu.Unlock()
-	d.entries <- rec
+	d.entries <- entry{rec, r.call}
 }
 
-// write is the owner of entries.
+// done is the record with its request.
+func (e entry) done() ops.CallRecord {
+	e.record.Request = keep(e.call, true)
+	if len(e.record.Request) > keptRequest {
+		e.record.Request = json.RawMessage(`{"too_large":true}`)
+	}
+	return e.record
+}
+
+// write is the owner of entries. A commit costs more than many calls, so that
+// calls that follow each other closely share one.
 func (d *Desk) write() {
 	defer close(d.written)
-	for rec := range d.entries {
-		batch := []ops.CallRecord{rec}
+	for first := range d.entries {
+		batch := []ops.CallRecord{first.done()}
+		gathered := time.NewTimer(gatherFor)
 	more:
-		for len(batch) < cap(d.entries) {
+		for len(batch) < maxBatch {
 			select {
 			case next, open := <-d.entries:
 				if !open {
 					break more
 				}
-				batch = append(batch, next)
-			default:
+				batch = append(batch, next.done())
+			case <-gathered.C:
 				break more
 			}
 		}
+		gathered.Stop()
 		ctx, cancel := context.WithTimeout(context.Background(), writeWithin)
 		if err := d.cfg.Book.AddCalls(ctx, batch); err != nil {
 			d.cfg.Logger.Warn("calls of the console will not be found again", slog.Int("calls", len(batch)), slog.Any("error", err))

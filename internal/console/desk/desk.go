@@ -38,7 +38,7 @@ type Config struct {
 type Desk struct {
 	cfg     Config
 	console *console.Console
-	entries chan ops.CallRecord
+	entries chan entry
 	written chan struct{}
 
 	mu     sync.Mutex
@@ -52,7 +52,7 @@ func New(cfg Config) *Desk {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Desk{cfg: cfg, entries: make(chan ops.CallRecord, 256), written: make(chan struct{}), open: map[CallID]*conversation{}}
+	d := &Desk{cfg: cfg, entries: make(chan entry, 256), written: make(chan struct{}), open: map[CallID]*conversation{}}
 	d.console = console.New(console.Config{Conns: cfg.Conns, Descriptors: d.descriptorsOf})
 	go d.write()
 	return d
@@ -155,10 +155,14 @@ func (d *Desk) target(ids []ops.InstanceID) (ops.ServiceKey, error) {
 }
 
 func (d *Desk) request(c Call, who ops.ServiceKey, m console.Method) guard.Request {
-	return guard.Request{
+	r := guard.Request{
 		Actor: c.Actor, Action: "grpc.call", Subject: m.Name, Project: who.Project, Service: who.Service, Instances: c.Instances,
-		Mutating: !m.ReadOnly, Reason: c.Reason, Confirm: c.Confirm, Expect: c.Expect, Key: c.Key, Body: keep(c, false),
+		Mutating: !m.ReadOnly, Reason: c.Reason, Confirm: c.Confirm, Expect: c.Expect, Key: c.Key,
 	}
+	if r.Mutating || r.Key != "" { // what only looks is not on the record
+		r.Body = keep(c, false)
+	}
+	return r
 }
 
 // kept is a call as it is remembered: everything that is needed to make it
@@ -218,11 +222,10 @@ func (d *Desk) Call(ctx context.Context, c Call, fn func(Event) error) error {
 	if err != nil {
 		return err
 	}
-	form, err := d.console.Describe(ctx, c.Instances[0], c.Route, c.Method)
+	m, err := d.console.Method(ctx, c.Instances[0], c.Route, c.Method)
 	if err != nil {
 		return err
 	}
-	m := form.Method
 	c.Method = m.Name
 	if c.Open && (len(c.Instances) > 1 || !m.ClientStreaming) {
 		return ops.Errorf(ops.Invalid, "only a call of one instance and of a method that takes many messages can be left open")

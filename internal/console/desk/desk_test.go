@@ -75,7 +75,7 @@ func (r *room) Conn(_ context.Context, id ops.InstanceID, _ console.Route) (grpc
 	return r.conns[id], func() {}, nil
 }
 
-func newRoom(t *testing.T, policy guard.Policy, ids ...ops.InstanceID) *room {
+func newRoom(t testing.TB, policy guard.Policy, ids ...ops.InstanceID) *room {
 	t.Helper()
 	dir := t.TempDir()
 	book, err := sqlite.Open(t.Context(), filepath.Join(dir, "ops.db"))

@@ -93,8 +93,14 @@ func (r *run) note(e Event) {
 // all calls the instances, and records a step for each.
 func (r *run) all(ctx context.Context, action audit.Action) error {
 	ids := r.call.Instances
+	if len(ids) == 1 {
+		if _, err := r.one(ctx, action, ids[0]); err != nil {
+			return err
+		}
+		return ctx.Err()
+	}
 	stopped := false
-	if r.call.Canary && len(ids) > 1 {
+	if r.call.Canary {
 		ok, err := r.one(ctx, action, ids[0])
 		if err != nil {
 			return err
