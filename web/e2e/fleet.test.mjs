@@ -144,6 +144,52 @@ test("an instance shows who it is and how it has been", async () => {
   await page.context().close();
 });
 
+test("an instance is watched every second, and held still", async () => {
+  const page = await open(browser);
+  await visit(page, `/instances/${own.id}?range=live`);
+  await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6, null, { timeout: 20_000 });
+  assert.match(await page.innerText("main"), /Scheduler latency[\s\S]*p99[\s\S]*p50/);
+  await page.keyboard.press("p");
+  await page.waitForURL((u) => u.searchParams.has("from"));
+  const held = await page.innerText(".tag.accent >> nth=-1");
+  await page.waitForTimeout(1500);
+  assert.equal(await page.innerText(".tag.accent >> nth=-1"), held);
+  await page.keyboard.press("p");
+  await page.waitForURL((u) => !u.searchParams.has("from"));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("columns are chosen, and the choice is in the address", async () => {
+  const page = await open(browser);
+  await visit(page, "/?cols=cpu,threads");
+  await page.waitForSelector(row(own.id));
+  const heads = await page.$$eval("[role=columnheader] button", (l) => l.map((h) => h.firstChild.textContent.trim()));
+  assert.deepEqual(heads, ["Instance", "State", "CPU of quota", "Threads"]);
+  await page.click("[data-t=columns]");
+  await page.click("[data-column=threads]");
+  await page.waitForURL((u) => u.searchParams.get("cols") === "cpu");
+  await accessible(page, "the columns");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("[data-column]", { state: "detached" });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a selection has its bar of actions", async () => {
+  const page = await open(browser);
+  await visit(page, `/?q=${own.id}`);
+  await page.waitForSelector(row(own.id));
+  await page.focus("[role=treegrid]");
+  await page.keyboard.press("Home");
+  await page.keyboard.press(" ");
+  await page.waitForSelector("[role=toolbar] >> text=1 selected");
+  await page.click("[data-t=open-selected]");
+  await page.waitForURL(new RegExp(`/instances/${own.id}`));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
 test("an unknown instance is told in words", async () => {
   const page = await open(browser);
   await visit(page, "/instances/0000nosuchinstance");

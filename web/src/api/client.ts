@@ -8,7 +8,7 @@ import { Permission } from "../gen/opscenter/api/v1/options_pb";
 import type { Capture, CaptureSpec } from "../model/capture";
 import { parseDiagnosis, type DiagnosisSet } from "../model/diagnosis";
 import type { Locale } from "../model/format";
-import type { Heartbeat, Instance } from "../model/instance";
+import type { Heartbeat, Instance, Threshold } from "../model/instance";
 import { basePath } from "./base";
 import * as convert from "./convert";
 import { goroutineCalls } from "./goroutines";
@@ -88,9 +88,10 @@ export function createApi(transport: Transport = centreTransport(location.origin
         storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
       };
     },
-    async instance(id: string, call: Call = {}): Promise<Instance> {
-      const { instance } = await fleet.getInstance({ instanceId: id }, call);
-      return convert.instance(instance!);
+    /** An instance with what its health is judged by. */
+    async instance(id: string, call: Call = {}): Promise<{ instance: Instance; thresholds: Threshold[] }> {
+      const r = await fleet.getInstance({ instanceId: id }, call);
+      return { instance: convert.instance(r.instance!), thresholds: r.thresholds.map(convert.threshold) };
     },
     /** The kept heartbeats between two times in milliseconds. */
     async history(id: string, from: number, to: number, call: Call = {}): Promise<{ stepMs: number; points: Heartbeat[] }> {

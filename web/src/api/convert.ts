@@ -164,6 +164,7 @@ export function metricsSample(m: PbMetricsSample): ins.MetricsSample {
   return {
     instanceId: m.instanceId,
     at: ms(m.at),
+    values: Object.fromEntries(m.values.map((v) => [v.name, { value: v.value, p99: v.histogram ? v.p99 : v.value }])),
     pools: m.pools.map((p) => ({
       name: p.name, kind: p.kind, remote: p.remote, maxOpen: Number(p.maxOpen), open: Number(p.open), inUse: Number(p.inUse), idle: Number(p.idle),
       waiting: Number(p.waiting), waitCount: Number(p.waitCount), waitSeconds: seconds(p.waitDuration),

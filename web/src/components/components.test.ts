@@ -139,7 +139,7 @@ test("rows tell state, numbers and what is past its threshold", async () => {
   ]);
   expect(rows[1]!.find(".v.bad").text()).toBe("95 %");
   expect(textOf(rows[1]!.find(".state").element)).toBe("Critical CPU 97 % > 95 % +1 4 min");
-  expect(rows[1]!.find(".state").attributes("title")).toBe("CPU 97 % > 95 % · for 4 min\n3 waiting for a pool · for 4 min");
+  expect(rows[1]!.find(".state").attributes("title")).toBe("CPU 97 % > 95 % · for 4 min\n3 wait for a pool · for 4 min");
   expect(textOf(rows[0]!.find(".tally").element)).toBe("2 instances 1 Critical 1 Suspect 1 Gone");
   expect(rows[3]!.text()).toContain("Gone");
   expect(rows[3]!.find<HTMLInputElement>("input").element.disabled).toBe(true);

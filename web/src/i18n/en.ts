@@ -525,6 +525,7 @@ export const en = {
   "cmd.fold": "Fold or unfold a group",
   "cmd.select": "Select the row",
   "cmd.open": "Open the row",
+  "cmd.pause": "Pause the charts, or go on",
   "cmd.resetZoom": "Reset the zoom",
   "cmd.nextFinding": "Next finding",
   "cmd.prevFinding": "Previous finding",

@@ -527,6 +527,7 @@ export const zhTW: Record<Key, string> = {
   "cmd.fold": "收合或展開群組",
   "cmd.select": "選取此列",
   "cmd.open": "開啟此列",
+  "cmd.pause": "暫停圖表，或繼續",
   "cmd.resetZoom": "重設縮放",
   "cmd.nextFinding": "下一個發現",
   "cmd.prevFinding": "上一個發現",

@@ -2,12 +2,12 @@ import { expect, test } from "vitest";
 import { columns, formatColumns, niceTop, parseColumns } from "./columns";
 
 test.each([
-  ["", "name state version cpu goroutines heap memory gc sched waiters", ""],
+  ["", "name state version cpu goroutines heap memory gc sched", ""],
   ["go,cpu", "name state go cpu", "go,cpu"],
   ["cpu,go,cpu", "name state go cpu", "go,cpu"],
   ["name", "name state", "name"],
-  ["weather", "name state version cpu goroutines heap memory gc sched waiters", ""],
-  ["version,cpu,goroutines,heap,memory,gc,sched,waiters", "name state version cpu goroutines heap memory gc sched waiters", ""],
+  ["weather", "name state version cpu goroutines heap memory gc sched", ""],
+  ["version,cpu,goroutines,heap,memory,gc,sched", "name state version cpu goroutines heap memory gc sched", ""],
 ])("%j shows %s and is written %j", (text, shown, written) => {
   expect(parseColumns(text).join(" ")).toBe(shown);
   expect(formatColumns(parseColumns(text))).toBe(written);

@@ -19,7 +19,7 @@ export interface Column {
 
 const made = [
   { key: "name", fixed: true, usual: true, width: "minmax(184px, 1.7fr)", least: 184 },
-  { key: "state", fixed: true, usual: true, width: "minmax(158px, 1.5fr)", least: 158 },
+  { key: "state", fixed: true, usual: true, width: "minmax(226px, 1.8fr)", least: 226 },
   { key: "version", usual: true, width: "minmax(88px, 0.7fr)", least: 88 },
   { key: "go", width: "64px", least: 64 },
   { key: "uptime", num: true, width: "76px", least: 76 },
@@ -30,7 +30,7 @@ const made = [
   { key: "memory", num: true, usual: true, width: "minmax(108px, 0.6fr)", least: 108 },
   { key: "gc", num: true, spark: true, usual: true, width: "minmax(106px, 0.5fr)", least: 106 },
   { key: "sched", num: true, spark: true, usual: true, width: "minmax(108px, 0.5fr)", least: 108 },
-  { key: "waiters", num: true, usual: true, width: "72px", least: 72 },
+  { key: "waiters", num: true, width: "72px", least: 72 },
   { key: "mutex", num: true, width: "88px", least: 88 },
   { key: "threads", num: true, width: "72px", least: 72 },
 ] as const;

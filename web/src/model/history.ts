@@ -72,10 +72,10 @@ export function maxOf(a: Float32Array): number {
 }
 
 /**
- * Appends a heartbeat to points, which are in order of time, dropping what is
+ * Appends a point to those before it, which are in order of time, dropping what is
  * older than keepMs. Returns points itself if it is already in there.
  */
-export function appendPoint(points: Heartbeat[], h: Heartbeat, keepMs: number): Heartbeat[] {
+export function appendPoint<P extends { at: number }>(points: P[], h: P, keepMs: number): P[] {
   const last = points[points.length - 1];
   if (!h.at || (last && h.at <= last.at)) return points;
   const from = h.at - keepMs;

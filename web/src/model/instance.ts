@@ -133,6 +133,8 @@ export interface MetricsSample {
   instanceId: string;
   at: number;
   pools: PoolStats[];
+  /** Every runtime/metrics value by name; of a histogram the median, and its p99, of what was added since the sample before. */
+  values: Record<string, { value: number; p99: number }>;
 }
 
 /** "project/service", the key of a service across projects. */

@@ -61,10 +61,10 @@ function decodeURIComponentSafely(s: string): string {
   }
 }
 
-export const ranges = ["15m", "1h", "6h", "24h", "7d", "30d"] as const;
+export const ranges = ["live", "15m", "1h", "6h", "24h", "7d", "30d"] as const;
 export type Range = (typeof ranges)[number];
 
-export const rangeMs: Record<Range, number> = { "15m": 900e3, "1h": 3600e3, "6h": 6 * 3600e3, "24h": 86400e3, "7d": 7 * 86400e3, "30d": 30 * 86400e3 };
+export const rangeMs: Record<Range, number> = { live: 5 * 60e3, "15m": 900e3, "1h": 3600e3, "6h": 6 * 3600e3, "24h": 86400e3, "7d": 7 * 86400e3, "30d": 30 * 86400e3 };
 
 /** What the instance page shows: a range that ends now, or a fixed stretch that someone zoomed into. */
 export interface InstanceState {

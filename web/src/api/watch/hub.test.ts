@@ -178,7 +178,7 @@ test("metrics of an instance go to the page that asked, and the stream follows w
   two.setMetrics(["i1"]);
   expect(last().ids).toEqual(["i1", "i2"]);
   expect(hoses).toHaveLength(2);
-  last().send({ topic: "metrics", sample: { instanceId: "i2", at: 0, pools: [] } });
+  last().send({ topic: "metrics", sample: { instanceId: "i2", at: 0, pools: [], values: {} } });
   await settle();
   expect([one.take(), two.take()]).toEqual(["connecting; live; metrics i2", "connecting; live"]);
   one.setMetrics(["i1"]);
