@@ -17,7 +17,7 @@ PATH=$dir:$PATH
 export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port COLORGAME_STACK=$dir/stack.json CHROMIUM PATH
 
 # A small crowd: what is tested here is the page, not the game.
-colorgame demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --players 20 --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
+colorgame demo --ops "$dir/ops" --listen "127.0.0.1:$port" --data "$dir/data" --players "${PLAYERS:-20}" --stack "$dir/stack.json" >"$dir/demo.log" 2>&1 &
 demo=$!
 end() {
   kill -INT $demo 2>/dev/null || true

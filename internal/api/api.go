@@ -25,6 +25,7 @@ import (
 	"github.com/opscenter/opscenter/internal/changes"
 	"github.com/opscenter/opscenter/internal/console"
 	"github.com/opscenter/opscenter/internal/fleet"
+	"github.com/opscenter/opscenter/internal/guide"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -88,6 +89,8 @@ type Config struct {
 	// Controls looks up and changes instances; Record is what was done.
 	Controls Controls
 	Record   Record
+	// Guide teaches: recorded captures and what rules mean.
+	Guide *guide.Guide
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -122,6 +125,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewConsoleServiceHandler(consoleServer{s}, append(opts, connect.WithReadMaxBytes(console.MaxDescriptorBytes+1<<20))...))
 	mux.Handle(apiv1connect.NewControlServiceHandler(controlServer{s}, opts...))
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewGuideServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))

@@ -42,6 +42,7 @@ import (
 	"github.com/opscenter/opscenter/internal/flame"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
+	"github.com/opscenter/opscenter/internal/guide"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/timeline"
@@ -237,6 +238,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		},
 		Goroutines: census.New(census.Config{Capture: c.captured, Open: c.archive.OpenArtifact}).Count,
 		Runtime:    c.runtimeSeries,
+		Guide:      guide.New(guideArchive{c}),
 		System:     func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	})
 	c.handler = front(o, who, calls, c.links, c.tools)
@@ -486,6 +488,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.ConsoleService/", calls)
 	mux.Handle("/opscenter.api.v1.ControlService/", calls)
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
+	mux.Handle("/opscenter.api.v1.GuideService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
 	mux.Handle("/opscenter.api.v1.ProfileService/", calls)
 	mux.Handle("/opscenter.api.v1.TimelineService/", calls)

@@ -11,6 +11,9 @@ export const routes: RouteRecordRaw[] = [
   { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue"), meta: { title: () => t("nav.captures") } },
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
   { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue") },
+  { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
+  { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },
+  { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];
 

@@ -12,6 +12,7 @@ import type { Heartbeat, Instance, Threshold } from "../model/instance";
 import { basePath } from "./base";
 import * as convert from "./convert";
 import { goroutineCalls } from "./goroutines";
+import { guideCalls } from "./guide";
 
 export interface System {
   version: string;
@@ -78,6 +79,7 @@ export function createApi(transport: Transport = centreTransport(location.origin
   const captures = createClient(CaptureService, transport);
   return {
     ...goroutineCalls(transport),
+    ...guideCalls(transport),
     async system(call: Call = {}): Promise<System> {
       const s = await system.getSystem({}, call);
       const has = (p: Permission) => s.permissions.includes(p);

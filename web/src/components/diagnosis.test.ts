@@ -95,6 +95,7 @@ test("every proof opens the file that it was read from", async () => {
   expect(ways.find((to) => to.params?.tab === "flame")).toEqual({ name: "capture", params: { id: "c1", tab: "flame" }, query: { instance: "a1", profile: "mutex", focus: "main.(*Room).PlaceBet", fn: "main.(*Room).PlaceBet" } });
   expect(ways.find((to) => to.params?.tab === "goroutines")).toEqual({ name: "capture", params: { id: "c1", tab: "goroutines" }, query: { instance: "a1", snap: "goroutine.txt", at: "main.(*Room).PlaceBet" } });
   expect(ways.find((to) => to.params?.tab === "timeline")).toEqual({ name: "capture", params: { id: "c1", tab: "timeline" }, query: { instance: "a1", t: "700-2300", g: "7", at: "1500" } });
+  expect(w.findAllComponents(RouterLinkStub).map((l) => l.props("to"))).toContainEqual({ name: "guide-chapter", params: { chapter: "4" } });
   expect(links("mutex")).toEqual(["/pprof/c1/a1/mutex.pprof/flamegraph?f=" + encodeURIComponent("(^|/)(main\\.\\(\\*Room\\)\\.PlaceBet)$"), "/pprof/c1/a1/mutex.pprof/top"]);
   expect(links("goroutine-dump")).toEqual(["/api/captures/c1/a1/goroutine.txt"]);
   expect(links("trace")).toEqual(["/trace/c1/a1/trace.out/1-3/"]);

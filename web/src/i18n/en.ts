@@ -8,6 +8,7 @@ export const en = {
   "nav.captures": "Captures",
   "nav.console": "Call",
   "cmd.console": "The gRPC console",
+  "nav.guide": "Guide",
   "nav.settings": "Display",
 
   "theme.label": "Theme: {theme}",
@@ -414,6 +415,7 @@ export const en = {
   "dx.blind": "Nothing could be checked",
   "dx.blind.text": "This capture has no evidence that a rule can read.",
   "dx.score": "weight {score} of 100",
+  "dx.guide": "What this means",
   "dx.weight": "Weight",
   "dx.rule": "Rule",
   "dx.confidence": "Confidence",

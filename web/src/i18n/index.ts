@@ -5,6 +5,7 @@ import type { Locale } from "../model/format";
 import { en } from "./en";
 import { zhTW } from "./zh-TW";
 
+export { en };
 export type { Locale } from "../model/format";
 export type Key = keyof typeof en;
 export type Params = Record<string, string | number>;

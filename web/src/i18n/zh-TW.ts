@@ -10,6 +10,7 @@ export const zhTW: Record<Key, string> = {
   "nav.captures": "擷取",
   "nav.console": "呼叫",
   "cmd.console": "gRPC 主控台",
+  "nav.guide": "指南",
   "nav.settings": "顯示",
 
   "theme.label": "佈景主題：{theme}",
@@ -416,6 +417,7 @@ export const zhTW: Record<Key, string> = {
   "dx.blind": "沒有任何項目可以檢查",
   "dx.blind.text": "這次擷取沒有任何規則可以判讀的證據。",
   "dx.score": "權重 {score}／100",
+  "dx.guide": "這代表什麼",
   "dx.weight": "權重",
   "dx.rule": "規則",
   "dx.confidence": "信心",
