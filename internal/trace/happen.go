@@ -140,7 +140,7 @@ func (d *decoder) advance(src *source, e *event) bool {
 		g.status = goRunnable
 		g.seq = seq
 		e.s = i
-		if !d.stack(e, stack) {
+		if e.stack = d.near(stack); e.stack == 0 && !d.stack(e, stack) {
 			return false
 		}
 	case EvGoBlock, EvGoStop:
@@ -165,7 +165,11 @@ func (d *decoder) advance(src *source, e *event) bool {
 			g.status = goRunnable
 		}
 		m.g = -1
-		if !d.refs(&shapes[EvGoBlock], e) || !d.stack(e, stack) {
+		var ok bool
+		if e.str, ok = d.gen.strings.ref(reason); !ok {
+			return d.missing()
+		}
+		if e.stack = d.near(stack); e.stack == 0 && !d.stack(e, stack) {
 			return false
 		}
 	case EvGoDestroy:
@@ -201,7 +205,7 @@ func (d *decoder) advance(src *source, e *event) bool {
 		g.status = goSyscall
 		p.status = procSyscall
 		p.seq = seq
-		if !d.stack(e, stack) {
+		if e.stack = d.near(stack); e.stack == 0 && !d.stack(e, stack) {
 			return false
 		}
 	case EvGoSyscallEnd:
@@ -215,6 +219,30 @@ func (d *decoder) advance(src *source, e *event) bool {
 		}
 		g.status = goRunning
 		p.status = procRunning
+	case EvGoCreate:
+		id := first(b, at)
+		if at++; id >= 0x80 {
+			id, at = rest(b, at, id)
+		}
+		start := first(b, at)
+		if at++; start >= 0x80 {
+			start, at = rest(b, at, start)
+		}
+		stack := first(b, at)
+		if at++; stack >= 0x80 {
+			stack, at = rest(b, at, stack)
+		}
+		e.args[0], e.args[1], e.args[2], e.end = id, start, stack, at
+		if e.stack = d.near(stack); e.stack == 0 && !d.stack(e, stack) {
+			return false
+		}
+		var ok bool
+		if e.start, ok = d.gen.stacks.ref(start); !ok {
+			return d.missing()
+		}
+		if !d.advanceOther(m, e) {
+			return false
+		}
 	default:
 		sh := &shapes[src.kind]
 		for k := range sh.args {
@@ -272,12 +300,17 @@ func (m *threadSlot) has(g bool) bool { return m != nil && m.p >= 0 && (!g || m.
 // lacking is damage: the thread has not what the event needs.
 func (d *decoder) lacking(m *threadSlot) bool { return d.fail(m.lacks(true, true)) }
 
+// near is where stack finds nearly all stacks; 0 = ask it.
+func (d *decoder) near(id uint64) uint32 {
+	if id < uint64(len(d.stacks)) {
+		return d.stacks[id]
+	}
+	return 0
+}
+
 // stack looks up the event's stack.
 func (d *decoder) stack(e *event, id uint64) bool {
-	if id < uint64(len(d.stacks)) {
-		e.stack = d.stacks[id]
-	}
-	if e.stack == 0 && id != 0 {
+	if e.stack = d.near(id); e.stack == 0 && id != 0 {
 		var ok bool
 		if e.stack, ok = d.gen.stacks.ref(id); !ok {
 			return d.fail("an event refers to a stack that is not there")
@@ -298,10 +331,11 @@ func (d *decoder) refs(sh *shape, e *event) bool {
 	if sh.str2 != 0 && ok {
 		e.str2, ok = d.gen.strings.ref(e.args[(sh.str2-1)&3])
 	}
-	if !ok {
-		return d.fail("an event refers to a stack or string that is not there")
-	}
-	return true
+	return ok || d.missing()
+}
+
+func (d *decoder) missing() bool {
+	return d.fail("an event refers to a stack or string that is not there")
 }
 
 func (d *decoder) goStatus(m *threadSlot, e *event) bool {

@@ -175,7 +175,16 @@ func (d *decoder) turn(e *event) error {
 			}
 			return d.outOfTurn(e)
 		}
-		d.emit(src, e)
+		// What emit does, without a call.
+		if src.time > d.nextSample {
+			d.sampleUntil(src.time)
+		}
+		d.time = max(d.time, src.time)
+		e.time, e.own = d.time, src.time
+		if d.events++; d.events%askContext == 0 && d.halt == nil {
+			d.halt = d.ctx.Err()
+		}
+		d.sink.event(e)
 		if d.halt != nil {
 			return d.halt
 		}

@@ -16,14 +16,17 @@ import (
 // Trace is an execution trace that can be asked. Its methods may be called at the
 // same time.
 type Trace struct {
-	ix      Index
-	r       io.ReaderAt
-	mapped  []byte // the whole file, where it can be mapped
-	unmap   func() error
-	zero    uint64  // ticks; the time of the first batch
-	nsTick  float64 // nanoseconds per tick
-	last    uint64  // ticks; the latest event
-	symbols symbols
+	ix     Index
+	r      io.ReaderAt
+	mapped []byte // the whole file, where it can be mapped
+	unmap  func() error
+	zero   uint64  // ticks; the time of the first batch
+	nsTick float64 // nanoseconds per tick
+	// whole is nsTick where that is a whole number, as it is on Linux; of fewer ticks
+	// than exact, their product is what the product of floating-point numbers is.
+	whole, exact uint64
+	last         uint64 // ticks; the latest event
+	symbols      symbols
 }
 
 // maxBuffered is the largest generation that is read into memory where the file
@@ -39,6 +42,9 @@ func Open(r io.ReaderAt, size int64) (*Trace, error) {
 		return nil, err
 	}
 	t := &Trace{ix: ix, r: r, zero: ix.zero, nsTick: ix.nsTick, unmap: func() error { return nil }}
+	if whole := uint64(t.nsTick); whole > 0 && whole < 1<<20 && float64(whole) == t.nsTick {
+		t.whole, t.exact = whole, 1<<53/whole
+	}
 	t.symbols.init()
 	if f, ok := r.(*os.File); ok {
 		if b, unmap, err := mapFile(f, size); err == nil {
@@ -81,6 +87,9 @@ func (t *Trace) since(ticks uint64) time.Duration {
 
 // span converts a number of ticks.
 func (t *Trace) span(ticks uint64) time.Duration {
+	if ticks < t.exact {
+		return time.Duration(ticks * t.whole)
+	}
 	ns := float64(ticks) * t.nsTick
 	if ns >= math.MaxInt64 {
 		return math.MaxInt64
@@ -210,10 +219,11 @@ type eventSink struct {
 	texts  []string // by index into loaded.strings, as far as seen
 	fn     func(*Event) bool
 	out    Event
+	said   bool // out has a text
 }
 
 func (s *eventSink) text(i uint32) string {
-	if s.texts[i] == "" {
+	if i != 0 && s.texts[i] == "" {
 		s.texts[i] = string(s.g.strings.at(i))
 	}
 	return s.texts[i]
@@ -230,28 +240,28 @@ func (s *eventSink) event(e *event) {
 		out.Clock = s.t.since(e.own)
 	}
 	out.Kind, out.Proc = e.kind, ProcID(e.p)
-	out.Thread, out.Goroutine, out.Subject = NoThread, NoGoroutine, NoGoroutine
 	out.Stack, out.Start = s.stacks[e.stack], s.stacks[e.start]
-	out.Text, out.Text2 = "", ""
 	out.Args[0], out.Args[1], out.Args[2], out.Args[3] = e.args[0], e.args[1], e.args[2], e.args[3] // one by one: to load two at a time what was stored singly stalls
+	out.Thread = NoThread
 	if e.m >= 0 {
 		out.Thread = s.d.ms[e.m].id
 	}
-	if e.g >= 0 {
-		out.Goroutine = s.d.gs[e.g].id
-	}
-	if e.s >= 0 {
-		out.Subject = s.d.gs[e.s].id
-	}
-	if e.str != 0 {
-		out.Text = s.text(e.str)
-	}
-	if e.str2 != 0 {
-		out.Text2 = s.text(e.str2)
+	out.Goroutine, out.Subject = s.d.goID(e.g), s.d.goID(e.s)
+	if texts := e.str != 0 || e.str2 != 0; texts || s.said {
+		out.Text, out.Text2, s.said = s.text(e.str), s.text(e.str2), texts
 	}
 	if !s.fn(out) {
 		s.d.halt = errEnough
 	}
+}
+
+// goID is the id of the i-th goroutine; NoGoroutine, which is -1, of -1. Without a
+// jump for that: every other event has none, and there is no guessing which.
+func (d *decoder) goID(i int32) GoID {
+	if len(d.gs) == 0 {
+		return NoGoroutine
+	}
+	return d.gs[max(i, 0)].id | GoID(i>>31)
 }
 
 // asDamage is errors.As for what is the trace's fault.
