@@ -43,7 +43,7 @@ type placeKey struct {
 type built struct {
 	leaf    uint64
 	callers []uint64
-	answer  answer
+	answer  *answer
 	typ     int
 }
 
@@ -60,11 +60,12 @@ func (r *Resolver) NewBuilder(records int, nameOf func(leaf uint64) string) *Bui
 		r.forget()
 	}
 	if len(r.pcs) == 0 {
-		r.pcs = make(map[uint64]*place, records)
+		// There are about half as many functions and types as there are sites.
+		r.pcs, r.funcs, r.types = make(map[uint64]*place, records), make(map[uint64]*function, records/2), make(map[uint64]*descriptor, records/2)
 	}
 	return &Builder{
 		r: r, nameOf: nameOf, sites: make([]built, 0, records), leaves: make(map[uint64]int32, records),
-		deep: map[string]int32{}, places: map[placeKey]int{}, whole: map[int]bool{},
+		deep: map[string]int32{}, types: make([]Type, 0, records/2), places: make(map[placeKey]int, records/2), whole: make(map[int]bool, records/2),
 	}
 }
 
@@ -79,9 +80,9 @@ func (b *Builder) Add(rec Record) bool {
 	switch {
 	case a.reason != "":
 	case a.callers > len(rec.Above):
-		a = answer{reason: whyOperand}
+		a = &answer{reason: whyOperand}
 	case a.typ != nil && !Fits(a.form, a.typ.size, rec.Size):
-		a = answer{reason: whySize}
+		a = &answer{reason: whySize}
 	}
 	s := built{leaf: rec.Leaf, answer: a}
 	if a.callers == 0 {
@@ -109,23 +110,23 @@ func (b *Builder) Add(rec Record) bool {
 // again compares an answer with the one that there is for its site. What the
 // runtime allocated on the way, and objects that are not of the type's size, do
 // not count against the rest: they are told apart by size when the table is used.
-func (b *Builder) again(i int32, a answer) {
+func (b *Builder) again(i int32, a *answer) {
 	had := &b.sites[i]
 	switch {
 	case had.answer.same(a), a.weak(), had.answer.reason == whySeveral:
 	case had.answer.weak():
 		had.answer, had.typ = a, b.place(a, had.leaf)
 	default:
-		had.answer = answer{reason: whySeveral}
+		had.answer = &answer{reason: whySeveral}
 	}
 }
 
-func (a answer) same(o answer) bool {
+func (a *answer) same(o *answer) bool {
 	return a.typ == o.typ && a.form == o.form && a.reason == o.reason && (a.implied == o.implied || a.typ != nil || a.implied != nil && o.implied != nil && *a.implied == *o.implied)
 }
 
 // weak says that an answer gives way to any other.
-func (a answer) weak() bool { return a.reason != "" || a.implied == &runtimeOther }
+func (a *answer) weak() bool { return a.reason != "" || a.implied == &runtimeOther }
 
 // Table returns what was found. The caller fills in what it is of.
 func (b *Builder) Table() Table {
@@ -205,7 +206,7 @@ func Fits(form Form, typ, object int64) bool {
 
 // place returns the place of an answer's type in the table, where it is added if
 // it is new.
-func (b *Builder) place(a answer, leaf uint64) int {
+func (b *Builder) place(a *answer, leaf uint64) int {
 	switch {
 	case a.typ == nil:
 		return b.implied(a.implied)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // descriptor is what the compiler left in the program about a type.
@@ -119,7 +120,7 @@ func (r *Resolver) readType(addr uint64, depth int) *descriptor {
 		return nil
 	}
 	le := binary.LittleEndian
-	d := &descriptor{addr: addr, kind: reflect.Kind(b[offKind] & 31), size: int64(le.Uint64(b))}
+	d := descriptor{addr: addr, kind: reflect.Kind(b[offKind] & 31), size: int64(le.Uint64(b))}
 	flags, align := b[offFlags], b[offAlign]
 	switch {
 	case d.kind == reflect.Invalid || d.kind > reflect.UnsafePointer,
@@ -144,11 +145,13 @@ func (r *Resolver) readType(addr uint64, depth int) *descriptor {
 		return nil
 	}
 	d.named = flags&flagNamed != 0
-	r.readParts(d)
-	d.name = r.fullName(d, name, flags, depth)
+	r.readParts(&d)
+	d.name = r.fullName(&d, name, flags, depth)
 	d.shape = strings.Contains(d.name, "go.shape.")
 	d.closure = d.kind == reflect.Struct && !d.named && strings.HasPrefix(name, "struct { F uintptr")
-	return d
+	kept := next(&r.descriptors)
+	*kept = d
+	return kept
 }
 
 // readParts notes what the type is made of, unchecked.
@@ -253,6 +256,9 @@ func (r *Resolver) nameAt(off int32) string {
 		if c < ' ' || c == 0x7f {
 			return ""
 		}
+	}
+	if r.stays {
+		return unsafe.String(&b[0], n)
 	}
 	return string(b)
 }

@@ -40,6 +40,7 @@ func NewProcess() (p *Process, err error) {
 		return nil, err
 	}
 	p.resolver = NewResolver(p)
+	p.resolver.stays = true
 	if err := p.tryIt(); err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func memProfile() (records []runtime.MemProfileRecord, total int) {
 			if total = max(total, n); n > maxRecords {
 				break
 			}
-			records = make([]runtime.MemProfileRecord, n+n/10+32)
+			records = make([]runtime.MemProfileRecord, n+n/50+32)
 			if n, ok = runtime.MemProfile(records, all); ok {
 				return records[:n], max(total, n)
 			}

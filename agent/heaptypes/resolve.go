@@ -30,12 +30,24 @@ type Resolver struct {
 	// how many of these the answer depends on.
 	Fallback func(stack []uint64, argument int) (addr uint64, callers int, ok bool)
 
-	img   Image
-	arch  *architecture
+	img  Image
+	arch *architecture
+	// stays is set if the read-only data stay where they are as long as the process
+	// does, and keep no other memory: names need no copies then.
+	stays bool
 	pcs   map[uint64]*place    // by return address
 	funcs map[uint64]*function // by entry
 	types map[uint64]*descriptor
-	room  []place // for the next ones
+	// Room for the next ones.
+	places      []place
+	functions   []function
+	descriptors []descriptor
+
+	// intervenes is isCall, and take keeps in found the type at an address: values
+	// that are made once.
+	intervenes func(target uint64) bool
+	take       func(addr uint64) bool
+	found      *descriptor
 
 	// recent are some of pcs: the frames of the runtime are in every stack.
 	recent [256]struct {
@@ -90,8 +102,23 @@ func NewResolver(img Image) *Resolver {
 	if r.arch == nil {
 		return nil
 	}
+	r.intervenes = r.isCall
+	r.take = func(addr uint64) bool {
+		r.found = r.typeAt(addr)
+		return r.found == nil
+	}
 	r.forget()
 	return r
+}
+
+// next takes one of a number that were made together.
+func next[T any](room *[]T) *T {
+	if len(*room) == 0 {
+		*room = make([]T, 64)
+	}
+	x := &(*room)[0]
+	*room = (*room)[1:]
+	return x
 }
 
 func (r *Resolver) forget() {
@@ -119,11 +146,7 @@ func (r *Resolver) at(ret uint64) *place {
 }
 
 func (r *Resolver) enter(ret uint64) *place {
-	if len(r.room) == 0 {
-		r.room = make([]place, 64)
-	}
-	p := &r.room[0]
-	r.room = r.room[1:]
+	p := next(&r.places)
 	p.in = r.functionAt(ret - 1)
 	r.pcs[ret] = p
 	return p
@@ -137,12 +160,14 @@ func (r *Resolver) functionAt(pc uint64) *function {
 	f := r.funcs[entry]
 	if f == nil {
 		name := r.img.Name(entry)
-		f = &function{
+		f = next(&r.functions)
+		*f = function{
 			entry: entry, name: name, runtime: isRuntime(name), malloc: isMalloc(name), detour: isDetour(name),
 			reflect: isReflect(name), barrier: isBarrier(name),
 		}
 		if c, ok := allocator(name); ok {
-			f.callee = &c
+			known := c
+			f.callee = &known
 		}
 		r.funcs[entry] = f
 	}
@@ -183,21 +208,24 @@ func (r *Resolver) callOf(stack []uint64) (at int, p *place, own bool) {
 
 // resolve says what the objects of a stack are. The stack has return addresses,
 // from the leaf on, with or without the allocator's own frames.
-func (r *Resolver) resolve(stack []uint64) answer {
+// The answer must not be changed.
+func (r *Resolver) resolve(stack []uint64) *answer {
 	i, p, own := r.callOf(stack)
 	switch {
 	case own:
-		return answer{implied: &runtimeOther, form: FormRuntime, confidence: Implied}
+		return &answer{implied: &runtimeOther, form: FormRuntime, confidence: Implied}
 	case p == nil:
-		return answer{reason: whyNoFunction}
+		return &answer{reason: whyNoFunction}
 	case p.resolved:
-		return p.answer
+		return &p.answer
 	}
-	a := r.call(p.in, stack[i:])
-	if a.callers == 0 {
-		p.answer, p.resolved = a, true
+	p.answer = r.call(p.in, stack[i:])
+	if p.answer.callers > 0 { // of this stack alone
+		a := p.answer
+		return &a
 	}
-	return a
+	p.resolved = true
+	return &p.answer
 }
 
 // call says what the call in a function that returns to stack[0] allocates.
@@ -267,13 +295,11 @@ func (r *Resolver) untyped(in *function, ret uint64, n operand) bool {
 
 // operandOf reads back from a call for what was loaded into an argument's
 // register.
-func (r *Resolver) operandOf(in *function, ret uint64, n operand) (found *descriptor) {
+func (r *Resolver) operandOf(in *function, ret uint64, n operand) *descriptor {
 	code, from := r.before(in, ret)
-	r.arch.loads(code, from, n, r.isCall, func(addr uint64) bool {
-		found = r.typeAt(addr)
-		return found == nil
-	})
-	return found
+	r.found = nil
+	r.arch.loads(code, from, n, r.intervenes, r.take)
+	return r.found
 }
 
 // isCall tells calls from bytes that look like one.
