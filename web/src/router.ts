@@ -10,6 +10,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
   { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue"), meta: { title: () => t("nav.captures") } },
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
+  { path: "/compare", name: "compare", component: () => import("./pages/compare/ComparePage.vue"), meta: { title: () => t("detail.compare") } },
   { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue") },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
   { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },

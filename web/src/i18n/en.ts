@@ -342,7 +342,7 @@ export const en = {
   "detail.compare.with": "Compared with {service} {at}",
   "detail.compare.end": "End comparison",
   "detail.compare.title": "Compare with another capture",
-  "detail.compare.text": "Every profile below then links to the difference: this capture minus the one you choose.",
+  "detail.compare.text": "What the rules found on either side, and which functions changed: this capture against the one you choose.",
   "detail.compare.capture": "Capture of {service}",
   "detail.compare.instance": "Instance",
   "detail.compare.none": "There is no other finished capture of this service.",

@@ -344,7 +344,7 @@ export const zhTW: Record<Key, string> = {
   "detail.compare.with": "與 {service} {at} 比較",
   "detail.compare.end": "結束比較",
   "detail.compare.title": "與另一次擷取比較",
-  "detail.compare.text": "選定後，下方每個 profile 都會連到差異：這次擷取減去您選的那次。",
+  "detail.compare.text": "規則在兩邊各找到什麼、哪些函式變了：這次擷取與您選的那次相比。",
   "detail.compare.capture": "{service} 的擷取",
   "detail.compare.instance": "實例",
   "detail.compare.none": "這個服務沒有其他已完成的擷取。",

@@ -58,7 +58,7 @@ export function parseFlame(q: Query, defaults: FlameState = flameDefaults): Flam
     profile: id("profile"), type: id("type"), sum: flag("sum", defaults.sum), lines: flag("lines", defaults.lines), focus: one("focus"), at: /^[0-9a-z]{1,12}$/.test(one("at")) ? one("at") : "",
     range: from >= 0 && to <= 1 && from < to ? [from, to] : null, search: one("q"), sandwich: one("sandwich"), hide: one("hide").split(",").filter(Boolean), recursion: flag("fold", defaults.recursion),
     callers: one("view") === "callers", up: flag("up", defaults.up), selected: one("fn"), sort: known ? (sort as TableSort) : defaults.sort, desc: known ? one("sort").startsWith("-") : defaults.desc,
-    normalise: flag("norm", defaults.normalise), own: flag("own", defaults.own), least: (leasts as readonly number[]).includes(least) ? least : defaults.least,
+    normalise: one("mode") === "normalised" ? true : one("mode") === "absolute" ? false : defaults.normalise, own: flag("own", defaults.own), least: (leasts as readonly number[]).includes(least) ? least : defaults.least,
   };
 }
 
@@ -68,13 +68,13 @@ export function formatFlame(s: FlameState, defaults: FlameState = flameDefaults)
   const q: Record<string, string> = {
     profile: s.profile, type: s.type, sum: flag(s.sum, defaults.sum), lines: flag(s.lines, defaults.lines), focus: s.focus, at: s.at, x: s.range ? s.range.map(place).join("-") : "", q: s.search,
     sandwich: s.sandwich, hide: s.hide.join(","), fold: flag(s.recursion, defaults.recursion), view: s.callers ? "callers" : "", up: flag(s.up, defaults.up), fn: s.selected,
-    sort: s.sort === defaults.sort && s.desc === defaults.desc ? "" : (s.desc ? "-" : "") + s.sort, norm: flag(s.normalise, defaults.normalise), own: flag(s.own, defaults.own), min: s.least === defaults.least ? "" : String(s.least),
+    sort: s.sort === defaults.sort && s.desc === defaults.desc ? "" : (s.desc ? "-" : "") + s.sort, mode: s.normalise === defaults.normalise ? "" : s.normalise ? "normalised" : "absolute", own: flag(s.own, defaults.own), min: s.least === defaults.least ? "" : String(s.least),
   };
   return Object.fromEntries(Object.entries(q).filter(([, v]) => v !== ""));
 }
 
 /** What the address says that is not the flame graph's own is kept. */
-export const flameKeys: readonly string[] = ["profile", "type", "sum", "lines", "focus", "at", "x", "q", "sandwich", "hide", "fold", "view", "up", "fn", "sort", "norm", "own", "min"];
+export const flameKeys: readonly string[] = ["profile", "type", "sum", "lines", "focus", "at", "x", "q", "sandwich", "hide", "fold", "view", "up", "fn", "sort", "mode", "own", "min"];
 
 /** One side of a comparison: a capture, and an instance or "*" for all of them; before chooses the snapshot at the window's start. */
 export interface Side {
