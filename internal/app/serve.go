@@ -37,6 +37,7 @@ import (
 	"github.com/opscenter/opscenter/internal/control"
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
+	"github.com/opscenter/opscenter/internal/discovery/httpsd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/flame"
@@ -422,6 +423,13 @@ func sources(o cli.ServeOptions) (out []discovery.Source, err error) {
 	}
 	if len(o.FileSD) > 0 {
 		s, err := filesd.New(filesd.Config{Paths: o.FileSD, Logger: o.Logger})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	for _, url := range o.HTTPSD {
+		s, err := httpsd.New(httpsd.Config{URL: url, Logger: o.Logger})
 		if err != nil {
 			return nil, err
 		}

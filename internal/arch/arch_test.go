@@ -58,7 +58,7 @@ var narrower = map[string][]string{
 // sameRow lists the packages of one subject that are split over folders of one row.
 var sameRow = map[string]string{
 	"examples": "examples", "bench": "bench", "test": "test", "cmd": "cmd", "scripts": "scripts", "gen": "gen",
-	"internal/diagnosis/corpus": "internal/diagnosis/corpus", "internal/toolui": "internal/toolui", "internal/console": "internal/console", "agent": "agent", "web": "web", "internal/evidence": "internal/evidence", "internal/diagnosis/rule": "internal/diagnosis/rule",
+	"internal/diagnosis/corpus": "internal/diagnosis/corpus", "internal/toolui": "internal/toolui", "internal/console": "internal/console", "internal/discovery": "internal/discovery", "agent": "agent", "web": "web", "internal/evidence": "internal/evidence", "internal/diagnosis/rule": "internal/diagnosis/rule",
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -35,6 +35,7 @@ type ServeOptions struct {
 	Targets     []ops.Target
 	StaticFiles []string
 	FileSD      []string
+	HTTPSD      []string // URLs
 	// Retention and RetentionBytes bound what is kept; 0 = no bound.
 	Retention      time.Duration
 	RetentionBytes int64
@@ -137,6 +138,7 @@ func (p *program) serveCmd() *cobra.Command {
 	f.StringArrayVar(&targets, "target", nil, "an instance to add, as `project/service=URL`: http(s)://…/debug/pprof, or grpc(s)://host:port of an agent that listens (repeatable)")
 	f.StringArrayVar(&o.StaticFiles, "static", nil, "`file` with a list of instances in YAML or JSON (repeatable)")
 	f.StringArrayVar(&o.FileSD, "file-sd", nil, "`file` of Prometheus file_sd targets, globs allowed (repeatable)")
+	f.StringArrayVar(&o.HTTPSD, "http-sd", nil, "`URL` that answers with Prometheus http_sd targets (repeatable)")
 	f.Var(&retention, "retention", "delete captures older than this, such as 30d or 12h; 0 keeps them for ever")
 	f.Var(&retentionBytes, "retention-bytes", "delete the oldest captures beyond this `size`; 0 = no limit")
 	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")

@@ -226,7 +226,7 @@ func (s *Source) readFile(name string, f *file) bool {
 		return false
 	}
 	f.data = data
-	targets, err := parse(name, data)
+	targets, err := Parse(name, data)
 	if err != nil {
 		f.problem = err.Error() + "; what it said before still holds"
 		return false

@@ -255,7 +255,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := parse(c.file, []byte(c.content))
+			got, err := Parse(c.file, []byte(c.content))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -295,7 +295,7 @@ func TestParseExplains(t *testing.T) {
 		{"t.yml", "[]\n---\n[]\n", `t.yml:3: a second document: write one list`},
 	}
 	for _, c := range cases {
-		got, err := parse(c.file, []byte(c.content))
+		got, err := Parse(c.file, []byte(c.content))
 		if err == nil || err.Error() != c.want || ops.KindOf(err) != ops.Invalid {
 			t.Errorf("%s\n%s\n got: %v %v\nwant: %s", c.file, c.content, got, err, c.want)
 		}
@@ -313,7 +313,7 @@ func TestTooManyTargets(t *testing.T) {
 		b.WriteString("- targets: *t\n")
 	}
 	want := "t.yml:22: more than 20000 targets: split the file"
-	if _, err := parse("t.yml", []byte(b.String())); err == nil || err.Error() != want {
+	if _, err := Parse("t.yml", []byte(b.String())); err == nil || err.Error() != want {
 		t.Errorf("%v\nwant: %s", err, want)
 	}
 }
@@ -343,7 +343,7 @@ func FuzzParse(f *testing.F) {
 		if isJSON {
 			name = "t.json"
 		}
-		targets, err := parse(name, data)
+		targets, err := Parse(name, data)
 		if err != nil {
 			if ops.KindOf(err) != ops.Invalid || !strings.HasPrefix(err.Error(), name+":") {
 				t.Errorf("%v: want an Invalid error that names the file", err)

@@ -53,9 +53,9 @@ func at(line int, format string, args ...any) error {
 	return &lineError{line, fmt.Sprintf(format, args...)}
 }
 
-// parse reads a whole file or, at the first thing that is wrong, nothing of it.
+// Parse reads a whole file or, at the first thing that is wrong, nothing of it.
 // Errors name the line: "targets.yml:7: …".
-func parse(name string, data []byte) (targets []ops.Target, err error) {
+func Parse(name string, data []byte) (targets []ops.Target, err error) {
 	var groups []group
 	if filepath.Ext(name) == ".json" {
 		groups, err = parseJSON(data)
