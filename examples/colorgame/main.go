@@ -165,6 +165,7 @@ type options struct {
 	faults                        []string
 	switches                      *scenario.Switches
 	log                           *slog.Logger
+	level                         *slog.LevelVar // of log
 }
 
 // service is what a verb starts.
@@ -173,11 +174,12 @@ type service struct {
 	pool     *pgxpool.Pool // nil = none
 	agent    bool
 	services agent.Services // that the centre's console may call
+	controls []agent.Control
 	chassis  chassis.Config
 }
 
 func serviceCmd(name, short string, build func(context.Context, options) (service, error)) *cobra.Command {
-	o := options{switches: &scenario.Switches{}, database: os.Getenv("COLORGAME_DATABASE_URL")}
+	o := options{switches: &scenario.Switches{}, level: &slog.LevelVar{}, database: os.Getenv("COLORGAME_DATABASE_URL")}
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: short,
@@ -190,7 +192,7 @@ func serviceCmd(name, short string, build func(context.Context, options) (servic
 				}
 				o.switches.Set(sc, true)
 			}
-			o.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			o.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
 			return serve(cmd.Context(), name, o, build)
 		},
 	}
@@ -226,13 +228,18 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 		defer svc.pool.Close()
 	}
 	if svc.agent {
-		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log, Services: svc.services})
+		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log, LogLevel: o.level, Services: svc.services})
 		if err != nil {
 			return err
 		}
 		defer a.Close()
 		if svc.pool != nil {
 			a.AddPool("postgres", poolStats{svc.pool})
+		}
+		for _, c := range svc.controls {
+			if err := a.AddControl(c); err != nil {
+				return err
+			}
 		}
 	}
 	svc.chassis.Service, svc.chassis.Listen, svc.chassis.Admin = name, o.listen, o.admin
@@ -250,7 +257,10 @@ func users(_ context.Context, o options) (service, error) {
 			return time.Hour
 		},
 	})
-	return service{part: part, agent: true}, err
+	if err != nil {
+		return service{}, err
+	}
+	return service{part: part, agent: true, controls: userControls(part)}, nil
 }
 
 func sockets(_ context.Context, o options) (service, error) {
@@ -266,7 +276,7 @@ func sockets(_ context.Context, o options) (service, error) {
 			part.LetGo()
 		}
 	})
-	return service{part: part, agent: true, chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
+	return service{part: part, agent: true, controls: gatewayControls(part), chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
 }
 
 func rooms(ctx context.Context, o options) (service, error) {
@@ -297,7 +307,8 @@ func records(ctx context.Context, o options) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	return service{part: record.New(record.Config{Pool: pool, Logger: o.log}), pool: pool, agent: true}, nil
+	part := record.New(record.Config{Pool: pool, Logger: o.log})
+	return service{part: part, pool: pool, agent: true, controls: recordControls(part)}, nil
 }
 
 func crowd(_ context.Context, o options) (service, error) {

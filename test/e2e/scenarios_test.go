@@ -187,6 +187,7 @@ func TestScenario2SlowRecords(t *testing.T) {
 		t.Errorf("%.0f %% of a core is used, want less than 10 %%", 100*cores)
 	}
 	e.saysFirst(t, "record.(*Recorder).write", sourceLine(t, "record/record.go", "if _, err := r.cfg.Pool.Exec(ctx, keep, rec.Room, rec.Round, rec.Player, rec.Color, rec.Stake, rec.Payout); err != nil {"), "downstream-wait", "pool-exhausted")
+	s.batch(t, e)
 }
 
 func TestScenario3SlowConsumers(t *testing.T) {
@@ -210,6 +211,7 @@ func TestScenario3SlowConsumers(t *testing.T) {
 		}
 	}
 	e.saysFirst(t, "ws.(*Hub).Broadcast", sourceLine(t, "ws/ws.go", "c.sendCh <- msg"), "channel-backpressure")
+	s.kickSlow(t, e, 10) // the length of window
 	s.off(t, "3")
 	s.until(t, "gateway-service", "broadcasts_pending", atMost(20))
 }

@@ -111,7 +111,10 @@ func (s *Service) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s.connects.Add(1)
 
 	var writer sync.WaitGroup
-	writer.Go(func() { s.hub.Serve(ctx, &socket{conn: conn, session: session}) })
+	writer.Go(func() {
+		defer cancel() // who was kicked is not read any more
+		s.hub.Serve(ctx, &socket{conn: conn, session: session})
+	})
 	for {
 		// Players talk to the game over HTTP; here they only listen. Reading
 		// answers pings and notices the end; when ctx ends, it closes the socket.
@@ -123,6 +126,15 @@ func (s *Service) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s.disconnect(session)
 	_ = conn.CloseNow() // a write to a peer that does not read ends here
 	writer.Wait()
+}
+
+// Slow returns how many players are at least so many messages behind.
+func (s *Service) Slow(behind int) int { return s.hub.Slow(behind) }
+
+// KickSlow closes the sockets of those players, now and for the given time, and
+// returns how many it closed now.
+func (s *Service) KickSlow(behind int, during time.Duration) int {
+	return s.hub.KickSlow(behind, during)
 }
 
 // player asks the user-service whose token it is.

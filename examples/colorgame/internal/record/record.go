@@ -37,6 +37,13 @@ type Recorder struct {
 	cfg  Config
 	jobs chan job
 
+	batch atomic.Int64  // records of one transaction; 0 and 1 = one
+	flush chan chan int // ends the waiting for more
+
+	mu      sync.Mutex // guards waiting and writing
+	waiting []job      // for the next batch; bounded by the requests that wait
+	writing bool       // a worker sees to waiting
+
 	written, failed, abandoned atomic.Int64
 	latency                    chassis.Latency
 }
@@ -59,7 +66,7 @@ func New(cfg Config) *Recorder {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Recorder{cfg: cfg, jobs: make(chan job, queueLength)}
+	return &Recorder{cfg: cfg, jobs: make(chan job, queueLength), flush: make(chan chan int)}
 }
 
 // Record keeps a record and returns when it is kept.
@@ -90,6 +97,10 @@ func (r *Recorder) work(ctx context.Context) {
 		case j := <-r.jobs:
 			if j.ctx.Err() != nil {
 				continue // nobody waits for it any more
+			}
+			if r.batch.Load() > 1 {
+				r.together(ctx, j)
+				continue
 			}
 			err := r.write(ctx, j.rec)
 			if err != nil {
@@ -172,6 +183,7 @@ func (r *Recorder) Figures() chassis.Figures {
 		"records_failed":    float64(r.failed.Load()),
 		"records_abandoned": float64(r.abandoned.Load()),
 		"queue":             float64(len(r.jobs)),
+		"batch":             float64(max(1, r.batch.Load())),
 		"pool_in_use":       float64(st.AcquiredConns()),
 		"pool_max":          float64(st.MaxConns()),
 	}

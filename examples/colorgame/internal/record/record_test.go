@@ -132,6 +132,76 @@ func TestALockedBalanceStopsEveryWriter(t *testing.T) {
 	wg.Wait()
 }
 
+// The remedy of scenario 2: what waits while the row is locked is kept in one
+// transaction when it is free.
+func TestBatchesKeepEverythingWithOneLock(t *testing.T) {
+	r, url := run(t)
+	if before := r.SetBatch(1000); before != 1 || r.Figures()["batch"] != maxBatch {
+		t.Errorf("before %d, figures %v", before, r.Figures())
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	report, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Exec(t.Context(), `SELECT balance FROM colorgame.house FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	const records = 60
+	var wg sync.WaitGroup
+	keep := func(from, to int) {
+		for i := from; i < to; i++ {
+			wg.Go(func() {
+				if err := r.Record(t.Context(), record(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	keep(0, 1)
+	for deadline := time.Now().Add(20 * time.Second); r.Figures()["pool_in_use"] != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("figures: %v", r.Figures())
+		}
+	}
+	keep(1, records)
+	time.Sleep(5 * linger)
+	if f := r.Figures(); f["pool_in_use"] != 1 || f["records_total"] != 0 {
+		t.Errorf("while the row is locked: %v", f)
+	}
+	if err := report.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	var kept, balance, transactions int64
+	err = conn.QueryRow(t.Context(), `SELECT count(*), count(DISTINCT xmin::text), (SELECT balance FROM colorgame.house) FROM colorgame.bet_records`).Scan(&kept, &transactions, &balance)
+	if err != nil || kept != records || balance != records*6 || transactions > 10 {
+		t.Errorf("%d records in %d transactions, balance %d, %v", kept, transactions, balance, err)
+	}
+	if n := r.Flush(t.Context()); n != 0 {
+		t.Errorf("%d were flushed of none", n)
+	}
+}
+
+func TestFlushDoesNotWaitForMore(t *testing.T) {
+	r := New(Config{})
+	r.waiting = []job{{}, {}}
+	lingered := make(chan struct{})
+	go func() {
+		r.linger(t.Context())
+		close(lingered)
+	}()
+	n := r.Flush(t.Context())
+	<-lingered
+	if n != 2 && n != 0 { // it may have been enough by itself
+		t.Errorf("%d flushed", n)
+	}
+}
+
 func TestARecordThatIsNoneIsRefused(t *testing.T) {
 	r := New(Config{})
 	w := httptest.NewRecorder()

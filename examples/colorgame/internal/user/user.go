@@ -46,7 +46,8 @@ var (
 // Service holds the accounts and the sessions.
 type Service struct {
 	ttl      func() time.Duration
-	accounts map[string]account // written only by New
+	accounts map[string]*account // written only by New
+	cost     atomic.Int64        // of hashes to come
 
 	mu       sync.RWMutex // guards sessions and tokens
 	sessions map[string]Session
@@ -58,7 +59,7 @@ type Service struct {
 }
 
 type account struct {
-	hash    []byte
+	kept    atomic.Pointer[[]byte] // the hash
 	profile wire.Profile
 }
 
@@ -72,13 +73,14 @@ type Session struct {
 func New(cfg Config) (*Service, error) {
 	s := &Service{
 		ttl:      cfg.SessionTTL,
-		accounts: make(map[string]account, cfg.Accounts),
+		accounts: make(map[string]*account, cfg.Accounts),
 		sessions: map[string]Session{},
 		tokens:   map[string]string{},
 	}
 	if s.ttl == nil {
 		s.ttl = func() time.Duration { return time.Hour }
 	}
+	s.cost.Store(int64(bcrypt.DefaultCost))
 	hashes := make([][]byte, cfg.Accounts)
 	var g errgroup.Group
 	for i := range hashes {
@@ -95,7 +97,9 @@ func New(cfg Config) (*Service, error) {
 		for f := range friends {
 			p.Friends = append(p.Friends, wire.Friend{Name: AccountName((i + f + 1) % cfg.Accounts), Level: 1 + f%40, Since: time.Now()})
 		}
-		s.accounts[p.Name] = account{hash: hash, profile: p}
+		a := &account{profile: p}
+		a.kept.Store(&hash)
+		s.accounts[p.Name] = a
 	}
 	return s, nil
 }
@@ -103,15 +107,19 @@ func New(cfg Config) (*Service, error) {
 // Login checks the credentials and opens the account's session.
 func (s *Service) Login(c wire.Credentials) (token string, err error) {
 	defer s.loginLatency.Since(time.Now())
-	a, ok := s.accounts[c.Name]
+	known, ok := s.accounts[c.Name]
 	if !ok {
 		return "", errCredentials
 	}
+	a := struct{ hash []byte }{*known.kept.Load()}
 	if err := bcrypt.CompareHashAndPassword(a.hash, []byte(c.Password)); err != nil {
 		s.refused.Add(1)
 		return "", errCredentials
 	}
 	s.logins.Add(1)
+	if err := known.rehash(c.Password, int(s.cost.Load())); err != nil {
+		return "", err
+	}
 
 	token = rand.Text()
 	s.mu.Lock()
@@ -120,6 +128,28 @@ func (s *Service) Login(c wire.Credentials) (token string, err error) {
 	s.sessions[token] = Session{Name: c.Name, Since: time.Now()}
 	s.tokens[c.Name] = token
 	return token, nil
+}
+
+// rehash hashes the password anew if it was hashed with another cost.
+func (a *account) rehash(password string, cost int) error {
+	if now, err := bcrypt.Cost(*a.kept.Load()); err == nil && now == cost {
+		return nil
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+	if err != nil {
+		return fmt.Errorf("hashing a password anew: %w", err)
+	}
+	a.kept.Store(&hash)
+	return nil
+}
+
+// SetCost sets the cost of password hashing for logins to come and returns the
+// one before. It is an error for a cost that bcrypt does not have.
+func (s *Service) SetCost(cost int) (before int, err error) {
+	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost {
+		return int(s.cost.Load()), bcrypt.InvalidCostError(cost)
+	}
+	return int(s.cost.Swap(int64(cost))), nil
 }
 
 // Profile answers who the token belongs to.

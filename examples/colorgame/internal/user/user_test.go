@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/opscenter/opscenter/examples/colorgame/internal/wire"
 )
 
@@ -85,5 +87,35 @@ func TestABodyThatIsNoJSONIsRefused(t *testing.T) {
 	s.Handler().ServeHTTP(w, httptest.NewRequest("POST", "/login", nil))
 	if w.Code != http.StatusBadRequest || w.Body.String() != "body is not the JSON this expects: EOF\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// The remedy of scenario 1: a lower cost holds for each account from its next
+// login on.
+func TestTheCostOfHashingIsSetWhileItRuns(t *testing.T) {
+	s := newService(t, nil)
+	me := wire.Credentials{Name: AccountName(0), Password: AccountPassword(0)}
+	costOf := func() int {
+		cost, err := bcrypt.Cost(*s.accounts[me.Name].kept.Load())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cost
+	}
+	if before, err := s.SetCost(bcrypt.MinCost); err != nil || before != bcrypt.DefaultCost || costOf() != bcrypt.DefaultCost {
+		t.Errorf("before a login: %d, %v, hashed with %d", before, err, costOf())
+	}
+	for range 2 { // with the old hash, and with the new one
+		if _, err := s.Login(me); err != nil || costOf() != bcrypt.MinCost {
+			t.Errorf("after a login: %v, hashed with %d", err, costOf())
+		}
+	}
+	if _, err := s.Login(wire.Credentials{Name: me.Name, Password: "wrong"}); err != errCredentials {
+		t.Errorf("a wrong password: %v", err)
+	}
+	for _, cost := range []int{3, 32} {
+		if before, err := s.SetCost(cost); err == nil || before != bcrypt.MinCost {
+			t.Errorf("SetCost(%d): %d, %v", cost, before, err)
+		}
 	}
 }

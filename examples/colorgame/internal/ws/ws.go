@@ -35,14 +35,18 @@ var ErrBusy = errors.New("too many announcements are under way: this one is drop
 type Client struct {
 	conn   Conn
 	sendCh chan []byte
+	kick   context.CancelFunc // ends its Serve
+	kicked atomic.Bool
+	// writing is when the write that goes on now began, in Unix nanoseconds; 0 = none.
+	writing atomic.Int64
 	// holds counts the hub's own hold and one for each broadcast that is sending to
 	// the client; at zero nobody can send any more and sendCh is closed.
 	holds atomic.Int32
 }
 
 // newClient returns a client that the hub holds.
-func newClient(conn Conn) *Client {
-	c := &Client{conn: conn, sendCh: make(chan []byte, sendBuffer)}
+func newClient(conn Conn, kick context.CancelFunc) *Client {
+	c := &Client{conn: conn, sendCh: make(chan []byte, sendBuffer), kick: kick}
 	c.holds.Store(1)
 	return c
 }
@@ -61,8 +65,21 @@ func (c *Client) writeLoop(ctx context.Context) {
 		if broken {
 			continue
 		}
+		c.writing.Store(time.Now().UnixNano())
 		broken = c.conn.Write(ctx, msg) != nil
+		c.writing.Store(0)
 	}
+}
+
+// slowWrite is how long a message may take to be written to a client who keeps
+// up; after a standstill everybody is behind for a moment.
+const slowWrite = 20 * time.Millisecond
+
+// slow reports whether the client is so many messages behind because of its own
+// socket.
+func (c *Client) slow(behind int) bool {
+	began := c.writing.Load()
+	return len(c.sendCh) >= behind && began != 0 && time.Since(time.Unix(0, began)) >= slowWrite
 }
 
 // Hub passes announcements to all clients.
@@ -71,7 +88,10 @@ type Hub struct {
 	clients map[*Client]struct{}
 	closed  bool
 
+	slow atomic.Pointer[limit] // nil = the hub waits for everybody
+
 	broadcasts sync.WaitGroup
+	kicked     atomic.Int64
 	pending    atomic.Int64
 	sent       atomic.Int64
 	dropped    atomic.Int64
@@ -81,11 +101,57 @@ type Hub struct {
 // NewHub makes a hub without clients.
 func NewHub() *Hub { return &Hub{clients: map[*Client]struct{}{}} }
 
-// Serve has the client on the list until ctx ends, and returns when its writer
+// limit is how far behind a client may be, for a time.
+type limit struct {
+	behind int
+	until  time.Time
+}
+
+// tooSlow reports whether the hub does not wait for the client.
+func (h *Hub) tooSlow(c *Client) bool {
+	l := h.slow.Load()
+	return l != nil && time.Now().Before(l.until) && c.slow(l.behind)
+}
+
+// end makes the client's Serve return; it is false when that was done before.
+func (h *Hub) end(c *Client) bool {
+	if c.kicked.Swap(true) {
+		return false
+	}
+	h.kicked.Add(1)
+	c.kick()
+	return true
+}
+
+// Slow returns how many clients are at least so many messages behind.
+func (h *Hub) Slow(behind int) (n int) {
+	for _, c := range h.list() {
+		if c.slow(behind) {
+			n++
+		}
+	}
+	return n
+}
+
+// KickSlow ends the clients who are at least so many messages behind, now and
+// for the given time, and returns how many it ended now.
+func (h *Hub) KickSlow(behind int, during time.Duration) (n int) {
+	h.slow.Store(&limit{behind: behind, until: time.Now().Add(during)})
+	for _, c := range h.list() {
+		if c.slow(behind) && h.end(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// Serve has the client on the list until ctx ends or it is kicked, and returns when its writer
 // has ended, which may be a little later: broadcasts that are sending to the
 // client are let through.
 func (h *Hub) Serve(ctx context.Context, conn Conn) {
-	c := newClient(conn)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := newClient(conn, cancel)
 	h.mu.Lock()
 	h.clients[c] = struct{}{}
 	h.mu.Unlock()
@@ -124,6 +190,11 @@ func (h *Hub) Broadcast(msg []byte) {
 	for _, c := range h.list() {
 		if !h.hold(c) {
 			continue // gone meanwhile
+		}
+		if h.tooSlow(c) {
+			h.end(c)
+			c.release()
+			continue
 		}
 		c.sendCh <- msg
 		c.release()
@@ -169,6 +240,7 @@ func (h *Hub) Figures() chassis.Figures {
 		"broadcasts_pending":    float64(h.pending.Load()),
 		"broadcasts_total":      float64(h.sent.Load()),
 		"announcements_dropped": float64(h.dropped.Load()),
+		"kicked_total":          float64(h.kicked.Load()),
 	}
 	h.latency.Into(f, "broadcast")
 	return f

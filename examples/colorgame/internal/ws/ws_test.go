@@ -158,3 +158,70 @@ func TestABrokenSocketOnlyDrains(t *testing.T) {
 		}
 	})
 }
+
+// The remedy of scenario 3: who reads too slowly is let go, once or for a while,
+// and nobody waits for them.
+func TestKickSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub()
+		ctx, leave := context.WithCancel(t.Context())
+		near := &peer{}
+		served := make(chan string, 3)
+		join := func(name string, p *peer) {
+			go func() {
+				h.Serve(ctx, p)
+				served <- name
+			}()
+			synctest.Wait()
+		}
+		stuck := func() {
+			for range sendBuffer + 2 { // one is being written, the buffer is full, one waits
+				if err := h.Announce([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // each goes before the next
+			}
+		}
+		join("near", near)
+		join("far", &peer{pace: -1})
+		stuck()
+		if n := h.KickSlow(sendBuffer, 0); n != 0 || h.Slow(sendBuffer) != 0 {
+			t.Errorf("%d were kicked who had been behind for no time", n)
+		}
+		time.Sleep(slowWrite)
+		if n := h.Slow(sendBuffer); n != 1 {
+			t.Errorf("%d are slow", n)
+		}
+		if n := h.KickSlow(sendBuffer, 0); n != 1 || <-served != "far" {
+			t.Errorf("%d were kicked", n)
+		}
+		synctest.Wait()
+		if f := h.Figures(); f["broadcasts_pending"] != 0 || f["clients"] != 1 || f["kicked_total"] != 1 || len(near.got) != sendBuffer+2 {
+			t.Errorf("after the kick: %v, the near one heard %d", f, len(near.got))
+		}
+		// For a while: the next one who falls behind goes by itself.
+		h.KickSlow(sendBuffer, time.Minute)
+		join("far again", &peer{pace: -1})
+		stuck()
+		time.Sleep(slowWrite)
+		h.Broadcast([]byte("x"))
+		if who := <-served; who != "far again" {
+			t.Errorf("%s went", who)
+		}
+		time.Sleep(time.Minute)
+		join("late", &peer{pace: -1})
+		stuck()
+		time.Sleep(slowWrite)
+		if err := h.Announce([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if f := h.Figures(); f["broadcasts_pending"] != 2 || f["clients"] != 2 {
+			t.Errorf("after its time: %v", f)
+		}
+		leave()
+		h.Close()
+		<-served
+		<-served
+	})
+}
