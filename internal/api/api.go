@@ -89,6 +89,8 @@ type Config struct {
 	// Controls looks up and changes instances; Record is what was done.
 	Controls Controls
 	Record   Record
+	// Speedscope writes a profile in speedscope's format.
+	Speedscope func(context.Context, ops.ArtifactRef, io.Writer) error
 	// Guide teaches: recorded captures and what rules mean.
 	Guide *guide.Guide
 	// System answers GetSystem, except for what concerns the caller.

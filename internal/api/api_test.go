@@ -172,6 +172,7 @@ func TestACallerWithoutPermissionIsRefusedEverywhere(t *testing.T) {
 	r := start(t) // holds nothing
 	urls := []string{
 		"GET /api/captures/01abc/01inst/cpu.pprof",
+		"GET /api/captures/01abc/01inst/cpu.pprof/speedscope.json",
 		"GET /api/captures/01abc/bundle.zip",
 		"POST /api/import",
 	}

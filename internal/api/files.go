@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -29,6 +30,7 @@ const uploadStep = 16 << 20
 func (s *server) routeFiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", s.allow(auth.Download, s.bundle))
 	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}", s.allow(auth.Download, s.artifact))
+	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}/speedscope.json", s.allow(auth.Download, s.speedscope))
 	mux.HandleFunc("GET /api/audit.jsonl", s.allow(auth.Control, s.auditLines))
 	mux.HandleFunc("POST /api/import", s.allow(auth.Capture, s.importBundle))
 }
@@ -79,6 +81,31 @@ func (s *server) artifact(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// speedscope answers with a profile in speedscope's format.
+func (s *server) speedscope(w http.ResponseWriter, r *http.Request) error {
+	ref, err := namedArtifact(r.PathValue("capture"), r.PathValue("instance"), r.PathValue("artifact"))
+	if err != nil {
+		return err
+	}
+	attachment(w, strings.TrimSuffix(ref.Name, ".pprof")+".speedscope.json")
+	out := &counted{w: w}
+	if err := s.Speedscope(r.Context(), ref, out); err != nil {
+		return s.cutOff(w, r, out, err)
+	}
+	return nil
+}
+
+// cutOff ends an answer that failed half-way: what is out already cannot be taken
+// back, so that a broken connection is the only honest end.
+func (s *server) cutOff(w http.ResponseWriter, r *http.Request, out *counted, err error) error {
+	if out.n == 0 {
+		w.Header().Del("Content-Disposition")
+		return err
+	}
+	s.Logger.ErrorContext(r.Context(), "answer cut off", "path", r.URL.Path, "err", err)
+	panic(http.ErrAbortHandler)
+}
+
 func (s *server) bundle(w http.ResponseWriter, r *http.Request) error {
 	id := ops.CaptureID(r.PathValue("capture"))
 	st, err := s.Captures.Capture(r.Context(), id)
@@ -91,13 +118,7 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request) error {
 	attachment(w, string(id)+".zip")
 	out := &counted{w: w}
 	if err := s.Files.Export(r.Context(), id, out); err != nil {
-		if out.n == 0 {
-			w.Header().Del("Content-Disposition")
-			return err
-		}
-		// Part of the zip is out: a broken connection is the only honest end.
-		s.Logger.ErrorContext(r.Context(), "bundle cut off", "capture", id, "err", err)
-		panic(http.ErrAbortHandler)
+		return s.cutOff(w, r, out, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -94,5 +95,31 @@ func TestViewsRefuseWhatIsNoArtifact(t *testing.T) {
 	_, err := apiv1connect.NewGoroutineServiceClient(http.DefaultClient, url).GetGoroutines(t.Context(), connect.NewRequest(&apiv1.GetGoroutinesRequest{Of: &apiv1.GoroutineSnapshot{CaptureId: "..", InstanceId: "x", Artifact: "y"}}))
 	if want := `invalid_argument: "../x/y" is not the name of an artifact`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestSpeedscopeIsADownload(t *testing.T) {
+	for _, c := range []struct {
+		path, body, named string
+		code              int
+		fail              error
+	}{
+		{"/api/captures/01cap/01inst/cpu.pprof/speedscope.json", "01cap/01inst/cpu.pprof", `attachment; filename="cpu.speedscope.json"`, http.StatusOK, nil},
+		{"/api/captures/01cap/01inst/cpu.pprof/speedscope.json", `{"code":"data_loss","message":"no profile"}`, "", http.StatusUnprocessableEntity, ops.Errorf(ops.Corrupt, "no profile")},
+		{"/api/captures/01cap/01inst/a%20b/speedscope.json", `{"code":"invalid_argument","message":"\"01cap/01inst/a b\" is not the name of an artifact"}`, "", http.StatusBadRequest, nil},
+	} {
+		who := everyone{[]auth.Permission{auth.Download}}
+		h := New(Config{Auth: who, Speedscope: func(_ context.Context, ref ops.ArtifactRef, w io.Writer) error {
+			if c.fail != nil {
+				return c.fail
+			}
+			_, err := io.WriteString(w, ref.String())
+			return err
+		}})
+		w := httptest.NewRecorder()
+		Guard(GuardConfig{Auth: who}, h).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+c.path, nil))
+		if w.Code != c.code || w.Body.String() != c.body || w.Header().Get("Content-Disposition") != c.named {
+			t.Errorf("%s: %d %s %s", c.path, w.Code, w.Header().Get("Content-Disposition"), w.Body)
+		}
 	}
 }

@@ -239,8 +239,8 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		},
 		Goroutines: census.New(census.Config{Capture: c.captured, Open: c.archive.OpenArtifact}).Count,
 		Runtime:    c.runtimeSeries,
-		Guide:      guide.New(guideArchive{c}),
-		System:     func(ctx context.Context) api.System { return c.system(ctx, o, started) },
+		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
+		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	})
 	c.handler = front(o, who, calls, c.links, c.tools)
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/profile"
+	"github.com/opscenter/opscenter/internal/speedscope"
 )
 
 // captured is a capture as the views of it need it: without its progress.
@@ -28,6 +30,20 @@ func (c *center) runtimeSeries(ctx context.Context, ref ops.ArtifactRef) ([]byte
 		return nil, err
 	}
 	return json.Marshal(r)
+}
+
+// speedscope writes a profile in the format of another viewer.
+func (c *center) speedscope(ctx context.Context, ref ops.ArtifactRef, w io.Writer) error {
+	blob, _, err := c.archive.OpenArtifact(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer blob.Close() //nolint:errcheck // it was only read
+	p, err := profile.Read(io.NewSectionReader(blob, 0, blob.Size()), profile.Limits{})
+	if err != nil {
+		return err
+	}
+	return speedscope.Write(w, p, ref.Name)
 }
 
 // guideArchive is where the guide's samples go.

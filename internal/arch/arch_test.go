@@ -27,7 +27,7 @@ var rows = []struct {
 	{"words", []string{"gen", "internal/ops", "internal/changes", "internal/inflate"}},
 	{"the guest, the contracts' suites, and how an answer reads", []string{"agent", "internal/ops/opstest", "internal/report"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
-	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes"}},
+	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes", "internal/speedscope"}},
 	{"what they say together", []string{"internal/evidence"}},
 	{"the language of rules", []string{"internal/diagnosis/rule"}},
 	{"rules", []string{"internal/diagnosis/"}},

@@ -1,20 +1,21 @@
 // Addresses. The fleet is part of the first load; every other page is a chunk.
-import { createRouter, createWebHistory, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
+import { createRouter, createWebHistory, type RouteLocationNormalized, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
 import { basePath } from "./api/base";
-import { t } from "./i18n";
+import { t, tOr } from "./i18n";
 import FleetPage from "./pages/FleetPage.vue";
 
-// A page with a title in its meta is one that the command palette offers.
+// The title in a meta is that of the browser's tab; pages that have one and need no
+// parameters are offered by the command palette.
 export const routes: RouteRecordRaw[] = [
   { path: "/", name: "fleet", component: FleetPage, meta: { title: () => t("nav.fleet") } },
   { path: "/instances/:id", name: "instance", component: () => import("./pages/InstancePage.vue"), props: true },
   { path: "/captures", name: "captures", component: () => import("./pages/CapturesPage.vue"), meta: { title: () => t("nav.captures") } },
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
   { path: "/compare", name: "compare", component: () => import("./pages/compare/ComparePage.vue"), meta: { title: () => t("detail.compare") } },
-  { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue") },
+  { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue"), meta: { title: () => t("cmd.console") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
-  { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },
-  { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true },
+  { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => tOr(`dx.rule.${String(to.params["rule"])}`, String(to.params["rule"])) } },
+  { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => `${t("nav.guide")} ${String(to.params["chapter"])}` } },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];
 

@@ -24,6 +24,9 @@ export const pprofTopUrl = (r: ArtifactRef): string => pprofUrl(r) + "top";
 /** pprof's own page on what a profile has more, or less, than base. */
 export const pprofDiffUrl = (r: ArtifactRef, base: ArtifactRef): string => pprofUrl(r) + `vs/${seg(base.capture)}/${seg(base.instance)}/${seg(base.name)}/`;
 
+/** A profile in the format of speedscope, every sample type in it. */
+export const speedscopeUrl = (r: ArtifactRef): string => artifactUrl(r) + "/speedscope.json";
+
 /** The trace viewer's page on a window; its path comes from the centre. */
 export const traceWindowUrl = (relative: string): string => path(relative);
 

@@ -180,7 +180,7 @@ test("a target shows its losses first, then files with links into the tools", as
   const { w } = await show(TargetPanel, props);
   expect(textOf(w.find(".losses").element)).toBe("What this cannot see cpu in use somebody else profiles");
   const hrefs = (name: string) => w.find(`[data-artifact="${name}"]`).findAll("a").map((a) => a.attributes("href"));
-  expect(hrefs("heap.pprof")).toEqual(["/api/captures/c1/a1/heap.pprof", "/pprof/c1/a1/heap.pprof/", "/pprof/c1/a1/heap.pprof/vs/c1/a1/heap.before.pprof/", "/pprof/c1/a1/heap.pprof/vs/c0/a0/heap.pprof/"]);
+  expect(hrefs("heap.pprof")).toEqual(["/api/captures/c1/a1/heap.pprof", "/pprof/c1/a1/heap.pprof/", "/api/captures/c1/a1/heap.pprof/speedscope.json", "/pprof/c1/a1/heap.pprof/vs/c1/a1/heap.before.pprof/", "/pprof/c1/a1/heap.pprof/vs/c0/a0/heap.pprof/"]);
   expect(hrefs("runtime.json")).toEqual(["/api/captures/c1/a1/runtime.json"]);
   expect(w.find("[data-t=trace-window]").attributes("href")).toBe("/trace/c1/a1/trace.out/1-3/");
   expect(w.text()).toContain("Not readable: the end is cut off");

@@ -21,17 +21,17 @@ export interface Chapter {
 }
 
 export const chapters: readonly Chapter[] = [
-  { n: 1, kinds: ["cpu", "goroutine", "trace", "runtime"], seconds: 10, nots: 2, fixes: 4, steps: [{ n: 1, tab: "flame", query: {} }, { n: 2, tab: "metrics", query: {} }, { n: 3, tab: "diagnosis", query: {} }] },
+  { n: 1, kinds: ["cpu", "goroutine", "trace", "runtime"], seconds: 10, nots: 2, fixes: 4, steps: [{ n: 1, tab: "flame", query: { profile: "cpu" } }, { n: 2, tab: "metrics", query: {} }, { n: 3, tab: "diagnosis", query: {} }] },
   { n: 2, kinds: ["cpu", "goroutine", "block", "trace", "runtime"], seconds: 10, nots: 1, fixes: 4, steps: [
-    { n: 1, tab: "flame", query: {} }, { n: 2, tab: "goroutines", query: { at: "record.(*Recorder).write|record.(*Recorder).work|record.(*Recorder).Record" } }, { n: 3, tab: "timeline", query: {} }, { n: 4, tab: "metrics", query: {} },
+    { n: 1, tab: "flame", query: { profile: "cpu" } }, { n: 2, tab: "goroutines", query: { at: "record.(*Recorder).write|record.(*Recorder).work|record.(*Recorder).Record" } }, { n: 3, tab: "timeline", query: {} }, { n: 4, tab: "metrics", query: {} },
   ] },
   { n: 3, kinds: ["goroutine", "block", "trace", "runtime", "goroutine-dump"], seconds: 10, nots: 1, fixes: 3, steps: [
-    { n: 1, tab: "diagnosis", query: {} }, { n: 2, tab: "goroutines", query: { at: "ws.(*Hub).Broadcast|gateway.(*socket).Write" } }, { n: 3, tab: "goroutines", query: { at: "ws.(*Client).writeLoop" } },
+    { n: 1, tab: "flame", query: { profile: "block" } }, { n: 2, tab: "goroutines", query: { at: "ws.(*Hub).Broadcast|gateway.(*socket).Write" } }, { n: 3, tab: "goroutines", query: { at: "ws.(*Client).writeLoop" } },
   ] },
   { n: 4, kinds: ["cpu", "goroutine", "block", "mutex", "trace", "runtime"], seconds: 10, nots: 2, fixes: 3, steps: [
-    { n: 1, tab: "diagnosis", query: {} }, { n: 2, tab: "goroutines", query: { at: "game.SQLLimits.Remaining|game.(*Room).placeStrict" } }, { n: 3, tab: "timeline", query: {} },
+    { n: 1, tab: "flame", query: { profile: "mutex" } }, { n: 2, tab: "goroutines", query: { at: "game.SQLLimits.Remaining|game.(*Room).placeStrict" } }, { n: 3, tab: "timeline", query: {} },
   ] },
-  { n: 5, kinds: [], seconds: 30, nots: 2, fixes: 3, steps: [{ n: 1, tab: "goroutines", query: { at: "gateway.(*Session).hold" } }, { n: 2, tab: "flame", query: {} }, { n: 3, tab: "metrics", query: {} }] },
+  { n: 5, kinds: [], seconds: 30, nots: 2, fixes: 3, steps: [{ n: 1, tab: "goroutines", query: { at: "gateway.(*Session).hold" } }, { n: 2, tab: "flame", query: { profile: "heap" } }, { n: 3, tab: "metrics", query: {} }] },
 ];
 
 export const healthy: Chapter = { n: 0, kinds: [], seconds: 10, nots: 0, fixes: 0, steps: [{ n: 1, tab: "diagnosis", query: { checked: "1" } }, { n: 2, tab: "goroutines", query: {} }, { n: 3, tab: "metrics", query: {} }] };

@@ -6,6 +6,8 @@
 // port. Big files travel over plain HTTP beside it:
 //
 //   GET  /api/captures/{capture}/{instance}/{artifact}   one file
+//   GET  /api/captures/{capture}/{instance}/{artifact}/speedscope.json
+//                                                        a profile for speedscope
 //   GET  /api/captures/{capture}/bundle.zip              everything
 //   POST /api/import                                     a bundle
 
