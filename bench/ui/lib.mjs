@@ -33,15 +33,25 @@ export async function centre({ args = [], programs = {} } = {}) {
   const dir = mkdtempSync(join(tmpdir(), "opscenter-bench-"));
   for (const [name, path] of Object.entries({ ops: "./cmd/ops", ...programs })) execFileSync("go", ["build", "-o", join(dir, name), path], { cwd: root, stdio: "inherit" });
   const address = `127.0.0.1:${await freePort()}`;
-  const ops = start(join(dir, "ops"), ["serve", "--listen", address, "--data", join(dir, "data"), "--log-level", "error", ...args], { cwd: dir });
-  for (let n = 0; ; n++) {
-    const up = await fetch(`http://${address}/healthz`).then((r) => r.ok, () => false);
-    if (up) break;
-    if (n > 100) throw new Error("the centre did not come up within 20 s");
-    await sleep(200);
-  }
+  let ops;
+  const up = async () => {
+    ops = start(join(dir, "ops"), ["serve", "--listen", address, "--data", join(dir, "data"), "--log-level", "error", ...args], { cwd: dir });
+    for (let n = 0; !(await fetch(`http://${address}/healthz`).then((r) => r.ok, () => false)); n++) {
+      if (n > 100) throw new Error("the centre did not come up within 20 s");
+      await sleep(200);
+    }
+  };
+  await up();
   return {
-    address, url: `http://${address}`, dir, pid: ops.pid,
+    address, url: `http://${address}`, dir,
+    get pid() {
+      return ops.pid;
+    },
+    /** The same centre as a process of its own, whose memory is that of what follows. */
+    async restart() {
+      await ops.stop();
+      await up();
+    },
     async stop() {
       await ops.stop();
       rmSync(dir, { recursive: true, force: true });
