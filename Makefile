@@ -35,6 +35,10 @@ corpus: ## precision and recall of the diagnosis (RUN=regexp DIR=programs KEEP=c
 bench: ## benchmarks and their tables; bench/README.md keeps the results
 	@scripts/bench.sh
 
+.PHONY: bench-ui
+bench-ui: ## the page's benchmarks next to what they replace: 16 GB, or PEER=0
+	@scripts/bench-ui.sh
+
 .PHONY: lint
 lint: ## golangci-lint over everything
 	$(lint) run ./...
