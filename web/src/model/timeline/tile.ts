@@ -9,6 +9,9 @@ export interface Frame {
   own: boolean;
 }
 
+/** The frame that says most: the program's own, else the first outside of the runtime. */
+export const placeIn = (stack: readonly Frame[]): Frame | undefined => stack.find((f) => f.own) ?? stack.find((f) => !f.function.startsWith("runtime.")) ?? stack[0];
+
 export interface Intervals {
   kind: "intervals";
   /** Nanoseconds since the trace began; whole at the edges of the tile. */

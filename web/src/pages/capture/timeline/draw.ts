@@ -4,7 +4,7 @@
 import type { NamedRange } from "../../../api/timeline";
 import { classes } from "../../../model/timeline/states";
 import type { Row } from "../../../model/timeline/rows";
-import type { Intervals, PlacedRow } from "../../../model/timeline/tile";
+import { placeIn, type Intervals, type PlacedRow } from "../../../model/timeline/tile";
 import { ticks, type Range } from "../../../model/timeline/window";
 import { shortFunction } from "../../../model/diagnosis";
 
@@ -108,12 +108,11 @@ export function stops(s: Scene, list: readonly NamedRange[], top: number): void 
 export function label(r: Intervals, i: number, kind: Row["kind"]): string {
   const who = r.who[i]!;
   if (kind === "proc") return who ? `G${who}` : "";
-  const stack = r.stacks[r.stack[i]!] ?? [];
-  const f = stack.find((f) => f.own) ?? stack[0];
+  const f = placeIn(r.stacks[r.stack[i]!] ?? []);
   return f ? shortFunction(f.function) : "";
 }
 
-/** Names on the intervals of a row that are wide enough. */
+/** Names on the intervals of a row that are wide enough; each stands in the first tile in which it is seen. */
 export function names(s: Scene, t: PlacedRow, clip: Range, row: Row, y: number): void {
   if (t.row.kind !== "intervals") return;
   const { ctx } = s;
@@ -121,8 +120,10 @@ export function names(s: Scene, t: PlacedRow, clip: Range, row: Row, y: number):
   ctx.font = s.ink.font;
   ctx.textBaseline = "middle";
   for (let i = 0; i < r.from.length; i++) {
-    const a = Math.max(x(s, Math.max(r.from[i]!, clip.from)), 0);
-    const b = Math.min(x(s, Math.min(r.to[i]!, clip.to)), s.width);
+    const from = Math.max(r.from[i]!, s.range.from);
+    if (from < clip.from || from >= clip.to) continue;
+    const a = x(s, from);
+    const b = Math.min(x(s, r.to[i]!), s.width);
     if (b - a < 72) continue;
     const text = label(r, i, row.kind);
     if (!text) continue;
