@@ -189,19 +189,20 @@ func build(table []entry, root uint, lengths []uint8, of func(symbol int, n entr
 // linked makes the second tables, each as large as the longest of its codes asks
 // for.
 func linked(table []entry, root uint, lengths []uint8, next [maxCode + 1]int) {
+	first := next
 	for _, n := range lengths {
 		if uint(n) > root {
 			link := &table[reversed(&next, n)&(1<<root-1)]
 			*link = max(*link, isLink|entry(uint(n)-root)<<8)
-		} else if n > 0 {
-			next[n]++
 		}
 	}
 	end := 1 << root
-	for i, link := range table[:1<<root] {
-		if link != 0 {
-			table[i] |= entry(end) << 16
-			end += 1 << (link >> 8 & 15)
+	for _, n := range lengths {
+		if uint(n) > root {
+			if link := &table[reversed(&first, n)&(1<<root-1)]; *link>>16 == 0 {
+				*link |= entry(end) << 16
+				end += 1 << (*link >> 8 & 15)
+			}
 		}
 	}
 }

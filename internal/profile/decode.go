@@ -352,9 +352,12 @@ func (p *Profile) decodeLocations(raw []byte, s *scratch, room int64) error {
 			}
 			var v uint64
 			if tag&7 == wireVarint || tag == 4<<3|wireBytes { // a number, or how long a line is
-				if at < len(m) && m[at] < 0x80 {
+				switch {
+				case at < len(m) && m[at] < 0x80:
 					v, at = uint64(m[at]), at+1
-				} else {
+				case at+1 < len(m) && m[at+1] < 0x80:
+					v, at = uint64(m[at]&0x7f)|uint64(m[at+1])<<7, at+2
+				default:
 					v, at = number(m, at)
 				}
 			} else {
@@ -413,9 +416,12 @@ func (s *scratch) line(m []byte) (Line, bool) {
 			continue
 		}
 		var v uint64
-		if at < len(m) && m[at] < 0x80 {
+		switch {
+		case at < len(m) && m[at] < 0x80:
 			v, at = uint64(m[at]), at+1
-		} else {
+		case at+1 < len(m) && m[at+1] < 0x80:
+			v, at = uint64(m[at]&0x7f)|uint64(m[at+1])<<7, at+2
+		default:
 			v, at = number(m, at)
 		}
 		switch tag >> 3 {

@@ -50,7 +50,8 @@ type View struct {
 	ends   []uint32
 	rows   []row
 	// memory kept for the next profile
-	symbolOf   []SymbolID
+	symbolOf   []SymbolID // of each function
+	before     []SymbolID // symbolOf of the profile before
 	lineBounds []span
 }
 
@@ -314,7 +315,7 @@ func (v *View) selectByLabel(filters []LabelFilter) {
 func (v *View) resolve(gone []bool) {
 	p, s := v.Profile, v.Symbols
 	const unknown = ^SymbolID(0)
-	v.symbolOf = resize(v.symbolOf, len(p.Functions))
+	v.before, v.symbolOf = v.symbolOf, resize(v.before, len(p.Functions))
 	for i := range v.symbolOf {
 		v.symbolOf[i] = unknown
 	}
@@ -337,7 +338,7 @@ func (v *View) resolve(gone []bool) {
 			if id == unknown {
 				f := &p.Functions[line.Function]
 				if f.Name != 0 && p.Strings[f.Name] != "" {
-					id = s.symbol(p.Strings[f.Name], p.Strings[f.File], f.StartLine)
+					id = v.symbol(line.Function)
 					v.symbolOf[line.Function] = id
 				} else { // depends on the location
 					id = s.nameless(p.object(l.Mapping), f.StartLine)
@@ -351,6 +352,19 @@ func (v *View) resolve(gone []bool) {
 		}
 		v.ends[i] = uint32(len(v.frames))
 	}
+}
+
+// symbol is that of a function which has a name: the one that was in its place in
+// the profile before, if it is called the same.
+func (v *View) symbol(i FuncID) SymbolID {
+	p, s, f := v.Profile, v.Symbols, &v.Profile.Functions[i]
+	name := p.Strings[f.Name]
+	if int(i) < len(v.before) {
+		if id := v.before[i]; int(id) < len(s.Symbols) && s.Symbols[id].Name == name {
+			return id
+		}
+	}
+	return s.symbol(name, p.Strings[f.File], f.StartLine)
 }
 
 // object is the file of a mapping; a URL that stands for one is none.
