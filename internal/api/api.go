@@ -93,6 +93,8 @@ type Config struct {
 	Speedscope func(context.Context, ops.ArtifactRef, io.Writer) error
 	// Guide teaches: recorded captures and what rules mean.
 	Guide *guide.Guide
+	// Headline returns what was said last of a capture in a line, NotFound if nothing was.
+	Headline func(context.Context, ops.CaptureID) (ops.Headline, error)
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
@@ -288,7 +290,7 @@ func (s *server) StartCapture(ctx context.Context, req *connect.Request[apiv1.St
 		return nil, err
 	}
 	s.Logger.InfoContext(ctx, "capture started", "capture", c.ID, "service", c.Project+"/"+ops.ProjectName(c.Service), "instances", len(c.Targets), "actor", r.Actor)
-	return connect.NewResponse(&apiv1.StartCaptureResponse{Capture: captureProto(capture.Status{Capture: c}, s.Retention, true)}), nil
+	return connect.NewResponse(&apiv1.StartCaptureResponse{Capture: s.captureProto(ctx, capture.Status{Capture: c}, true)}), nil
 }
 
 func (s *server) StopCapture(ctx context.Context, req *connect.Request[apiv1.StopCaptureRequest]) (*connect.Response[apiv1.StopCaptureResponse], error) {
@@ -304,7 +306,7 @@ func (s *server) GetCapture(ctx context.Context, req *connect.Request[apiv1.GetC
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.GetCaptureResponse{Capture: captureProto(st, s.Retention, true)}), nil
+	return connect.NewResponse(&apiv1.GetCaptureResponse{Capture: s.captureProto(ctx, st, true)}), nil
 }
 
 func (s *server) GetDiagnosis(ctx context.Context, req *connect.Request[apiv1.GetDiagnosisRequest]) (*connect.Response[apiv1.GetDiagnosisResponse], error) {
@@ -340,7 +342,7 @@ func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.Li
 	}
 	out := &apiv1.ListCapturesResponse{}
 	for _, st := range list {
-		out.Captures = append(out.Captures, captureProto(st, s.Retention, false))
+		out.Captures = append(out.Captures, s.captureProto(ctx, st, false))
 	}
 	if len(list) == size {
 		out.NextPageToken = string(list[len(list)-1].ID)
@@ -353,7 +355,7 @@ func (s *server) PinCapture(ctx context.Context, req *connect.Request[apiv1.PinC
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.PinCaptureResponse{Capture: captureProto(st, s.Retention, true)}), nil
+	return connect.NewResponse(&apiv1.PinCaptureResponse{Capture: s.captureProto(ctx, st, true)}), nil
 }
 
 func (s *server) DeleteCapture(ctx context.Context, req *connect.Request[apiv1.DeleteCaptureRequest]) (*connect.Response[apiv1.DeleteCaptureResponse], error) {

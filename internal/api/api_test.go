@@ -156,6 +156,12 @@ func start(t *testing.T, holds ...auth.Permission) *rig {
 		TraceWindows: func(context.Context, ops.ArtifactRef) ([]TraceWindow, string, error) {
 			return []TraceWindow{{FromGeneration: 1, ToGeneration: 3, SizeBytes: 9}}, "the tail is cut off", nil
 		},
+		Headline: func(_ context.Context, id ops.CaptureID) (ops.Headline, error) {
+			if id != "01said" {
+				return ops.Headline{}, ops.Errorf(ops.NotFound, "nothing was said of %s", id)
+			}
+			return ops.Headline{Rule: "lock-contention", Severity: ops.Critical, Title: map[ops.Lang]string{ops.English: "A lock", ops.TraditionalChinese: "一把鎖"}, Critical: 2, Unchecked: 3}, nil
+		},
 		System: func(context.Context) System { return System{Version: "v1"} },
 	})))
 	t.Cleanup(func() {
@@ -407,6 +413,21 @@ func TestQuantileOfHostileHistograms(t *testing.T) {
 	} {
 		if got := quantile(c.m, c.old, 0.99); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestACaptureThatHasEndedCarriesItsHeadline(t *testing.T) {
+	r := start(t, auth.View)
+	r.put(ops.Capture{ID: "01said", State: ops.CaptureDone})
+	r.put(ops.Capture{ID: "02silent", State: ops.CaptureDone})
+	for id, want := range map[string]string{
+		"01said":   `"headline":{"severity":"critical","rule":"lock-contention","title":{"en":"A lock","zh-TW":"一把鎖"},"critical":2,"unchecked":3}`,
+		"02silent": "",
+	} {
+		code, body := do(t, http.MethodPost, r.url+"/opscenter.api.v1.CaptureService/GetCapture", `{"captureId":"`+id+`"}`)
+		if code != http.StatusOK || want == "" && strings.Contains(body, "headline") || !strings.Contains(strings.ReplaceAll(body, " ", ""), strings.ReplaceAll(want, " ", "")) {
+			t.Errorf("%s: %d %s", id, code, body)
 		}
 	}
 }

@@ -172,7 +172,7 @@ func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.Logger.InfoContext(r.Context(), "bundle imported", "capture", c.ID, "actor", actor, "bytes", n)
-	b, err := protojson.Marshal(&apiv1.StartCaptureResponse{Capture: captureProto(capture.Status{Capture: c}, s.Retention, true)})
+	b, err := protojson.Marshal(&apiv1.StartCaptureResponse{Capture: s.captureProto(r.Context(), capture.Status{Capture: c}, true)})
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func (s *server) recent(ctx context.Context) (*apiv1.CaptureChange, error) {
 	}
 	out := &apiv1.CaptureChange{Reset_: true}
 	for _, st := range list {
-		out.Captures = append(out.Captures, captureProto(st, s.Retention, true))
+		out.Captures = append(out.Captures, s.captureProto(ctx, st, true))
 	}
 	return out, nil
 }
@@ -171,7 +171,7 @@ func (s *server) captureChange(ctx context.Context, ids []ops.CaptureID) (*apiv1
 		st, err := s.Captures.Capture(ctx, id)
 		switch {
 		case err == nil:
-			out.Captures = append(out.Captures, captureProto(st, s.Retention, true))
+			out.Captures = append(out.Captures, s.captureProto(ctx, st, true))
 		case ops.KindOf(err) == ops.NotFound:
 			out.RemovedIds = append(out.RemovedIds, string(id))
 		default:

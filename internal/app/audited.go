@@ -10,6 +10,7 @@ import (
 	"github.com/opscenter/opscenter/internal/audit"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
+	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -37,6 +38,8 @@ func (f controlFleet) Controllable(id ops.InstanceID) (ops.Controllable, error) 
 type auditedCaptures struct {
 	*capture.Engine
 	record *audit.Log
+	// keeper stops diagnosing what is deleted: nobody wants its verdict any more.
+	keeper *examine.Keeper
 }
 
 // recorded runs fn with its intent on record. Only what deletes is mutating in
@@ -102,7 +105,9 @@ func (a auditedCaptures) Cancel(ctx context.Context, id ops.CaptureID) error {
 func (a auditedCaptures) Delete(ctx context.Context, id ops.CaptureID) error {
 	in := a.of(ctx, "capture.delete", id, true)
 	in.FreesSpace = true
-	return a.recorded(ctx, in, func() (string, error) { return "", a.Engine.Delete(ctx, id) })
+	return a.recorded(ctx, in, func() (string, error) {
+		return "", a.keeper.Without(ctx, id, func() error { return a.Engine.Delete(ctx, id) })
+	})
 }
 
 // Import implements api.Captures.

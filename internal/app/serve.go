@@ -204,7 +204,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 			},
 		},
 	})
-	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Logger: o.Logger})
+	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Said: c.captures.Touch, Logger: o.Logger})
 	c.profiles = flame.New(flame.Config{Archive: c.archive})
 	c.timelines = timeline.New(timeline.Config{Open: c.archive.OpenArtifact, Dir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
@@ -220,10 +220,10 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	forgetUploads(filepath.Join(o.DataDir, "cache"), o.Logger)
 	started := time.Now()
 	calls := api.New(api.Config{
-		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record}, Files: auditedFiles{c.archive, c.record, o.Logger},
+		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record, c.diagnoses}, Files: auditedFiles{c.archive, c.record, o.Logger},
 		Auth: who.auth, Retention: o.Retention,
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
-		Diagnosis: c.diagnoses.Findings,
+		Diagnosis: c.diagnoses.Findings, Headline: c.diagnoses.Headline,
 		Profiles:  c.profiles,
 		Timelines: c.timelines,
 		Desk:      c.desk,

@@ -144,6 +144,9 @@ func (e *Engine) Pin(ctx context.Context, id ops.CaptureID, pinned bool) (Status
 	return e.Capture(ctx, id)
 }
 
+// Touch tells who subscribed that something was said of a capture.
+func (e *Engine) Touch(id ops.CaptureID) { e.changed.Publish(id) }
+
 // Delete removes a capture that has ended. Conflict while it runs.
 func (e *Engine) Delete(ctx context.Context, id ops.CaptureID) error {
 	e.mu.Lock()

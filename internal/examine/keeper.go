@@ -29,7 +29,9 @@ type KeeperConfig struct {
 	Archive Archive
 	// Changed tells which captures changed.
 	Changed func() *changes.Subscription[ops.CaptureID]
-	Logger  *slog.Logger // nil = silent
+	// Said is called when a capture was diagnosed; nil = nobody wants to know.
+	Said   func(ops.CaptureID)
+	Logger *slog.Logger // nil = silent
 }
 
 // Keeper diagnoses each capture when it ends and keeps what was said with it,
@@ -41,9 +43,12 @@ type Keeper struct {
 	// they take a few hundred megabytes each.
 	flight singleflight.Group
 	turn   chan struct{}
+	mu     sync.Mutex // guards all below
 	// life ends with Run, and with it every diagnosis.
-	mu   sync.Mutex // guards life
-	life context.Context
+	life      context.Context
+	headlines map[ops.CaptureID]ops.Headline
+	under     map[ops.CaptureID]*run
+	barred    map[ops.CaptureID]int // captures that are being deleted
 }
 
 // NewKeeper makes a keeper, which does nothing by itself before Run.
@@ -51,7 +56,10 @@ func NewKeeper(c KeeperConfig) *Keeper {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Keeper{c: c, log: c.Logger, turn: make(chan struct{}, 1), life: context.Background()}
+	return &Keeper{
+		c: c, log: c.Logger, turn: make(chan struct{}, 1), life: context.Background(),
+		headlines: map[ops.CaptureID]ops.Headline{}, under: map[ops.CaptureID]*run{}, barred: map[ops.CaptureID]int{},
+	}
 }
 
 // redo is how many of the newest captures are diagnosed again at start if the
@@ -150,6 +158,11 @@ func (k *Keeper) Findings(ctx context.Context, id ops.CaptureID) (ops.Findings, 
 
 // diagnose makes and keeps the findings of a capture.
 func (k *Keeper) diagnose(ctx context.Context, c ops.Capture) (ops.Findings, error) {
+	ctx, leave, err := k.enter(ctx, c.ID)
+	if err != nil {
+		return ops.Findings{}, err
+	}
+	defer leave()
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
@@ -175,6 +188,12 @@ func (k *Keeper) diagnose(ctx context.Context, c ops.Capture) (ops.Findings, err
 			k.log.Warn("findings not kept", "capture", c.ID, "error", err)
 		}
 		return f, nil // said all the same; it is made anew when asked for again
+	}
+	if _, err := k.remember(c.ID, f); err != nil {
+		return ops.Findings{}, err // our own words
+	}
+	if k.c.Said != nil {
+		k.c.Said(c.ID)
 	}
 	k.log.Info("capture diagnosed", "capture", c.ID, "took", time.Since(began).Round(time.Millisecond))
 	return f, nil

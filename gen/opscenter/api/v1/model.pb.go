@@ -1066,7 +1066,9 @@ type Capture struct {
 	// It came from a bundle, made elsewhere.
 	Imported bool `protobuf:"varint,14,opt,name=imported,proto3" json:"imported,omitempty"`
 	// When retention will delete it; unset while pinned.
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=expires,proto3" json:"expires,omitempty"`
+	Expires *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=expires,proto3" json:"expires,omitempty"`
+	// What the rules said, in a line; unset until they have.
+	Headline      *Headline `protobuf:"bytes,16,opt,name=headline,proto3" json:"headline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1208,110 @@ func (x *Capture) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Capture) GetHeadline() *Headline {
+	if x != nil {
+		return x.Headline
+	}
+	return nil
+}
+
+// Headline is a diagnosis in a line.
+type Headline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worst finding: "critical", "warning", "notice"; empty = nothing was found.
+	Severity string `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"`
+	Rule     string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Its title by language: "en", "zh-TW".
+	Title map[string]string `protobuf:"bytes,3,rep,name=title,proto3" json:"title,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many findings there are, in all instances.
+	Critical int32 `protobuf:"varint,4,opt,name=critical,proto3" json:"critical,omitempty"`
+	Warning  int32 `protobuf:"varint,5,opt,name=warning,proto3" json:"warning,omitempty"`
+	Notice   int32 `protobuf:"varint,6,opt,name=notice,proto3" json:"notice,omitempty"`
+	// How many checks lacked data.
+	Unchecked     int32 `protobuf:"varint,7,opt,name=unchecked,proto3" json:"unchecked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Headline) Reset() {
+	*x = Headline{}
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Headline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Headline) ProtoMessage() {}
+
+func (x *Headline) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Headline.ProtoReflect.Descriptor instead.
+func (*Headline) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Headline) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Headline) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Headline) GetTitle() map[string]string {
+	if x != nil {
+		return x.Title
+	}
+	return nil
+}
+
+func (x *Headline) GetCritical() int32 {
+	if x != nil {
+		return x.Critical
+	}
+	return 0
+}
+
+func (x *Headline) GetWarning() int32 {
+	if x != nil {
+		return x.Warning
+	}
+	return 0
+}
+
+func (x *Headline) GetNotice() int32 {
+	if x != nil {
+		return x.Notice
+	}
+	return 0
+}
+
+func (x *Headline) GetUnchecked() int32 {
+	if x != nil {
+		return x.Unchecked
+	}
+	return 0
+}
+
 // CaptureSpec is what was asked for.
 type CaptureSpec struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1223,7 +1329,7 @@ type CaptureSpec struct {
 
 func (x *CaptureSpec) Reset() {
 	*x = CaptureSpec{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1341,7 @@ func (x *CaptureSpec) String() string {
 func (*CaptureSpec) ProtoMessage() {}
 
 func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1354,7 @@ func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureSpec.ProtoReflect.Descriptor instead.
 func (*CaptureSpec) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CaptureSpec) GetDuration() *durationpb.Duration {
@@ -1313,7 +1419,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1431,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1444,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Target) GetInstance() *Instance {
@@ -1423,7 +1529,7 @@ type TargetProgress struct {
 
 func (x *TargetProgress) Reset() {
 	*x = TargetProgress{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1541,7 @@ func (x *TargetProgress) String() string {
 func (*TargetProgress) ProtoMessage() {}
 
 func (x *TargetProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1554,7 @@ func (x *TargetProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetProgress.ProtoReflect.Descriptor instead.
 func (*TargetProgress) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TargetProgress) GetElapsed() *durationpb.Duration {
@@ -1487,7 +1593,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1605,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1618,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Loss) GetKind() string {
@@ -1560,7 +1666,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1678,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1691,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Artifact) GetName() string {
@@ -1766,7 +1872,7 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\x06uptime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12$\n" +
 	"\x0elast_rss_bytes\x18\x04 \x01(\x03R\flastRssBytes\x12,\n" +
 	"\x12memory_limit_bytes\x18\x05 \x01(\x03R\x10memoryLimitBytes\x12\x18\n" +
-	"\averdict\x18\x06 \x01(\tR\averdict\"\xa3\x04\n" +
+	"\averdict\x18\x06 \x01(\tR\averdict\"\xdb\x04\n" +
 	"\aCapture\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
@@ -1784,7 +1890,20 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"size_bytes\x18\f \x01(\x03R\tsizeBytes\x122\n" +
 	"\atargets\x18\r \x03(\v2\x18.opscenter.api.v1.TargetR\atargets\x12\x1a\n" +
 	"\bimported\x18\x0e \x01(\bR\bimported\x124\n" +
-	"\aexpires\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\xf5\x01\n" +
+	"\aexpires\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x126\n" +
+	"\bheadline\x18\x10 \x01(\v2\x1a.opscenter.api.v1.HeadlineR\bheadline\"\x9d\x02\n" +
+	"\bHeadline\x12\x1a\n" +
+	"\bseverity\x18\x01 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12;\n" +
+	"\x05title\x18\x03 \x03(\v2%.opscenter.api.v1.Headline.TitleEntryR\x05title\x12\x1a\n" +
+	"\bcritical\x18\x04 \x01(\x05R\bcritical\x12\x18\n" +
+	"\awarning\x18\x05 \x01(\x05R\awarning\x12\x16\n" +
+	"\x06notice\x18\x06 \x01(\x05R\x06notice\x12\x1c\n" +
+	"\tunchecked\x18\a \x01(\x05R\tunchecked\x1a8\n" +
+	"\n" +
+	"TitleEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
 	"\vCaptureSpec\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x1a\n" +
@@ -1863,7 +1982,7 @@ func file_opscenter_api_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_opscenter_api_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_opscenter_api_v1_model_proto_goTypes = []any{
 	(HealthLevel)(0),              // 0: opscenter.api.v1.HealthLevel
 	(InstanceState)(0),            // 1: opscenter.api.v1.InstanceState
@@ -1876,21 +1995,23 @@ var file_opscenter_api_v1_model_proto_goTypes = []any{
 	(*Heartbeat)(nil),             // 8: opscenter.api.v1.Heartbeat
 	(*Predecessor)(nil),           // 9: opscenter.api.v1.Predecessor
 	(*Capture)(nil),               // 10: opscenter.api.v1.Capture
-	(*CaptureSpec)(nil),           // 11: opscenter.api.v1.CaptureSpec
-	(*Target)(nil),                // 12: opscenter.api.v1.Target
-	(*TargetProgress)(nil),        // 13: opscenter.api.v1.TargetProgress
-	(*Loss)(nil),                  // 14: opscenter.api.v1.Loss
-	(*Artifact)(nil),              // 15: opscenter.api.v1.Artifact
-	nil,                           // 16: opscenter.api.v1.Instance.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*Headline)(nil),              // 11: opscenter.api.v1.Headline
+	(*CaptureSpec)(nil),           // 12: opscenter.api.v1.CaptureSpec
+	(*Target)(nil),                // 13: opscenter.api.v1.Target
+	(*TargetProgress)(nil),        // 14: opscenter.api.v1.TargetProgress
+	(*Loss)(nil),                  // 15: opscenter.api.v1.Loss
+	(*Artifact)(nil),              // 16: opscenter.api.v1.Artifact
+	nil,                           // 17: opscenter.api.v1.Instance.LabelsEntry
+	nil,                           // 18: opscenter.api.v1.Headline.TitleEntry
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_opscenter_api_v1_model_proto_depIdxs = []int32{
-	16, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
+	17, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
 	1,  // 1: opscenter.api.v1.Instance.state:type_name -> opscenter.api.v1.InstanceState
-	17, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
-	17, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
-	17, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
+	19, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
+	19, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
+	19, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
 	6,  // 5: opscenter.api.v1.Instance.build:type_name -> opscenter.api.v1.Build
 	7,  // 6: opscenter.api.v1.Instance.process:type_name -> opscenter.api.v1.Process
 	8,  // 7: opscenter.api.v1.Instance.heartbeat:type_name -> opscenter.api.v1.Heartbeat
@@ -1899,38 +2020,40 @@ var file_opscenter_api_v1_model_proto_depIdxs = []int32{
 	0,  // 10: opscenter.api.v1.Health.level:type_name -> opscenter.api.v1.HealthLevel
 	5,  // 11: opscenter.api.v1.Health.issues:type_name -> opscenter.api.v1.HealthIssue
 	0,  // 12: opscenter.api.v1.HealthIssue.level:type_name -> opscenter.api.v1.HealthLevel
-	17, // 13: opscenter.api.v1.HealthIssue.since:type_name -> google.protobuf.Timestamp
-	17, // 14: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
-	17, // 15: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	17, // 16: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
-	17, // 17: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
-	18, // 18: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
-	11, // 19: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
+	19, // 13: opscenter.api.v1.HealthIssue.since:type_name -> google.protobuf.Timestamp
+	19, // 14: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
+	19, // 15: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	19, // 16: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
+	19, // 17: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
+	20, // 18: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
+	12, // 19: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
 	2,  // 20: opscenter.api.v1.Capture.state:type_name -> opscenter.api.v1.CaptureState
-	17, // 21: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
-	17, // 22: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
-	12, // 23: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
-	17, // 24: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
-	18, // 25: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
-	18, // 26: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
-	3,  // 27: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
-	2,  // 28: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
-	17, // 29: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
-	17, // 30: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
-	14, // 31: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
-	15, // 32: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
-	13, // 33: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
-	18, // 34: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
-	18, // 35: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
-	17, // 36: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
-	17, // 37: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
-	17, // 38: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
-	14, // 39: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	19, // 21: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
+	19, // 22: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
+	13, // 23: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
+	19, // 24: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
+	11, // 25: opscenter.api.v1.Capture.headline:type_name -> opscenter.api.v1.Headline
+	18, // 26: opscenter.api.v1.Headline.title:type_name -> opscenter.api.v1.Headline.TitleEntry
+	20, // 27: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
+	20, // 28: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
+	3,  // 29: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
+	2,  // 30: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
+	19, // 31: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
+	19, // 32: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
+	15, // 33: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
+	16, // 34: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
+	14, // 35: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
+	20, // 36: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
+	20, // 37: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
+	19, // 38: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
+	19, // 39: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
+	19, // 40: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
+	15, // 41: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_model_proto_init() }
@@ -1944,7 +2067,7 @@ func file_opscenter_api_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_model_proto_rawDesc), len(file_opscenter_api_v1_model_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
