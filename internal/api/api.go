@@ -325,31 +325,6 @@ func (s *server) GetDiagnosis(ctx context.Context, req *connect.Request[apiv1.Ge
 	return connect.NewResponse(&apiv1.GetDiagnosisResponse{Json: string(f.Bodies[lang]), Rules: f.Rules, Made: timestamppb.New(f.Made)}), nil
 }
 
-func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.ListCapturesRequest]) (*connect.Response[apiv1.ListCapturesResponse], error) {
-	size := int(req.Msg.GetPageSize())
-	switch {
-	case size == 0:
-		size = 50
-	case size < 0 || size > 500:
-		return nil, ops.Errorf(ops.Invalid, "page size %d is out of range: use 1 to 500", size)
-	}
-	list, err := s.Captures.Captures(ctx, ops.CaptureFilter{
-		Project: ops.ProjectName(req.Msg.GetProject()), Service: ops.ServiceName(req.Msg.GetService()),
-		Instance: ops.InstanceID(req.Msg.GetInstanceId()), Before: ops.CaptureID(req.Msg.GetPageToken()), Limit: size,
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &apiv1.ListCapturesResponse{}
-	for _, st := range list {
-		out.Captures = append(out.Captures, s.captureProto(ctx, st, false))
-	}
-	if len(list) == size {
-		out.NextPageToken = string(list[len(list)-1].ID)
-	}
-	return connect.NewResponse(out), nil
-}
-
 func (s *server) PinCapture(ctx context.Context, req *connect.Request[apiv1.PinCaptureRequest]) (*connect.Response[apiv1.PinCaptureResponse], error) {
 	st, err := s.Captures.Pin(ctx, ops.CaptureID(req.Msg.GetCaptureId()), req.Msg.GetPinned())
 	if err != nil {

@@ -431,3 +431,34 @@ func TestACaptureThatHasEndedCarriesItsHeadline(t *testing.T) {
 		}
 	}
 }
+
+func TestCapturesAreFoundByWhatTheyAreAndWhatWasSaid(t *testing.T) {
+	r := start(t, auth.View)
+	r.put(ops.Capture{ID: "01said", State: ops.CaptureDone, Service: "wallet", Note: "slow payments"})
+	r.put(ops.Capture{ID: "02lost", State: ops.CapturePartial, Service: "user", Targets: []ops.CaptureTarget{{Instance: ops.Instance{ID: "boot-7", Address: "host-9/4711"}}}})
+	for ask, want := range map[string]string{
+		`{}`:                                      "01said 02lost",
+		`{"states":["CAPTURE_STATE_PARTIAL"]}`:    "02lost",
+		`{"text":"PAYMENTS slow"}`:                "01said",
+		`{"text":"host-9"}`:                       "02lost",
+		`{"text":"一把鎖"}`:                          "01said",
+		`{"text":"nothing like it"}`:              "",
+		`{"severity":"critical"}`:                 "01said",
+		`{"severity":"none"}`:                     "",
+		`{"severity":"awful"}`:                    `severity "awful" is unknown: use one of [critical warning notice none]`,
+		`{"severity":"critical","text":"host-9"}`: "",
+		`{"severity":"critical","pageSize":1}`:    "01said",
+		`{"states":["CAPTURE_STATE_COLLECTING"]}`: "",
+	} {
+		_, body := do(t, http.MethodPost, r.url+"/opscenter.api.v1.CaptureService/ListCaptures", ask)
+		var got []string
+		for _, id := range []string{"01said", "02lost"} {
+			if strings.Contains(body, id) {
+				got = append(got, id)
+			}
+		}
+		if s := strings.Join(got, " "); s != want && !(len(want) > 20 && strings.Contains(strings.ReplaceAll(body, `\"`, `"`), want)) {
+			t.Errorf("%s: got %s, want %s: %s", ask, s, want, body)
+		}
+	}
+}

@@ -5,7 +5,7 @@ import { createConnectTransport } from "@connectrpc/connect-web";
 import { timestampFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { CaptureService, FleetService, SystemService } from "../gen/opscenter/api/v1/api_pb";
 import { Permission } from "../gen/opscenter/api/v1/options_pb";
-import type { Capture, CaptureSpec } from "../model/capture";
+import type { Capture, CaptureSpec, CaptureState } from "../model/capture";
 import { parseDiagnosis, type DiagnosisSet } from "../model/diagnosis";
 import type { Locale } from "../model/format";
 import type { Heartbeat, Instance, Threshold } from "../model/instance";
@@ -55,6 +55,9 @@ export interface CaptureFilter {
   project: string;
   service: string;
   instanceId: string;
+  states: readonly CaptureState[];
+  text: string;
+  severity: string;
   pageSize: number;
   pageToken: string;
 }
@@ -123,7 +126,7 @@ export function createApi(transport: Transport = centreTransport(location.origin
       return parseDiagnosis(json);
     },
     async listCaptures(f: Partial<CaptureFilter>, call: Call = {}): Promise<{ captures: Capture[]; nextPageToken: string }> {
-      const r = await captures.listCaptures(f, call);
+      const r = await captures.listCaptures({ ...f, states: convert.statesOf(f.states ?? []) }, call);
       return { captures: r.captures.map(convert.capture), nextPageToken: r.nextPageToken };
     },
     async pinCapture(id: string, pinned: boolean, call: Call = {}): Promise<void> {

@@ -135,6 +135,15 @@ function target(t: pb.Target): cap.Target[] {
   }];
 }
 
+function headline(h: pb.Headline): cap.Headline {
+  const severity = h.severity === "critical" || h.severity === "warning" || h.severity === "notice" ? h.severity : "";
+  return { severity, rule: h.rule, title: { ...h.title }, critical: h.critical, warning: h.warning, notice: h.notice, unchecked: h.unchecked };
+}
+
+/** The states by which a list can be filtered, as the wire names them. */
+export const statesOf = (names: readonly cap.CaptureState[]): PbCaptureState[] =>
+  Object.entries(captureStates).flatMap(([k, v]) => (Number(k) && names.includes(v) ? [Number(k) as PbCaptureState] : []));
+
 export function capture(c: pb.Capture): cap.Capture {
   const s = c.spec;
   return {
@@ -152,6 +161,7 @@ export function capture(c: pb.Capture): cap.Capture {
     sizeBytes: Number(c.sizeBytes),
     targets: c.targets.flatMap(target),
     imported: c.imported,
+    headline: c.headline ? headline(c.headline) : null,
     expires: ms(c.expires),
   };
 }

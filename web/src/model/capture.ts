@@ -57,6 +57,20 @@ export interface Target {
   receivedBytes: number;
 }
 
+/** What the rules said of a capture, in a line. */
+export interface Headline {
+  /** Of the worst finding; "" = nothing was found. */
+  severity: "critical" | "warning" | "notice" | "";
+  rule: string;
+  /** Its title by language. */
+  title: Record<string, string>;
+  critical: number;
+  warning: number;
+  notice: number;
+  /** Checks that lacked data. */
+  unchecked: number;
+}
+
 export interface Capture {
   id: string;
   project: string;
@@ -72,6 +86,8 @@ export interface Capture {
   sizeBytes: number;
   targets: Target[];
   imported: boolean;
+  /** null = nothing was said yet. */
+  headline: Headline | null;
   expires: number;
 }
 

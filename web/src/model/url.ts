@@ -1,5 +1,6 @@
 // The URL is the state: what each page shows, to and from its query. Defaults
 // are left out, so that a fresh page has a clean address.
+import { captureStates, type CaptureState } from "./capture";
 import { formatColumns, parseColumns, type ColumnKey } from "./columns";
 import { conditions } from "./health";
 import { defaultView, groupings, sortKeys, type FleetView } from "./fleet";
@@ -85,21 +86,29 @@ export function formatInstance(s: InstanceState): Record<string, string> {
   return clean({ range: s.range === "1h" ? "" : s.range, from: s.from ? String(Math.round(s.from)) : "", to: s.to ? String(Math.round(s.to)) : "" });
 }
 
+/** The verdicts by which captures can be filtered; none = nothing was found. */
+export const captureSeverities = ["critical", "warning", "notice", "none"] as const;
+
 /** What the capture list shows. */
 export interface CapturesState {
   project: string;
   service: string;
   instance: string;
+  /** "" = all; "running" = those that have not ended. */
+  state: CaptureState | "running" | "";
+  /** Words that must all occur. */
+  text: string;
+  severity: (typeof captureSeverities)[number] | "";
   /** The tokens of the pages turned so far; the last is the one shown. */
   pages: string[];
 }
 
 export function parseCaptures(q: Query): CapturesState {
-  return { project: one(q, "project"), service: one(q, "service"), instance: one(q, "instance"), pages: one(q, "page").split(",").filter(Boolean) };
+  return { project: one(q, "project"), service: one(q, "service"), instance: one(q, "instance"), state: oneOf([...captureStates, "running", ""] as const, one(q, "state"), ""), text: one(q, "q"), severity: oneOf([...captureSeverities, ""] as const, one(q, "verdict"), ""), pages: one(q, "page").split(",").filter(Boolean) };
 }
 
 export function formatCaptures(s: CapturesState): Record<string, string> {
-  return clean({ project: s.project, service: s.service, instance: s.instance, page: s.pages.join(",") });
+  return clean({ q: s.text, project: s.project, service: s.service, instance: s.instance, state: s.state, verdict: s.severity, page: s.pages.join(",") });
 }
 
 /** What the capture page shows: whose diagnosis, which findings and targets are unfolded, and what is compared against. */

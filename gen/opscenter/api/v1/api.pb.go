@@ -1056,8 +1056,16 @@ type ListCapturesRequest struct {
 	Service    string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
 	InstanceId string                 `protobuf:"bytes,3,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// 0 = 50, at most 500.
-	PageSize      int32  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Any of these states.
+	States []CaptureState `protobuf:"varint,6,rep,packed,name=states,proto3,enum=opscenter.api.v1.CaptureState" json:"states,omitempty"`
+	// Words that must all occur in the id, note, actor, reason, verdict or the
+	// instances' ids and addresses.
+	Text string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	// The severity of the worst finding: "critical", "warning", "notice", or
+	// "none" of those in which nothing was found.
+	Severity      string `protobuf:"bytes,8,opt,name=severity,proto3" json:"severity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1123,6 +1131,27 @@ func (x *ListCapturesRequest) GetPageSize() int32 {
 func (x *ListCapturesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListCapturesRequest) GetStates() []CaptureState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListCapturesRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ListCapturesRequest) GetSeverity() string {
+	if x != nil {
+		return x.Severity
 	}
 	return ""
 }
@@ -2264,7 +2293,7 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\"I\n" +
 	"\x12GetCaptureResponse\x123\n" +
-	"\acapture\x18\x01 \x01(\v2\x19.opscenter.api.v1.CaptureR\acapture\"\xa6\x01\n" +
+	"\acapture\x18\x01 \x01(\v2\x19.opscenter.api.v1.CaptureR\acapture\"\x8e\x02\n" +
 	"\x13ListCapturesRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1f\n" +
@@ -2272,7 +2301,10 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"instanceId\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"u\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x126\n" +
+	"\x06states\x18\x06 \x03(\x0e2\x1e.opscenter.api.v1.CaptureStateR\x06states\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x12\x1a\n" +
+	"\bseverity\x18\b \x01(\tR\bseverity\"u\n" +
 	"\x14ListCapturesResponse\x125\n" +
 	"\bcaptures\x18\x01 \x03(\v2\x19.opscenter.api.v1.CaptureR\bcaptures\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n" +
@@ -2432,7 +2464,8 @@ var file_opscenter_api_v1_api_proto_goTypes = []any{
 	(*Heartbeat)(nil),                // 40: opscenter.api.v1.Heartbeat
 	(*CaptureSpec)(nil),              // 41: opscenter.api.v1.CaptureSpec
 	(*Capture)(nil),                  // 42: opscenter.api.v1.Capture
-	(*Beat)(nil),                     // 43: opscenter.api.v1.Beat
+	(CaptureState)(0),                // 43: opscenter.api.v1.CaptureState
+	(*Beat)(nil),                     // 44: opscenter.api.v1.Beat
 }
 var file_opscenter_api_v1_api_proto_depIdxs = []int32{
 	35, // 0: opscenter.api.v1.GetDiagnosisResponse.made:type_name -> google.protobuf.Timestamp
@@ -2449,56 +2482,57 @@ var file_opscenter_api_v1_api_proto_depIdxs = []int32{
 	41, // 11: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
 	42, // 12: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
 	42, // 13: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	42, // 14: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
-	42, // 15: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	26, // 16: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
-	37, // 17: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
-	37, // 18: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
-	37, // 19: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
-	29, // 20: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
-	30, // 21: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
-	31, // 22: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
-	34, // 23: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
-	38, // 24: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
-	43, // 25: opscenter.api.v1.FleetChange.beats:type_name -> opscenter.api.v1.Beat
-	42, // 26: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
-	35, // 27: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
-	32, // 28: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
-	33, // 29: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
-	37, // 30: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	2,  // 31: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
-	4,  // 32: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
-	6,  // 33: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
-	8,  // 34: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
-	10, // 35: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
-	12, // 36: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
-	14, // 37: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
-	16, // 38: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
-	0,  // 39: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
-	18, // 40: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
-	20, // 41: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
-	22, // 42: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
-	24, // 43: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
-	27, // 44: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
-	3,  // 45: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
-	5,  // 46: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
-	7,  // 47: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
-	9,  // 48: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
-	11, // 49: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
-	13, // 50: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
-	15, // 51: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
-	17, // 52: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
-	1,  // 53: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
-	19, // 54: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
-	21, // 55: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
-	23, // 56: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
-	25, // 57: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
-	28, // 58: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
-	45, // [45:59] is the sub-list for method output_type
-	31, // [31:45] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	43, // 14: opscenter.api.v1.ListCapturesRequest.states:type_name -> opscenter.api.v1.CaptureState
+	42, // 15: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
+	42, // 16: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	26, // 17: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
+	37, // 18: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
+	37, // 19: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
+	37, // 20: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
+	29, // 21: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
+	30, // 22: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
+	31, // 23: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
+	34, // 24: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
+	38, // 25: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
+	44, // 26: opscenter.api.v1.FleetChange.beats:type_name -> opscenter.api.v1.Beat
+	42, // 27: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
+	35, // 28: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
+	32, // 29: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
+	33, // 30: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
+	37, // 31: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	2,  // 32: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
+	4,  // 33: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
+	6,  // 34: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
+	8,  // 35: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
+	10, // 36: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
+	12, // 37: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
+	14, // 38: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
+	16, // 39: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
+	0,  // 40: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
+	18, // 41: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
+	20, // 42: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
+	22, // 43: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
+	24, // 44: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
+	27, // 45: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
+	3,  // 46: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
+	5,  // 47: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
+	7,  // 48: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
+	9,  // 49: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
+	11, // 50: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
+	13, // 51: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
+	15, // 52: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
+	17, // 53: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
+	1,  // 54: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
+	19, // 55: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
+	21, // 56: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
+	23, // 57: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
+	25, // 58: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
+	28, // 59: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
+	46, // [46:60] is the sub-list for method output_type
+	32, // [32:46] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_api_proto_init() }
