@@ -365,8 +365,8 @@ func (c *control) proto() *agentv1.Control {
 	if c.unavailable != nil {
 		p.Unavailable = c.unavailable()
 	}
+	p.Setting = c.set != nil
 	if c.set != nil && p.Unavailable == "" {
-		p.Setting = true
 		p.Value, p.SetTo, p.Original = c.set.look()
 		if at := c.set.revertsAt(); !at.IsZero() {
 			p.RevertsAt = timestamppb.New(at)

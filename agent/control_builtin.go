@@ -28,7 +28,7 @@ func (a *Agent) builtins() []*control {
 	all := []*control{
 		newControl(Control{
 			Name: "gc", Description: "Run a garbage collection now",
-			Effect: "Marks the whole live heap: about 0.4 CPU seconds per GB, beside what the process does, and two pauses well below a millisecond.",
+			Effect: "Marks the whole live heap: about 0.4 CPU seconds per GB, beside what the process does.",
 			Undo:   "Nothing to undo.", Timeout: time.Minute, Func: collectGarbage,
 		}),
 		newControl(Control{
@@ -67,7 +67,7 @@ func (a *Agent) builtins() []*control {
 		a.setting(Control{
 			Name: "block-rate", Description: "Set the block profile rate",
 			Params: []Param{{Name: "rate", Description: "one sample per so much time blocked; 1ns records every event", Type: Duration, Min: "1ns", Max: "1s", Choices: []string{off}, Required: true}},
-			Effect: "Every event costs some 100 ns and a stack; on a channel ping-pong 1ns costs 1.95×, 10µs 1.46×. A capture sets its own rate and goes back to this one.",
+			Effect: "Every recorded event costs a stack: a channel ping-pong takes 1.95 times as long with 1ns, 1.46 times with 10µs. A capture sets its own rate and goes back to this one.",
 			Undo:   "Goes back to the program's own rate, after a capture that runs has ended.",
 		}, &blockKnob{rates: &theRuntime.rates}),
 		a.setting(Control{

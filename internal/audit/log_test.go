@@ -85,7 +85,8 @@ func do(t *testing.T, l *audit.Log, in audit.Intent, ran *int, answer string) (s
 }
 
 func TestTheRecordTellsWhatWasDone(t *testing.T) {
-	l := record(t, t.TempDir())
+	dir := t.TempDir()
+	l := record(t, dir)
 	ran := 0
 	if _, err := do(t, l, gc("local:ann", ""), &ran, `"ok"`); err != nil {
 		t.Fatal(err)
@@ -97,6 +98,11 @@ func TestTheRecordTellsWhatWasDone(t *testing.T) {
 	e := got[0]
 	if e.Actor != "local:ann" || e.Subject != "gc" || e.Reason != "memory is high" || len(e.Steps) != 2 || e.Outcome.Result != audit.Succeeded || e.Ended.Before(e.At) || e.Seq != 1 {
 		t.Errorf("the record says %+v", e)
+	}
+	for _, name := range []string{sqlite.FileName, sqlite.FileName + "-wal", sqlite.AnchorFileName} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
 	}
 	r, err := l.Verify(t.Context(), nil)
 	if err != nil || len(r.Problems) != 0 || r.Head.Rows != 4 || r.Head != r.Anchor {

@@ -242,6 +242,9 @@ func TestFanOut(t *testing.T) {
 				if ran := strings.Join(town.ran, " "); tt.ran != "" && ran != tt.ran || tt.most > 0 && town.most != tt.most {
 					t.Errorf("ran %q, %d at once", ran, town.most)
 				}
+				if kept := record.ends[0].Answer != nil; kept != (r.Name != "flags") {
+					t.Errorf("the answer is kept: %v", kept)
+				}
 				if len(record.intents) != 1 || len(record.ends) != 1 || record.ends[0].Result != tt.verdict {
 					t.Errorf("on record: %+v, %+v", record.intents, record.ends)
 				}

@@ -353,9 +353,11 @@ func (run *run) end(ctx context.Context) error {
 	}
 	f := Finished{Result: verdict(counts, len(all), stopped), Counts: counts}
 	f.Message = summary(f, len(all), all)
-	answer, err := json.Marshal(all)
-	if err != nil {
-		answer = nil
+	var answer json.RawMessage
+	if run.p.control.Mutating || run.r.Key != "" { // what was only looked at is not kept
+		if b, err := json.Marshal(all); err == nil {
+			answer = b
+		}
 	}
 	if err := run.action.End(context.WithoutCancel(ctx), audit.Outcome{Result: f.Result, Message: f.Message, Answer: answer}); err != nil {
 		f.Unrecorded = err.Error()

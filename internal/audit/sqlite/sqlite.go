@@ -50,6 +50,9 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 			err = errors.Join(s.failure("open", err), s.Close())
 		}
 	}()
+	if err := private(s.path); err != nil {
+		return nil, err
+	}
 	// synchronous(FULL) makes a commit survive a power cut.
 	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: s.path}).EscapedPath()}).String() +
 		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
@@ -71,6 +74,16 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// private makes the file, if it is not there, so that nobody else reads it; the
+// files beside it get its mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // keepJournal leaves the files beside the database where they are when it is
