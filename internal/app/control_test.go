@@ -199,3 +199,47 @@ func TestCapturesAreOnRecord(t *testing.T) {
 		t.Errorf("the record says %v", e)
 	}
 }
+
+// A second centre on the same data is refused before it can meddle with what the
+// first one is doing.
+func TestASecondCentreLeavesTheRecordAlone(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	dir := t.TempDir()
+	url, _ := serve(t, cli.ServeOptions{DataDir: dir})
+	a, err := agent.Start(agent.Config{Center: url, Project: "color-game", Service: "wallet", SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	running, release := make(chan struct{}), make(chan struct{})
+	if err := a.AddControl(agent.Control{Name: "slow", Func: func(context.Context, agent.Args) (any, error) {
+		close(running)
+		<-release
+		return nil, nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	instances(t, hc, url, 2)
+	c := apiv1connect.NewControlServiceClient(hc, url)
+	done := make(chan string, 1)
+	go func() {
+		got, err := runControl(context.Background(), c, &apiv1.InvokeControlRequest{Run: &apiv1.ControlRun{Selection: &apiv1.ControlSelection{Service: "wallet"}, Name: "slow"}, Reason: "a test", Confirm: "wallet"})
+		if err != nil {
+			done <- err.Error()
+			return
+		}
+		done <- got.finished.GetResult() + got.finished.GetUnrecorded()
+	}()
+	<-running
+	if err := Serve(t.Context(), cli.ServeOptions{Listen: "127.0.0.1:0", DataDir: dir}); err == nil {
+		t.Fatal("a second centre started")
+	}
+	close(release)
+	if got := <-done; got != "ok" {
+		t.Errorf("the action ended with %s", got)
+	}
+	found, err := c.ListAudit(t.Context(), connect.NewRequest(&apiv1.ListAuditRequest{Subject: "slow"}))
+	if err != nil || len(found.Msg.GetEntries()) != 1 || found.Msg.GetEntries()[0].GetResult() != "ok" {
+		t.Errorf("the record says %v, %v", found, err)
+	}
+}

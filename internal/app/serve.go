@@ -135,6 +135,19 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	}); err != nil {
 		return nil, err
 	}
+	if c.blobs, err = localblob.Open(localblob.Config{Dir: filepath.Join(o.DataDir, "blobs"), Logger: o.Logger}); err != nil {
+		return nil, err
+	}
+	c.archive, err = archive.Open(ctx, archive.Config{
+		Catalogue: c.catalogue, Blobs: c.blobs, Dir: o.DataDir,
+		Retention: archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes)},
+		Reserve:   o.DiskReserveBytes, Logger: o.Logger, OnFailure: c.failStop,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The archive has locked the directory: what another centre is doing must not
+	// be declared unknown here.
 	if err := archive.WithBallast(o.DataDir, func() (err error) {
 		c.rows, err = auditsqlite.Open(ctx, o.DataDir)
 		return err
@@ -144,7 +157,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 	if err := archive.WithBallast(o.DataDir, func() (err error) {
 		c.record, err = audit.Open(ctx, audit.Config{
 			Store: c.rows, Logger: o.Logger,
-			Room: func() bool { return c.archive != nil && c.archive.ReleaseBallast() },
+			Room: c.archive.ReleaseBallast,
 		})
 		return err
 	}); err != nil {
@@ -157,17 +170,6 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		}
 	}
 	c.rails = guard.New(c.record, policy)
-	if c.blobs, err = localblob.Open(localblob.Config{Dir: filepath.Join(o.DataDir, "blobs"), Logger: o.Logger}); err != nil {
-		return nil, err
-	}
-	c.archive, err = archive.Open(ctx, archive.Config{
-		Catalogue: c.catalogue, Blobs: c.blobs, Dir: o.DataDir,
-		Retention: archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes)},
-		Reserve:   o.DiskReserveBytes, Logger: o.Logger, OnFailure: c.failStop,
-	})
-	if err != nil {
-		return nil, err
-	}
 	var rules fleet.HealthRules
 	if o.HealthFile != "" {
 		if rules, err = fleet.LoadHealth(o.HealthFile); err != nil {
