@@ -11,8 +11,8 @@ import type { Locale } from "../model/format";
 import type { Heartbeat, Instance, Threshold } from "../model/instance";
 import { basePath } from "./base";
 import * as convert from "./convert";
-import { goroutineCalls } from "./goroutines";
-import { guideCalls } from "./guide";
+import type { goroutineCalls } from "./goroutines";
+import type { guideCalls } from "./guide";
 
 export interface System {
   version: string;
@@ -74,15 +74,33 @@ export function centreTransport(origin: string, base: string): Transport {
   return createConnectTransport({ baseUrl: origin + base.replace(/\/$/, ""), useBinaryFormat: true, useHttpGet: true });
 }
 
-export type Api = ReturnType<typeof createApi>;
+/** A part of the calls that comes with the first page that makes one: what the fleet does not need is not part of the first load. */
+function later<T>(load: () => Promise<T>): () => Promise<T> {
+  let loaded: Promise<T> | undefined;
+  return () => (loaded ??= load());
+}
 
-export function createApi(transport: Transport = centreTransport(location.origin, basePath())) {
+export type Api = ReturnType<typeof coreCalls> & ReturnType<typeof goroutineCalls> & ReturnType<typeof guideCalls>;
+
+export function createApi(transport: Transport = centreTransport(location.origin, basePath())): Api {
+  const views = later(async () => (await import("./goroutines")).goroutineCalls(transport));
+  const guide = later(async () => (await import("./guide")).guideCalls(transport));
+  return {
+    goroutines: async (...a) => (await views()).goroutines(...a),
+    runtime: async (...a) => (await views()).runtime(...a),
+    sample: async (...a) => (await guide()).sample(...a),
+    openSample: async (...a) => (await guide()).openSample(...a),
+    rules: async (...a) => (await guide()).rules(...a),
+    ...coreCalls(transport),
+  };
+}
+
+/** The calls that the frame and the fleet need. */
+function coreCalls(transport: Transport) {
   const system = createClient(SystemService, transport);
   const fleet = createClient(FleetService, transport);
   const captures = createClient(CaptureService, transport);
   return {
-    ...goroutineCalls(transport),
-    ...guideCalls(transport),
     async system(call: Call = {}): Promise<System> {
       const s = await system.getSystem({}, call);
       const has = (p: Permission) => s.permissions.includes(p);

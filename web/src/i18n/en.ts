@@ -324,7 +324,6 @@ export const en = {
   "detail.col.open": "Open",
   "detail.download": "Download",
   "detail.openPprof": "pprof UI",
-  "detail.speedscope.title": "Download for speedscope, with every sample type: drop the file on its page, or run speedscope FILE. It reads the .pprof as well, one sample type at a time.",
   "detail.diffEnds": "before → after",
   "detail.diffEnds.title": "What changed between the start and the end of the window",
   "detail.diffWith": "difference",

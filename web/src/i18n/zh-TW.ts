@@ -326,7 +326,6 @@ export const zhTW: Record<Key, string> = {
   "detail.col.open": "開啟",
   "detail.download": "下載",
   "detail.openPprof": "pprof UI",
-  "detail.speedscope.title": "下載給 speedscope，包含所有樣本類型：把檔案拖到它的網頁，或執行 speedscope FILE。它也能直接讀 .pprof，但一次只有一種樣本類型。",
   "detail.diffEnds": "前 → 後",
   "detail.diffEnds.title": "時間窗開始到結束之間的變化",
   "detail.diffWith": "差異",

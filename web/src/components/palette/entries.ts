@@ -8,6 +8,8 @@ import { scopesOf } from "../../model/fleet";
 import { dateTime } from "../../model/format";
 import { serviceKey, type Instance } from "../../model/instance";
 import type { Entry } from "../../model/palette";
+import { tabs } from "../../pages/capture/tabs";
+import { t as tabWord } from "../../pages/capture/words";
 import { t } from "./words";
 
 /** An entry that can be followed. */
@@ -31,6 +33,17 @@ function pageWays(router: Router): Way[] {
     if (typeof title !== "function" || r.path.includes(":")) return [];
     return [{ id: `page/${String(r.name)}`, kind: "page" as const, title: String(title()), hint: "", keys: "", offered: true, run: () => void router.push({ name: r.name! }) }];
   });
+}
+
+/** The tabs of the capture that is open. */
+function tabWays(router: Router): Way[] {
+  const here = router.currentRoute.value;
+  const { instance, vs } = here.query;
+  if (here.name !== "capture") return [];
+  return tabs.map((x) => ({
+    id: `tab/${x.id}`, kind: "page", title: tabWord(x.label), hint: t("tab"), keys: "", offered: true,
+    run: () => void router.push({ name: "capture", params: { id: here.params["id"], tab: x.id }, query: { ...(instance ? { instance } : {}), ...(vs ? { vs } : {}) } }),
+  }));
 }
 
 function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapture: boolean): Way[] {
@@ -61,6 +74,7 @@ export function waysOf(centre: Centre, router: Router, more: readonly Way[]): Wa
   return [
     ...orders,
     ...pageWays(router).filter((p) => !named.has(p.title)),
+    ...tabWays(router),
     ...more,
     ...fleetWays(centre.fleet.value, router, centre.system.value?.may.capture ?? true),
     ...captures.map((c): Way => ({ id: `capture/${c.id}`, kind: "capture", title: `${c.service} · ${dateTime(c.created)}`, hint: [c.project, c.note, c.id].filter(Boolean).join(" · "), keys: "", offered: false, run: () => void router.push({ name: "capture", params: { id: c.id } }) })),
