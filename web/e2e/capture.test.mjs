@@ -42,7 +42,7 @@ test("a capture from the dialog to its files and both tools", async () => {
   for (const name of ["heap.pprof", "allocs.pprof", "goroutine.pprof", "block.pprof", "mutex.pprof", "trace.out", "runtime.json"]) assert.equal(await page.locator(`tr[data-artifact="${name}"]`).count(), 1, name);
 
   const cpu = page.locator('tr[data-artifact="cpu.pprof"]');
-  const [download] = await Promise.all([page.waitForEvent("download"), cpu.locator("a[download]").click()]);
+  const [download] = await Promise.all([page.waitForEvent("download"), cpu.locator("a[download]").first().click()]);
   assert.equal(download.suggestedFilename(), "cpu.pprof");
   const sum = createHash("sha256").update(readFileSync(await download.path())).digest("hex");
   assert.equal(await cpu.locator(".sha [title]").first().getAttribute("title"), sum);
@@ -125,7 +125,7 @@ test("pin, find, compare and delete", async () => {
   await page.waitForURL(/service=/);
   await accessible(page, "the list");
 
-  await line.locator("a").click();
+  await line.locator("a").first().click();
   await page.waitForURL(new RegExp(one.id));
   await page.click("[data-t=compare]");
   await page.click(`[role=dialog] input[value="${two.id}"]`);
