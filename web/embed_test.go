@@ -61,25 +61,12 @@ func TestFirstLoadIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := regexp.MustCompile(`assets/[\w.-]+`).FindAllString(string(index), -1)
-	// Other workers come with the pages that need them; the stream's comes at once.
-	workers, err := filepath.Glob("dist/assets/worker-*.js")
-	if err != nil {
-		t.Fatal(err)
+	// Other workers come with the pages that need them.
+	workers, err := filepath.Glob("dist/assets/watch-worker-*.js")
+	if err != nil || len(workers) != 1 {
+		t.Fatalf("workers = %v, %v; want one", workers, err)
 	}
-	first := 0
-	for _, w := range workers {
-		b, err := os.ReadFile(w)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(b, []byte("./stream-")) {
-			names = append(names, strings.TrimPrefix(filepath.ToSlash(w), "dist/"))
-			first++
-		}
-	}
-	if first != 1 {
-		t.Fatalf("%d of the workers %v carry the stream; want one", first, workers)
-	}
+	names = append(names, strings.TrimPrefix(filepath.ToSlash(workers[0]), "dist/"))
 	total := 0
 	for _, n := range names {
 		raw, err := os.ReadFile("dist/" + n)

@@ -48,7 +48,8 @@ function workers(entries: Record<string, string>): Plugin {
       const entry = source.startsWith("\0") ? entries[source.slice(1)] : undefined;
       if (!entry) return;
       if (!building) return `export default new URL(${JSON.stringify("/" + entry)}, location.origin).href`;
-      const ref = this.emitFile({ type: "chunk", id: join(import.meta.dirname, entry), name: "worker" });
+      // A name of its own: of two files of one name the bundler confuses the references.
+      const ref = this.emitFile({ type: "chunk", id: join(import.meta.dirname, entry), name: source.slice("\0virtual:".length) });
       return `export default import.meta.ROLLUP_FILE_URL_${ref}`;
     },
   };
