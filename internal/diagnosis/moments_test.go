@@ -12,10 +12,10 @@ import (
 
 func TestProofsOfTheTraceSayWhereToLook(t *testing.T) {
 	frames := evidence.NewFrames("example.com/shop")
-	site := func(state trace.State, max time.Duration, who trace.GoID, line int) evidence.Site {
+	site := func(state trace.State, longest time.Duration, who trace.GoID, line int) evidence.Site {
 		return evidence.Site{
 			Stack: evidence.Stack{frames.Of("sync.(*Mutex).Lock", "/go/src/sync/mutex.go", 45), frames.Of("main.pay", "/src/pay.go", line)},
-			State: state, Max: max, Longest: who, LongestFrom: time.Second,
+			State: state, Max: longest, Longest: who, LongestFrom: time.Second,
 		}
 	}
 	tr := &evidence.Trace{Sites: []evidence.Site{

@@ -207,13 +207,14 @@ func (v *View) Search(ctx context.Context, query string, most int) (Hits, error)
 		return Hits{}, nil
 	}
 	id, err := strconv.ParseInt(strings.TrimLeft(lower, "g#"), 10, 64)
-	if err != nil || id <= 0 {
-		return v.searchGroups(lower, most), nil
+	number := err == nil && id > 0
+	if number {
+		_, number = v.analysis.Timeline.GroupOf(trace.GoID(id))
 	}
-	g, err := v.Goroutine(ctx, trace.GoID(id), -1)
-	if ops.KindOf(err) == ops.NotFound && err != nil {
+	if !number {
 		return v.searchGroups(lower, most), nil // a function's name may be a number, too
 	}
+	g, err := v.Goroutine(ctx, trace.GoID(id), -1)
 	return Hits{Goroutines: []trace.Goroutine{g.Goroutine}, GoroutineGroups: []string{g.Func}}, err
 }
 

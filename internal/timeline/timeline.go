@@ -110,31 +110,34 @@ func (t *Timelines) Use(ctx context.Context, ref ops.ArtifactRef, progress func(
 		key = fmt.Sprintf("%s, %d bytes", ref, blob.Size())
 	}
 	for {
-		e, first, err := t.enter(key)
-		if err != nil {
+		if again, err := t.once(ctx, key, blob, progress, fn); !again {
 			return err
 		}
-		if first {
-			t.build(ctx, e, blob, progress)
-		} else {
-			t.wait(ctx, e, progress)
-		}
-		select {
-		case <-e.ready:
-		default:
-			t.leave(e)
-			return ctx.Err()
-		}
-		if e.err != nil {
-			t.leave(e)
-			if !first && ctx.Err() == nil && errors.Is(e.err, context.Canceled) {
-				continue // whoever read has gone: it is our turn
-			}
-			return e.err
-		}
-		defer t.leave(e)
-		return fn(e.view)
 	}
+}
+
+// once is Use of a trace that is open, or opens now; again = whoever read it has
+// gone, and it is our turn.
+func (t *Timelines) once(ctx context.Context, key string, blob ops.Blob, progress func(done, total int), fn func(*View) error) (again bool, err error) {
+	e, first, err := t.enter(key)
+	if err != nil {
+		return false, err
+	}
+	defer t.leave(e)
+	if first {
+		t.build(ctx, e, blob, progress)
+	} else {
+		t.wait(ctx, e, progress)
+	}
+	select {
+	case <-e.ready:
+	default:
+		return false, ctx.Err()
+	}
+	if e.err != nil {
+		return !first && ctx.Err() == nil && errors.Is(e.err, context.Canceled), e.err
+	}
+	return false, fn(e.view)
 }
 
 // enter finds the entry of a trace, or makes one that the caller must build.

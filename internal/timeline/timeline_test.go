@@ -390,9 +390,10 @@ func TestATraceIsReadOnceForAllWhoAsk(t *testing.T) {
 func TestWhoeverWaitsReadsWhenTheReaderLeaves(t *testing.T) {
 	s := &shelf{files: map[string][]byte{"trace.out": testTrace(t, "1.26.8")}}
 	leaving, leave := context.WithCancel(t.Context())
-	waiting := make(chan struct{})
+	reading, waiting := make(chan struct{}), make(chan struct{})
 	all := timeline.New(timeline.Config{Open: s.open, Dir: t.TempDir(), Room: func(ctx context.Context, _ int64) error {
 		if ctx == leaving {
+			close(reading)
 			<-waiting // the other one is on its way
 			leave()
 		}
@@ -400,14 +401,12 @@ func TestWhoeverWaitsReadsWhenTheReaderLeaves(t *testing.T) {
 	}})
 	defer func() { _ = all.Close() }()
 	var wg sync.WaitGroup
-	entered := make(chan struct{})
 	wg.Go(func() {
-		close(entered)
 		if err := all.Use(leaving, ref("trace.out"), nil, func(*timeline.View) error { return nil }); !errors.Is(err, context.Canceled) {
 			t.Errorf("who left got %v", err)
 		}
 	})
-	<-entered
+	<-reading
 	wg.Go(func() {
 		if err := all.Use(t.Context(), ref("trace.out"), nil, func(*timeline.View) error { return nil }); err != nil {
 			t.Errorf("who waited got %v", err)

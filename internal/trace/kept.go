@@ -344,6 +344,8 @@ func (k *keeper) paint(ctx context.Context, s *segment, p *painter) error {
 // paintCells adds the sums of a group instead of its intervals.
 func (k *keeper) paintCells(s *segment, p *painter) error {
 	c, w := &s.cells, p.w
+	r := k.reader()
+	defer r.close()
 	for i, g := range s.groups {
 		if g.id != GroupID(p.row.Track.ID) {
 			continue
@@ -355,8 +357,6 @@ func (k *keeper) paintCells(s *segment, p *painter) error {
 		if first >= end {
 			return nil
 		}
-		r := k.reader()
-		defer r.close()
 		b, err := r.at(c.at+int64((i*c.n+first)*bytesPerBin), (end-first)*bytesPerBin)
 		if err != nil {
 			return err
