@@ -45,11 +45,11 @@ func largest(s *Symbols, views []*View, values [][]int64, nodes int) (*Tree, Pru
 			if value == 0 {
 				continue
 			}
-			o.items = append(o.items, cursor{value: value, pos: r.to, from: r.from, column: uint32(column)})
+			o.items = append(o.items, cursor{value: value, pos: r.to, from: r.from, column: uint16(column)})
 			root.add(column, value)
 		}
 	}
-	o.whole, o.spare = root.up, make([]cursor, len(o.items))
+	o.whole = root.up
 	root.to, root.share = uint32(len(o.items)), 1
 	o.open(root, -1)
 	for len(o.ends) > 0 && len(o.nodes) < o.most {
@@ -66,9 +66,15 @@ func largest(s *Symbols, views []*View, values [][]int64, nodes int) (*Tree, Pru
 // cursor is a sample on its way from the root to its leaf.
 type cursor struct {
 	value     int64
-	pos, from uint32 // the locations left are stacks[from:pos]
-	sub       uint32 // frames left of the location at pos
-	column    uint32
+	pos, from uint32 // the locations to fetch are stacks[from:pos]
+	sub       uint32 // frames left of the location at hand
+	column    uint16
+	left      uint16
+	// Locations that were fetched: ahead[left] is at hand, the one before it is
+	// next. Samples are soon in another order than their stacks, so that each
+	// fetch waits for memory: with one for each step they took two thirds of the
+	// time.
+	ahead [6]LocID
 }
 
 // branchEnd is a node that is known and not opened.
@@ -105,10 +111,10 @@ type opener struct {
 	most    int
 	whole   [2]int64
 
-	items, spare []cursor
-	nodes        []openNode
-	ends         branchEnds
-	pruned       int
+	items  []cursor
+	nodes  []openNode
+	ends   branchEnds
+	pruned int
 
 	// floor is the share that enough of the known ends have.
 	floor float64
@@ -128,72 +134,93 @@ func (o *opener) open(end branchEnd, parent int) {
 	items := o.items[end.from:end.to]
 	o.groups = resize(o.groups, len(items))
 	for len(o.childOf) < len(o.symbols.Frames) {
-		o.childOf = append(o.childOf, -1)
+		o.childOf = append(o.childOf, 0)
 	}
-	children, sizes := o.children[:0], o.sizes[:0]
-	ended := uint32(0)
+	// Group 0 are those that end here.
+	children, sizes := append(o.children[:0], branchEnd{}), append(o.sizes[:0], 0)
 	for i := range items {
 		c := &items[i]
-		f, more := c.next(o.views[c.column])
-		if !more {
+		g := int32(0)
+		if f, more := c.next(o.views[c.column]); !more {
 			o.nodes[at].self[c.column] += c.value
-			o.groups[i] = -1
-			ended++
-			continue
+		} else {
+			if g = o.childOf[f]; g == 0 {
+				g = int32(len(children))
+				o.childOf[f] = g
+				children, sizes = append(children, branchEnd{parent: at, frame: f}), append(sizes, 0)
+			}
+			children[g].add(int(c.column), c.value)
 		}
-		g := o.childOf[f]
-		if g < 0 {
-			g = int32(len(children))
-			o.childOf[f] = g
-			children, sizes = append(children, branchEnd{parent: at, frame: f}), append(sizes, 0)
-		}
-		children[g].add(int(c.column), c.value)
 		sizes[g]++
 		o.groups[i] = g
 	}
-	// The samples of each child side by side.
-	to := end.from + ended
-	for g := range children {
-		o.childOf[children[g].frame] = -1
-		children[g].from = to
+	sideBySide(items, o.groups, sizes)
+	to := end.from + sizes[0]
+	for g := 1; g < len(children); g++ {
+		child := &children[g]
+		o.childOf[child.frame] = 0
+		child.from = to
 		to += sizes[g]
-		children[g].to = children[g].from
-	}
-	spare := o.spare[:len(items)]
-	copy(spare, items)
-	for i, c := range spare {
-		if g := o.groups[i]; g >= 0 {
-			o.items[children[g].to] = c
-			children[g].to++
-		}
-	}
-	for _, child := range children {
+		child.to = to
 		for c, whole := range o.whole {
 			if whole > 0 {
 				child.share = max(child.share, float64(child.up[c])/float64(whole))
 			}
 		}
 		if child.share < o.floor || child.share == 0 { // nothing, or too little
-			o.cut(child)
+			o.cut(*child)
 		} else {
-			o.ends.push(child)
+			o.ends.push(*child)
 		}
 	}
 	o.children, o.sizes = children, sizes
 	o.forget()
 }
 
+// sideBySide orders items by their groups, in place.
+func sideBySide(items []cursor, groups []int32, sizes []uint32) {
+	if len(sizes) == 1 || len(sizes) == 2 && sizes[0] == 0 {
+		return
+	}
+	// Where the next item of each group goes.
+	next := make([]uint32, len(sizes))
+	end := uint32(0)
+	for g, n := range sizes {
+		next[g] = end
+		end += n
+	}
+	end = 0
+	for g, n := range sizes {
+		end += n
+		for i := next[g]; i < end; i = next[g] {
+			h := groups[i]
+			to := next[h]
+			next[h]++
+			if to != i {
+				items[i], items[to] = items[to], items[i]
+				groups[i], groups[to] = groups[to], h
+			}
+		}
+	}
+}
+
 // next returns the frame after those that were returned.
 func (c *cursor) next(v *View) (FrameID, bool) {
 	for c.sub == 0 {
-		if c.pos == c.from {
-			return 0, false
+		if c.left == 0 {
+			n := min(c.pos-c.from, uint32(len(c.ahead)))
+			if n == 0 {
+				return 0, false
+			}
+			copy(c.ahead[:n], v.Profile.stacks[c.pos-n:c.pos])
+			c.pos -= n
+			c.left = uint16(n)
 		}
-		c.pos--
-		c.sub = uint32(len(v.framesOf(v.Profile.stacks[c.pos])))
+		c.left--
+		c.sub = uint32(len(v.framesOf(c.ahead[c.left])))
 	}
 	c.sub--
-	return v.framesOf(v.Profile.stacks[c.pos])[c.sub], true
+	return v.framesOf(c.ahead[c.left])[c.sub], true
 }
 
 // forget drops ends that are too small for certain: there are enough larger ones.

@@ -149,27 +149,41 @@ export function draw(c: CanvasRenderingContext2D, s: Scene, v: Surface): void {
 // What is looked for is never too small to be seen.
 function drawHits(c: CanvasRenderingContext2D, s: Scene, v: Surface, scale: number): void {
   const l = s.layout;
+  const boxes: number[][] = s.fills.map(() => []);
+  const marks: number[] = [];
+  const ticks: number[] = [];
   let [row, pixel] = [NaN, -1];
   for (const node of s.hits!.nodes) {
-    const x0 = (l.x[node]! - s.from) * scale;
-    const x1 = (l.x[node]! + l.width[node]! - s.from) * scale;
-    if (x1 < 0 || x0 > v.width) continue;
+    const x = l.x[node]!;
+    if (x > s.to || x + l.width[node]! < s.from) continue;
     const y = rowTop(l, l.depth[node]! - l.minDepth, s.up) - v.scrollTop;
     if (y + rowHeight < 0 || y > v.height) continue;
-    if (x1 - x0 < 1) {
+    const x0 = (x - s.from) * scale;
+    const w = l.width[node]! * scale;
+    if (w < 3) {
+      // One tick says as much as many in the same pixel.
       if (row === y && pixel === Math.floor(x0)) continue;
       [row, pixel] = [y, Math.floor(x0)];
+      ticks.push(Math.max(0, x0), y, Math.max(1.5, w));
+      continue;
     }
     const left = Math.max(0, x0);
-    const width = Math.max(1.5, Math.min(v.width, x1) - left - (x1 - x0 > 3 ? 1 : 0));
-    if (s.of) c.fillStyle = x1 - x0 < 3 ? v.accent : s.fills[s.of[l.frame[node]!]!]!;
-    else c.fillStyle = s.fills[diffFill(s.own ? l.baseSelf![node]! : l.base![node]!, s.own ? l.self[node]! : l.value[node]!, s.whole, s.least).fill]!;
-    c.fillRect(left, y, width, rowHeight - 1);
-    if (width > 3) {
-      c.fillStyle = v.accent;
-      c.fillRect(left, y + rowHeight - 3, width, 2);
-    }
+    const width = Math.min(v.width, x0 + w) - left - 1;
+    const fill = s.of ? s.of[l.frame[node]!]! : diffFill(s.own ? l.baseSelf![node]! : l.base![node]!, s.own ? l.self[node]! : l.value[node]!, s.whole, s.least).fill;
+    boxes[fill]!.push(left, y, width);
+    marks.push(left, y, width);
   }
+  const put = (list: number[], down: number, height: number) => {
+    for (let k = 0; k < list.length; k += 3) c.fillRect(list[k]!, list[k + 1]! + down, list[k + 2]!, height);
+  };
+  boxes.forEach((list, k) => {
+    if (!list.length) return;
+    c.fillStyle = s.fills[k]!;
+    put(list, 0, rowHeight - 1);
+  });
+  c.fillStyle = v.accent;
+  put(marks, rowHeight - 3, 2);
+  put(ticks, 0, rowHeight - 1);
 }
 
 // What is new is hatched: colour is not the only sign.
