@@ -56,7 +56,7 @@ test("from the capture to a function, and the address shows it to somebody else"
   await page.context().close();
 
   for (const theme of ["light", "dark"]) {
-    const other = await open(browser, { theme, width: 1920, height: 1080 });
+    const other = await open(browser, { theme });
     await visit(other, address.slice(centre.length));
     await ready(other);
     await other.waitForSelector("[data-chip=sandwich]");

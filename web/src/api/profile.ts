@@ -1,6 +1,6 @@
 // Profiles from the centre, as the page's columns.
 import { createClient, type Transport } from "@connectrpc/connect";
-import { ProfileService, type ProfileSide as WireSide } from "../gen/opscenter/api/v1/profile_pb";
+import { ProfileService, type ProfileRow, type ProfileSide as WireSide } from "../gen/opscenter/api/v1/profile_pb";
 import type { Loss } from "../model/capture";
 import type { Frames } from "../model/flame/tree";
 import { basePath } from "./base";
@@ -64,6 +64,11 @@ export interface FunctionLine {
   baseTotal: number;
 }
 
+export interface FunctionWorth {
+  whole: FunctionLine;
+  lines: FunctionLine[];
+}
+
 type Call = { signal?: AbortSignal };
 
 // The bytes lie anywhere in the message: a copy lies where numbers may.
@@ -93,10 +98,11 @@ export function createProfileApi(transport: Transport = centreTransport(location
         pruned: Number(r.pruned), prunedShare: r.prunedShare, negative: Number(r.negative), source: side(r.source), base: r.base ? side(r.base) : null,
       };
     },
-    /** What each line of a function is worth. */
-    async lines(q: ProfileQuery, name: string, call: Call = {}): Promise<FunctionLine[]> {
+    /** What a function and each of its lines are worth, of the whole profile. */
+    async worth(q: ProfileQuery, name: string, call: Call = {}): Promise<FunctionWorth> {
       const r = await client.getFunction({ query: wire(q), function: name }, call);
-      return r.lines.map((l) => ({ line: Number(l.line), self: Number(l.self), total: Number(l.total), baseSelf: Number(l.baseSelf), baseTotal: Number(l.baseTotal) }));
+      const line = (l: ProfileRow | undefined): FunctionLine => ({ line: Number(l?.line ?? 0), self: Number(l?.self ?? 0), total: Number(l?.total ?? 0), baseSelf: Number(l?.baseSelf ?? 0), baseTotal: Number(l?.baseTotal ?? 0) });
+      return { whole: line(r.row), lines: r.lines.map(line) };
     },
   };
 }

@@ -68,7 +68,7 @@ export const table = {
   copied: ["Copied.", "已複製。"],
   notCopied: ["The browser did not allow it: select the text and copy it by hand.", "瀏覽器不允許：請選取文字自行複製。"],
   close: ["Close", "關閉"],
-  pruned: ["Branches below {share} of the whole are drawn as (pruned): {n} of them.", "小於整體 {share} 的分支畫成 (pruned)，共 {n} 個。"],
+  pruned: ["{n} branches, each below {share} of the whole, are drawn as (pruned), and the table counts them there.", "{n} 個小於整體 {share} 的分支畫成 (pruned)，表格也算在那裡。"],
   negative: ["{value} shrank in the window and has no width.", "{value} 在這段期間減少了，沒有寬度。"],
   losses: ["What could not be seen", "看不到的部分"],
   empty: ["Nothing was recorded", "沒有記錄到任何東西"],
