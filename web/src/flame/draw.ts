@@ -40,7 +40,7 @@ export interface Surface {
   ink: string;
   quiet: string;
   grey: string;
-  edge: string;
+  paper: string;
   accent: string;
 }
 
@@ -111,18 +111,18 @@ export function draw(c: CanvasRenderingContext2D, s: Scene, v: Surface): void {
   const fill = (list: number[]) => {
     for (let k = 0; k < list.length; k += 3) c.fillRect(list[k]!, list[k + 1]!, list[k + 2]!, inner);
   };
-  c.globalAlpha = s.hits ? 0.32 : 1;
-  c.fillStyle = v.grey;
+  // What is dimmed is mixed beforehand: it takes twice as long to draw what is seen through.
+  const mixed = (colour: string, share: number) => (share < 1 ? `color-mix(in srgb, ${colour} ${share * 100}%, ${v.paper})` : colour);
+  const dim = s.hits ? 0.32 : 1;
+  c.fillStyle = mixed(v.grey, dim);
   fill(runs);
   boxes.forEach((list, k) => {
     if (!list.length) return;
-    c.fillStyle = s.fills[k]!;
+    c.fillStyle = mixed(s.fills[k]!, dim);
     fill(list);
   });
-  c.globalAlpha = s.hits ? 0.2 : 0.5;
-  c.fillStyle = v.grey;
+  c.fillStyle = mixed(v.grey, s.hits ? 0.2 : 0.5);
   fill(faded);
-  c.globalAlpha = 1;
   if (s.hits) drawHits(c, s, v, scale);
   if (fresh.length) hatch(c, fresh, inner, v.ink);
   c.strokeStyle = v.quiet;
@@ -152,26 +152,47 @@ function drawHits(c: CanvasRenderingContext2D, s: Scene, v: Surface, scale: numb
   const boxes: number[][] = s.fills.map(() => []);
   const marks: number[] = [];
   const ticks: number[] = [];
-  let [row, pixel] = [NaN, -1];
-  for (const node of s.hits!.nodes) {
-    const x = l.x[node]!;
-    if (x > s.to || x + l.width[node]! < s.from) continue;
-    const y = rowTop(l, l.depth[node]! - l.minDepth, s.up) - v.scrollTop;
-    if (y + rowHeight < 0 || y > v.height) continue;
-    const x0 = (x - s.from) * scale;
-    const w = l.width[node]! * scale;
-    if (w < 3) {
-      // One tick says as much as many in the same pixel.
-      if (row === y && pixel === Math.floor(x0)) continue;
-      [row, pixel] = [y, Math.floor(x0)];
-      ticks.push(Math.max(0, x0), y, Math.max(1.5, w));
-      continue;
+  const { nodes, rowStart } = s.hits!;
+  // The first of a row's hits that begins at v or after it.
+  const first = (lo: number, hi: number, at: number) => {
+    while (lo < hi) {
+      const mid = (lo + hi) >> 1;
+      if (l.x[nodes[mid]!]! < at) lo = mid + 1;
+      else hi = mid;
     }
-    const left = Math.max(0, x0);
-    const width = Math.min(v.width, x0 + w) - left - 1;
-    const fill = s.of ? s.of[l.frame[node]!]! : diffFill(s.own ? l.baseSelf![node]! : l.base![node]!, s.own ? l.self[node]! : l.value[node]!, s.whole, s.least).fill;
-    boxes[fill]!.push(left, y, width);
-    marks.push(left, y, width);
+    return lo;
+  };
+  for (let r = 0; r < rowCount(l); r++) {
+    const y = rowTop(l, r, s.up) - v.scrollTop;
+    if (y + rowHeight < 0 || y > v.height) continue;
+    const end = rowStart[r + 1]!;
+    let tick = -2; // the last pixel that has one
+    for (let i = Math.max(rowStart[r]!, first(rowStart[r]!, end, s.from) - 1); i < end; ) {
+      const node = nodes[i]!;
+      const x = l.x[node]!;
+      if (x >= s.to) break;
+      const w = l.width[node]! * scale;
+      const x0 = (x - s.from) * scale;
+      if (x0 + w < 0) {
+        i++;
+        continue;
+      }
+      if (w < 3) {
+        // One tick says as much as many in the same pixel, and side by side they are one.
+        const [a, b] = [Math.max(0, Math.floor(x0)), Math.floor(x0 + w)];
+        if (a <= tick + 1 && tick >= 0) ticks[ticks.length - 1]! += Math.max(0, b - tick);
+        else ticks.push(a, y, Math.max(1, b - a + 1));
+        tick = Math.max(tick, b);
+        i = Math.max(i + 1, first(i, end, s.from + (b + 1) / scale));
+        continue;
+      }
+      const left = Math.max(0, x0);
+      const width = Math.min(v.width, x0 + w) - left - 1;
+      const fill = s.of ? s.of[l.frame[node]!]! : diffFill(s.own ? l.baseSelf![node]! : l.base![node]!, s.own ? l.self[node]! : l.value[node]!, s.whole, s.least).fill;
+      boxes[fill]!.push(left, y, width);
+      marks.push(left, y, width);
+      i++;
+    }
   }
   const put = (list: number[], down: number, height: number) => {
     for (let k = 0; k < list.length; k += 3) c.fillRect(list[k]!, list[k + 1]! + down, list[k + 2]!, height);

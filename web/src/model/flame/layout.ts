@@ -200,15 +200,16 @@ function first(l: Layout, row: number, v: number): number {
 }
 
 export interface Hits {
-  /** Nodes that match, as they are drawn: by row, from left to right. */
-  nodes: number[];
+  /** Nodes that match, by row from left to right: those of row r are nodes[rowStart[r] … rowStart[r + 1] − 1]. */
+  nodes: Uint32Array;
+  rowStart: Uint32Array;
   /** What they are worth together, of the whole; one inside another counts once. */
   value: number;
   base: number;
 }
 
 export function hits(l: Layout, marked: Mask): Hits {
-  const out: Hits = { nodes: [], value: 0, base: 0 };
+  const out: Hits = { nodes: new Uint32Array(0), rowStart: new Uint32Array(l.rowStart.length), value: 0, base: 0 };
   const inside = new Uint8Array(l.frame.length);
   for (let i = 0; i < l.frame.length; i++) {
     const up = l.parent[i]!;
@@ -221,6 +222,8 @@ export function hits(l: Layout, marked: Mask): Hits {
       out.base += l.base ? l.base[i]! : 0;
     }
   }
-  for (const node of l.rows) if (marked[l.frame[node]!]) out.nodes.push(node);
+  out.nodes = l.rows.filter((node) => marked[l.frame[node]!] === 1);
+  for (const node of out.nodes) out.rowStart[rowOf(l, node) + 1]!++;
+  for (let r = 1; r < out.rowStart.length; r++) out.rowStart[r]! += out.rowStart[r - 1]!;
   return out;
 }
