@@ -1,1 +1,0 @@
-import{t as e}from"./job-BtT1U_1Y.js";var t=self,n=new e;t.onmessage=e=>{let{answer:r,transfer:i}=n.do(e.data);t.postMessage(r,i)};
