@@ -53,10 +53,16 @@ test("from a slow service to its line", game, async () => {
   const [top] = await Promise.all([page.context().waitForEvent("page"), profile.locator("[data-t=top]").click()]);
   await top.waitForSelector("text=/blowfish/");
   await top.close();
+  // The page's own views begin where the finding points.
+  const address = page.url();
+  await profile.locator("[data-t=flame-view]").click();
+  await page.waitForURL((u) => u.pathname.endsWith("/flame"));
+  await page.waitForSelector("text=/CompareHashAndPassword/");
+  await page.goBack();
+  await finding.locator('[data-evidence="cpu"]').first().waitFor();
   assert.deepEqual(page.errors, []);
 
   // The address shows it to somebody else, in their language and theme.
-  const address = page.url();
   await page.context().close();
   for (const theme of ["light", "dark"]) {
     const other = await open(browser, { theme, locale: "zh-TW", width: 1920, height: 1080 });
