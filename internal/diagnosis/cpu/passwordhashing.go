@@ -148,8 +148,8 @@ func judgePasswordHashing(e *evidence.Evidence) rule.Result {
 			name, rule.Short(top)),
 		Remedies: []ops.Text{
 			rule.Say("Now: add pods (HPA on CPU), or raise the CPU limit; hashing scales with cores.", "立即：增加 Pod 數量（以 CPU 做 HPA）或提高 CPU 上限；雜湊運算會隨核心數擴展。"),
-			rule.Say("Bound how many hashes run at once (a semaphore of GOMAXPROCS − 1 in front of `%s`), so that the rest of the service stays quick, and reject what would wait too long.",
-				"在 `%s` 前限制同時進行的雜湊數量（例如 GOMAXPROCS − 1 的 semaphore），讓其他功能保持順暢，並拒絕等待過久的請求。", rule.Short(top)),
+			rule.Say("Bound how many hashes run at once (a semaphore of GOMAXPROCS − 1, and of 1 at least, in front of `%s`), so that the rest of the service stays quick, and reject what would wait too long.",
+				"在 `%s` 前限制同時進行的雜湊數量（例如 GOMAXPROCS − 1、至少為 1 的 semaphore），讓其他功能保持順暢，並拒絕等待過久的請求。", rule.Short(top)),
 			rule.Say("Weigh a lower cost (bcrypt cost, argon2 time and memory, PBKDF2 iterations) with whoever is responsible for security: one step of bcrypt's cost halves the time.",
 				"與資安負責人評估降低成本參數（bcrypt cost、argon2 的 time／memory、PBKDF2 次數）：bcrypt cost 每降一級，時間減半。"),
 			rule.Say("Hash once and hand out a session token: requests after the login should never hash again.", "登入時只雜湊一次並發放 session token：登入後的請求不應再次雜湊。"),

@@ -192,7 +192,7 @@ func latencyRemedies(ours bool) []ops.Text {
 	}
 	return []ops.Text{
 		rule.Say("Look at what keeps the processors busy (the first place): making that cheaper, or less frequent, makes everything else quicker.", "先看是什麼佔住處理器（第一個位置）：讓它更省或更少執行，其他工作就會變快。"),
-		rule.Say("Bound how many goroutines compute at once (a semaphore of GOMAXPROCS − 1), so that short work gets a processor at once.", "限制同時計算的 goroutine 數量（GOMAXPROCS − 1 的 semaphore），讓短工作能立刻取得處理器。"),
+		rule.Say("Bound how many goroutines compute at once (a semaphore of GOMAXPROCS − 1, and of 1 at least), so that short work gets a processor at once.", "限制同時計算的 goroutine 數量（GOMAXPROCS − 1、至少為 1 的 semaphore），讓短工作能立刻取得處理器。"),
 		rule.Say("Move batch work to a process of its own, or add pods.", "把批次工作移到獨立的程序，或增加 Pod。"),
 	}
 }

@@ -140,10 +140,18 @@ func (l *leakSearch) proofs(s *leakSuspect) (out []ops.Proof) {
 	if s.aged > 0 {
 		out = append(out, ops.Proof{
 			Artifact: ops.KindGoroutineDump, Metric: "age_max", Value: s.oldest.Seconds(), Unit: "s",
-			Text: rule.Say("%s of them have waited for between %s and %s", "其中 %s 個已經等了 %s 到 %s", rule.Count(int64(s.aged)), minutes(s.youngest), minutes(s.oldest)),
+			Text: waitedFor(s),
 		})
 	}
 	return out
+}
+
+// waitedFor says how long they wait; Go tells it in whole minutes.
+func waitedFor(s *leakSuspect) ops.Text {
+	if minutes(s.youngest) == minutes(s.oldest) {
+		return rule.Say("%s of them have waited for %s", "其中 %s 個已經等了 %s", rule.Count(int64(s.aged)), minutes(s.oldest))
+	}
+	return rule.Say("%s of them have waited for between %s and %s", "其中 %s 個已經等了 %s 到 %s", rule.Count(int64(s.aged)), minutes(s.youngest), minutes(s.oldest))
 }
 
 func minutes(d time.Duration) string { return fmt.Sprintf("%d min", int(d.Minutes())) }
