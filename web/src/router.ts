@@ -13,6 +13,8 @@ export const routes: RouteRecordRaw[] = [
   { path: "/captures/:id/:tab?", name: "capture", component: () => import("./pages/CapturePage.vue"), props: true },
   { path: "/compare", name: "compare", component: () => import("./pages/compare/ComparePage.vue"), meta: { title: () => t("detail.compare") } },
   { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue"), meta: { title: () => t("cmd.console") } },
+  { path: "/control", name: "control", component: () => import("./control/ControlPage.vue") },
+  { path: "/audit", name: "audit", component: () => import("./audit/AuditPage.vue"), meta: { title: () => t("nav.audit") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
   { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => tOr(`dx.rule.${String(to.params["rule"])}`, String(to.params["rule"])) } },
   { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => `${t("nav.guide")} ${String(to.params["chapter"])}` } },

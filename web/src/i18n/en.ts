@@ -6,6 +6,7 @@ export const en = {
   "nav.main": "Main",
   "nav.fleet": "Fleet",
   "nav.captures": "Captures",
+  "nav.audit": "Audit",
   "nav.console": "Call",
   "cmd.console": "The gRPC console",
   "nav.guide": "Guide",

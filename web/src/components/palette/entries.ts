@@ -60,7 +60,8 @@ function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapt
       const { project, service } = all[0]!;
       const go: Way = { id: `service/${key}`, kind: "service", title: service, hint: project, keys: "", offered: false, run: () => void router.push({ name: "fleet", query: { project, service } }) };
       const capture: Way = { id: `capture-service/${key}`, kind: "command", title: t("capture.service", { service }), hint: project, keys: "", offered: false, run: () => openCaptureDialog({ scopes: scopesOf(all), whole: true }) };
-      return mayCapture ? [go, capture] : [go];
+      const control: Way = { id: `control-service/${key}`, kind: "command", title: t("control.service", { service }), hint: project, keys: "", offered: false, run: () => void router.push({ name: "control", query: { service: key } }) };
+      return [go, ...(mayCapture ? [capture] : []), ...(all.some((i) => !i.agentless) ? [control] : [])];
     }),
     ...instances,
   ];

@@ -15,6 +15,7 @@ export const table = {
   "kind.capture": ["capture", "擷取"],
   "kind.guide": ["guide", "指南"],
   "capture.service": ["Capture {service}", "擷取 {service}"],
+  "control.service": ["Control {service}", "控制 {service}"],
   tab: ["of this capture", "這次擷取"],
   keys: ["↑ ↓ choose, Enter opens, Esc closes", "↑ ↓ 選擇，Enter 開啟，Esc 關閉"],
   count: ["{n} result|{n} results", "{n} 個結果"],

@@ -41,6 +41,7 @@ export const table = {
   "col.sched": ["Sched p99", "排程 p99"],
   "versions.more": ["{n} versions", "{n} 個版本"],
   "actions.open": ["Open", "開啟"],
+  "actions.control": ["Control", "控制"],
   "actions.only": ["Show only {n}", "只看這 {n} 個"],
   "actions": ["What to do with the selection", "對選取的實例可做的事"],
   "scale": ["A column's lines share one scale: {top}", "同一欄的線條用同一個刻度：{top}"],

@@ -83,13 +83,6 @@ export const table = {
   "health.title": ["What is wrong", "目前狀況"],
   "health.since": ["since {at}", "自 {at} 起"],
   "health.capture": ["Capture to find out why", "擷取以找出原因"],
-
-  controls: ["Controls", "控制"],
-  "controls.none": ["Nothing can be changed from here", "此頁目前只能查看"],
-  "controls.none.text": [
-    "This page reads: captures and numbers leave the process as it is. What an instance lets others change (GC, log level, GOMAXPROCS) is up to its agent; docs/agent.md says how to allow it.",
-    "此頁只讀取：擷取與數據不會改變程序。實例允許外部變更的項目（GC、記錄等級、GOMAXPROCS）由其 agent 決定，做法見 docs/agent.md。",
-  ],
 } as const;
 
 export const { t, tn } = words(table);
