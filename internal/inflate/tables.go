@@ -23,13 +23,12 @@ const (
 // a literal nor flagged is the end of the block. How many bits to go on by stands
 // where it takes the least time to get at.
 //
-//	bits 0–5    literals: how many bits they take, else 0; distances: likewise, with
+//	bits 0–5    literals: how many bits they take, lengths: 0; distances: likewise, with
 //	            the bits that follow the code
-//	bits 6–7    how many literals, 1 or 2, else 0
 //	bits 8–13   lengths and the end: how many bits they take; distances: the code
 //	            alone; links: how many more bits of the code to look at
 //	bits 14–15  what it is
-//	bits 16–31  the literals, the least distance, or where the table is; lengths: the
+//	bits 16–31  the literal, the least distance, or where the table is; lengths: the
 //	            least in nine bits, and from bit 25 how many bits the code alone takes
 type entry uint32
 
@@ -54,7 +53,6 @@ func (f *Inflater) fixed() {
 		}
 	}
 	build(f.lit[:], litBits, lengths[:], litEntry)
-	pair(f.lit[:1<<litBits])
 	for i := range 32 {
 		lengths[i] = 5
 	}
@@ -112,7 +110,6 @@ func (f *Inflater) dynamic() error {
 	if !build(f.lit[:], litBits, all[:lit], litEntry) || !build(f.dist[:], distBits, all[lit:], distEntry) {
 		return ErrCorrupt
 	}
-	pair(f.lit[:1<<litBits])
 	return nil
 }
 
@@ -120,7 +117,7 @@ func (f *Inflater) dynamic() error {
 func litEntry(symbol int, n entry) entry {
 	switch {
 	case symbol < 256:
-		return n | 1<<6 | entry(symbol)<<16
+		return n | entry(symbol)<<16
 	case symbol == 256:
 		return n << 8
 	case symbol < 265:
@@ -213,20 +210,4 @@ func reversed(next *[maxCode + 1]int, n uint8) int {
 	code := next[n]
 	next[n]++
 	return int(bits.Reverse16(uint16(code)) >> (16 - n))
-}
-
-// pair puts the literal that follows another into the entry of the first, where
-// the bits of both are known. A following entry has a smaller index: it is still
-// as it was.
-func pair(table []entry) {
-	for i := len(table) - 1; i >= 0; i-- {
-		e := table[i]
-		n := e & 63
-		if n == 0 {
-			continue
-		}
-		if then := table[i>>n]; then&63 != 0 && n+then&63 <= litBits {
-			table[i] = e + then&63 + 1<<6 | then<<8&0xff000000
-		}
-	}
 }

@@ -143,9 +143,17 @@ func (p *Profile) split(raw []byte, s *scratch) (h headerFields, err error) {
 		var m span
 		switch tag & 7 {
 		case wireBytes:
-			var part []byte
-			part, at = bytesAt(raw, at)
-			m = span{uint32(at - len(part)), uint32(at)}
+			var size uint64
+			if at < len(raw) && raw[at] < 0x80 {
+				size, at = uint64(raw[at]), at+1
+			} else {
+				size, at = number(raw, at)
+			}
+			if at > len(raw) || size > uint64(len(raw)-at) {
+				return h, damaged("it is not a protocol buffer, or it is cut off")
+			}
+			m = span{uint32(at), uint32(at) + uint32(size)}
+			at += int(size)
 		case wireVarint:
 			num, at = number(raw, at)
 		default:
@@ -305,9 +313,12 @@ func (p *Profile) decodeFunctions(raw []byte, s *scratch) error {
 				continue
 			}
 			var v uint64
-			if at < len(m) && m[at] < 0x80 {
+			switch {
+			case at < len(m) && m[at] < 0x80:
 				v, at = uint64(m[at]), at+1
-			} else {
+			case at+1 < len(m) && m[at+1] < 0x80:
+				v, at = uint64(m[at]&0x7f)|uint64(m[at+1])<<7, at+2
+			default:
 				v, at = number(m, at)
 			}
 			switch tag >> 3 {

@@ -161,7 +161,12 @@ func (w *walk) sample(m []byte, values []int64) (uint64, error) {
 				}
 			}
 		case 2<<3 | wireVarint:
-			if v, at = number(m, at); n < len(values) {
+			if at < len(m) && m[at] < 0x80 {
+				v, at = uint64(m[at]), at+1
+			} else {
+				v, at = number(m, at)
+			}
+			if n < len(values) {
 				values[n] = int64(v)
 			}
 			n++
@@ -216,7 +221,7 @@ func (s *Sum) foldStack(stack *stackHash, ids []byte) (depth int, ok bool) {
 		if ends4 == 0 {
 			break
 		}
-		to1, to2, to3, to4 := bits.OnesCount64(ends1^(ends1-1)), bits.OnesCount64(ends2^(ends2-1)), bits.OnesCount64(ends3^(ends3-1)), bits.OnesCount64(ends4^(ends4-1))
+		to1, to2, to3, to4 := bits.TrailingZeros64(ends1)+1, bits.TrailingZeros64(ends2)+1, bits.TrailingZeros64(ends3)+1, bits.TrailingZeros64(ends4)+1
 		a := w << (-to1 & 63) >> (-to1 & 63)
 		b := w << (-to2 & 63) >> ((to1 - to2) & 63)
 		c := w << (-to3 & 63) >> ((to2 - to3) & 63)
