@@ -233,7 +233,7 @@ func (c *call) sendAll(ctx context.Context, stream grpc.ClientStream, sends chan
 			_ = stream.CloseSend()
 			return nil
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the call ended, which its end says
 		case err != nil:
 			return err
 		}

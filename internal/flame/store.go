@@ -70,7 +70,7 @@ func (s *store) get(ctx context.Context, key string, read func(context.Context) 
 
 func (s *store) fill(ctx context.Context, key string, e *entry, read func(context.Context) (*profile.Profile, error)) {
 	var p *profile.Profile
-	err := context.Cause(ctx)
+	var err error
 	select {
 	case s.turns <- struct{}{}:
 		p, err = read(ctx)

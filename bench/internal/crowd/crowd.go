@@ -41,7 +41,7 @@ type Config struct {
 // cannot be connected.
 func Run(ctx context.Context, c Config) error {
 	ln := &connections{ready: make(chan net.Conn, 64), done: make(chan struct{})}
-	srv := grpc.NewServer(grpc.SharedWriteBuffer(true), grpc.ReadBufferSize(4<<10))
+	srv := grpc.NewServer(grpc.ReadBufferSize(4 << 10))
 	p := &players{c: c, number: make(map[string]int, c.N)}
 	for n := range c.N {
 		_, _, id := c.Name(n)
@@ -97,7 +97,7 @@ func (c named) Read(p []byte) (int, error) { return c.r.Read(p) }
 func (c named) RemoteAddr() net.Addr       { return &net.UnixAddr{Name: c.name, Net: "boot-id"} }
 
 func (c Config) dial(n int) (net.Conn, error) {
-	conn, err := net.Dial("tcp", c.Centre)
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", c.Centre)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (c Config) dial(n int) (net.Conn, error) {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(conn, 1024)
-	resp, err := http.ReadResponse(r, nil)
+	resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // an upgraded connection has none
 	if err != nil {
 		return nil, err
 	}

@@ -290,10 +290,11 @@ func (d *Desk) descriptorsOf(ctx context.Context, id ops.InstanceID) (*descripto
 		return nil, "", err
 	}
 	kept, err := d.cfg.Book.Descriptors(ctx, inst.Project, inst.Service)
-	if ops.KindOf(err) == ops.NotFound && err != nil {
-		return nil, "", nil
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case ops.KindOf(err) == ops.NotFound:
+		return nil, "", nil //nolint:nilerr // the server is asked itself then
+	default:
 		return nil, "", err
 	}
 	set, err := console.ParseDescriptors(kept.Body)

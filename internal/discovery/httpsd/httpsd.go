@@ -175,9 +175,11 @@ func (s *Source) report(problem string) {
 	before := s.problem
 	s.problem = problem
 	s.mu.Unlock()
-	switch {
-	case problem == before:
-	case problem == "":
+	if problem == before {
+		return
+	}
+	switch problem {
+	case "":
 		s.log.Info("HTTP-SD answers again", "url", s.url.Redacted())
 	default:
 		s.log.Warn("HTTP-SD does not say what there is: the last list stays", "url", s.url.Redacted(), "problem", problem)
