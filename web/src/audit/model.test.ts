@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { formatAudit, fromLocalInput, headText, localInput, narrowed, parseAudit, parseHead, storyOf, stretch, targetText, type AuditEntry } from "./model";
+import { formatAudit, fromLocalInput, headText, localInput, narrowed, parseAudit, parseHead, stepsOf, storyOf, stretch, targetText, type AuditEntry } from "./model";
 
 const entry = (e: Partial<AuditEntry>): AuditEntry => ({
   id: "01", seq: 1, hash: "", at: 0, ended: 0, actor: "", action: "", subject: "", project: "color", service: "user", instances: [], reason: "", mutating: true, dryRun: false, key: "", request: "", result: "ok", message: "", answer: "", answerLost: false, steps: [], ...e,
@@ -36,4 +36,11 @@ test("whom it was aimed at, and what there is to tell", () => {
   const name = (id: string) => `host-${id}`;
   expect([entry({ instances: ["a"] }), entry({ instances: ["a", "b"] }), entry({}), entry({ service: "" })].map((e) => targetText(e, name))).toEqual(["user / host-a", "user ×2", "user", "color"]);
   expect([entry({ reason: "leak", message: "ok" }), entry({ message: "no such room" })].map(storyOf)).toEqual([{ reason: "leak", message: "" }, { reason: "", message: "no such room" }]);
+});
+
+test.each([
+  ["control.run", "partial", "a: ok, b: skipped"], ["control.run", "unknown", "a: ok, b: unknown"], ["control.run", "running", "a: ok, b: "], ["control.run", "refused", "a: ok, b: "], ["grpc.call", "ok", "a: ok, b: "],
+])("%s that ended %s: %s", (action, result, want) => {
+  const e = entry({ action, result, instances: ["a", "b"], steps: [{ instance: "a", result: "ok", message: "" }] });
+  expect(stepsOf(e).map((s) => `${s.instance}: ${s.result}`).join(", ")).toBe(want);
 });

@@ -129,5 +129,16 @@ export function targetText(e: AuditEntry, nameOf: (id: string) => string): strin
 /** What an entry says beside its result: why it was done, and what came of it unless that is only "ok". */
 export const storyOf = (e: AuditEntry): { reason: string; message: string } => ({ reason: e.reason, message: e.message === "ok" || e.message === e.reason ? "" : e.message });
 
+/**
+ * What became of it on each instance. A run of a control names every instance
+ * that it reached: one that it does not name was skipped, unless nobody knows how
+ * the run ended. A call that was refused reached none.
+ */
+export function stepsOf(e: AuditEntry): AuditStep[] {
+  const told = new Map(e.steps.map((s) => [s.instance, s]));
+  const rest = e.action !== "control.run" || e.result === "running" || e.result === "refused" ? "" : e.result === "unknown" ? "unknown" : "skipped";
+  return [...new Set([...e.instances, ...told.keys()])].map((instance) => told.get(instance) ?? { instance, result: rest, message: "" });
+}
+
 /** Whether somebody has to look: nobody knows what it did. */
 export const isOpenQuestion = (result: string): boolean => result === "unknown";
