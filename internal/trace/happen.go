@@ -278,6 +278,9 @@ func first(b []byte, at int) uint64 {
 
 // rest is behind everything if the argument cannot be read.
 func rest(b []byte, at int, x uint64) (uint64, int) {
+	if uint(at) < uint(len(b)) && b[at] < 0x80 { // two bytes: most of them
+		return x&0x7f | uint64(b[at])<<7, at + 1
+	}
 	if at <= len(b) {
 		if x, at = uvarint(b, at, x); at != 0 {
 			return x, at

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/ops"
@@ -27,6 +28,8 @@ type Trace struct {
 	whole, exact uint64
 	last         uint64 // ticks; the latest event
 	symbols      symbols
+	// decoders keep the memory that a generation took for the next one.
+	decoders sync.Pool
 }
 
 // maxBuffered is the largest generation that is read into memory where the file
@@ -184,9 +187,16 @@ func (t *Trace) Events(ctx context.Context, n int, fn func(*Event) bool) error {
 	if n < 0 || n >= len(t.ix.Generations) {
 		return ops.Errorf(ops.NotFound, "the trace has no generation number %d of %d: choose one of its index", n, len(t.ix.Generations))
 	}
-	var d decoder
+	d, _ := t.decoders.Get().(*decoder)
+	if d == nil {
+		d = &decoder{}
+	}
+	defer func() {
+		d.gen, d.stacks, d.samples, d.sink, d.ctx = nil, nil, nil, nil, nil
+		t.decoders.Put(d)
+	}()
 	err := t.load(n, nil, func(g *loaded) error {
-		out := &eventSink{t: t, d: &d, g: g, stacks: t.symbols.intern(g), texts: make([]string, max(1, len(g.strings.values))), fn: fn}
+		out := &eventSink{t: t, d: d, g: g, stacks: t.symbols.intern(g), texts: make([]string, max(1, len(g.strings.values))), fn: fn}
 		return d.run(ctx, g, n == 0, out)
 	})
 	if errors.Is(err, errEnough) {
