@@ -22,14 +22,14 @@ type Record struct {
 // Builder puts a Table together, record by record.
 type Builder struct {
 	r       *Resolver
+	number  uint32 // of those that r made, from 1 on
 	nameOf  func(leaf uint64) string
 	records int
 	sites   []built
-	leaves  map[uint64]int32 // places in sites of those without callers
-	deep    map[string]int32 // and with
+	deep    map[string]int32 // places in sites of those with callers
 	types   []Type
 	places  map[placeKey]int
-	whole   map[int]bool // the types whose parts are there
+	whole   []bool // of each type: its parts are there
 }
 
 // placeKey tells types apart; two whose names are shortened may be called the
@@ -63,9 +63,10 @@ func (r *Resolver) NewBuilder(records int, nameOf func(leaf uint64) string) *Bui
 		// There are about half as many functions and types as there are sites.
 		r.pcs, r.funcs, r.types = make(map[uint64]*place, records), make(map[uint64]*function, records/2), make(map[uint64]*descriptor, records/2)
 	}
+	r.builders++
 	return &Builder{
-		r: r, nameOf: nameOf, sites: make([]built, 0, records), leaves: make(map[uint64]int32, records),
-		deep: map[string]int32{}, types: make([]Type, 0, records/2), places: make(map[placeKey]int, records/2), whole: make(map[int]bool, records/2),
+		r: r, number: r.builders, nameOf: nameOf, sites: make([]built, 0, records),
+		deep: map[string]int32{}, types: make([]Type, 0, records/2), places: make(map[placeKey]int, records/2),
 	}
 }
 
@@ -86,11 +87,12 @@ func (b *Builder) Add(rec Record) bool {
 	}
 	s := built{leaf: rec.Leaf, answer: a}
 	if a.callers == 0 {
-		if i, ok := b.leaves[s.leaf]; ok {
-			b.again(i, a)
+		leaf := b.r.at(s.leaf + 1)
+		if leaf.siteOf == b.number {
+			b.again(leaf.site, a)
 			return true
 		}
-		b.leaves[s.leaf] = int32(len(b.sites))
+		leaf.siteOf, leaf.site = b.number, int32(len(b.sites))
 	} else {
 		s.callers = slices.Clone(rec.Above[:a.callers])
 		key := fmt.Sprint(s.leaf, s.callers)
@@ -215,8 +217,8 @@ func (b *Builder) place(a *answer, leaf uint64) int {
 			return b.describe(a.typ, "closure in "+in, true)
 		}
 	}
-	if a.typ.in != b {
-		a.typ.in, a.typ.place = b, b.describe(a.typ, readable(a.typ.name), true)
+	if a.typ.in != b.number {
+		a.typ.in, a.typ.place = b.number, b.describe(a.typ, readable(a.typ.name), true)
 	}
 	return a.typ.place
 }
@@ -227,7 +229,7 @@ func (b *Builder) implied(t *impliedType) int {
 	if !ok {
 		i = len(b.types)
 		b.places[k] = i
-		b.types = append(b.types, Type{Name: t.name, Kind: t.kind, Size: t.size})
+		b.types, b.whole = append(b.types, Type{Name: t.name, Kind: t.kind, Size: t.size}), append(b.whole, false)
 	}
 	return i
 }
@@ -240,7 +242,7 @@ func (b *Builder) describe(d *descriptor, name string, whole bool) int {
 	if !ok {
 		i = len(b.types)
 		b.places[k] = i
-		b.types = append(b.types, Type{Name: name, Kind: d.kind.String(), Size: d.size, Shape: d.shape})
+		b.types, b.whole = append(b.types, Type{Name: name, Kind: d.kind.String(), Size: d.size, Shape: d.shape}), append(b.whole, false)
 	}
 	pointer := d.kind == reflect.Pointer
 	if b.whole[i] || !whole && !pointer || len(b.types) >= maxTypes {

@@ -55,14 +55,18 @@ func loadsAMD64(code []byte, base uint64, n operand, isCall func(uint64) bool, y
 	modrm := 0x05 | registersAMD64[n]<<3
 	for i := len(code) - 5; i >= 0; i-- {
 		at := base + uint64(i)
-		if target, ok := targetAMD64(code[i:i+5], at+5); ok && isCall(target) {
-			return
-		}
-		if i+7 > len(code) || code[i] != 0x48 || code[i+1] != 0x8d || code[i+2] != modrm {
-			continue
-		}
-		if !yield(at + 7 + uint64(int64(int32(binary.LittleEndian.Uint32(code[i+3:]))))) {
-			return
+		switch code[i] {
+		case 0xe8:
+			if target, ok := targetAMD64(code[i:i+5], at+5); ok && isCall(target) {
+				return
+			}
+		case 0x48:
+			if i+7 > len(code) || code[i+1] != 0x8d || code[i+2] != modrm {
+				continue
+			}
+			if !yield(at + 7 + uint64(int64(int32(binary.LittleEndian.Uint32(code[i+3:]))))) {
+				return
+			}
 		}
 	}
 }

@@ -23,8 +23,8 @@ type descriptor struct {
 	fields   uint64 // the address of a struct's fields
 	fieldLen int
 
-	// in is the table that has the type whole, at place.
-	in    *Builder
+	// in is the number of the table that has the type whole, at place.
+	in    uint32
 	place int
 }
 

@@ -34,10 +34,11 @@ type Resolver struct {
 	arch *architecture
 	// stays is set if the read-only data stay where they are as long as the process
 	// does, and keep no other memory: names need no copies then.
-	stays bool
-	pcs   map[uint64]*place    // by return address
-	funcs map[uint64]*function // by entry
-	types map[uint64]*descriptor
+	stays    bool
+	pcs      map[uint64]*place    // by return address
+	funcs    map[uint64]*function // by entry
+	types    map[uint64]*descriptor
+	builders uint32 // that were made
 	// Room for the next ones.
 	places      []place
 	functions   []function
@@ -74,6 +75,11 @@ type place struct {
 	resolved bool
 	answer   answer
 	shown    shown
+
+	// siteOf is the number of the last table that has a site of this leaf, which needs
+	// no callers, at site.
+	siteOf uint32
+	site   int32
 }
 
 // shown is whether a profile shows a place at the leaf of its stacks.
@@ -174,6 +180,17 @@ func (r *Resolver) functionAt(pc uint64) *function {
 	return f
 }
 
+// beginning returns the function that begins at an address; nil if none does.
+func (r *Resolver) beginning(entry uint64) *function {
+	if f := r.funcs[entry]; f != nil {
+		return f
+	}
+	if f := r.functionAt(entry); f != nil && f.entry == entry {
+		return f
+	}
+	return nil
+}
+
 // Why a site has no type.
 const (
 	whyNoFunction = "the address is in no function"
@@ -235,8 +252,8 @@ func (r *Resolver) call(in *function, stack []uint64) answer {
 	if !ok {
 		return answer{reason: whyNoCall}
 	}
-	f := r.functionAt(target)
-	if f == nil || f.entry != target || f.callee == nil {
+	f := r.beginning(target)
+	if f == nil || f.callee == nil {
 		return answer{reason: whyCallee}
 	}
 	a := answer{form: f.callee.form, implied: &f.callee.implied, confidence: Implied}
@@ -304,8 +321,8 @@ func (r *Resolver) operandOf(in *function, ret uint64, n operand) *descriptor {
 
 // isCall tells calls from bytes that look like one.
 func (r *Resolver) isCall(target uint64) bool {
-	f := r.functionAt(target)
-	return f != nil && f.entry == target && !f.barrier
+	f := r.beginning(target)
+	return f != nil && !f.barrier
 }
 
 // ask asks the fallback.
