@@ -363,7 +363,7 @@ func run(ctx context.Context, file string, size int, short bool) error {
 	}
 	fmt.Printf("\n%d MB, %.1f million events, median of %d\n\n", info.Size()>>20, float64(all[0][0].Events)/1e6, rounds)
 	var t measure.Table
-	t.Row("way", "s", "million events/s", "× x/exp", "CPU-s", "peak RSS MB", "without the file")
+	t.Row("way", "s", "million events/s", "× x/exp", "CPU-s", "× less CPU", "peak RSS MB", "without the file")
 	median := func(i int, of func(result) float64) float64 {
 		var v []float64
 		for _, r := range all[i] {
@@ -372,18 +372,20 @@ func run(ctx context.Context, file string, size int, short bool) error {
 		return measure.Median(v)
 	}
 	stock := median(0, func(r result) float64 { return r.Wall.Seconds() })
+	stockCPU := median(0, func(r result) float64 { return r.CPU.Seconds() })
 	for i, w := range ways {
 		s := median(i, func(r result) float64 { return r.Wall.Seconds() })
-		speed, ratio := "", ""
+		speed, ratio, less := "", "", ""
+		used := median(i, func(r result) float64 { return r.CPU.Seconds() })
 		if w.child == "stock" || w.child == "events" || w.child == "analyze" && !ofPart(i) {
 			speed = fmt.Sprintf("%.1f", median(i, func(r result) float64 { return float64(r.Events) })/s/1e6)
-			ratio = fmt.Sprintf("%.1f", stock/s)
+			ratio, less = fmt.Sprintf("%.1f", stock/s), fmt.Sprintf("%.1f", stockCPU/used)
 		}
-		cpu := fmt.Sprintf("%.2f", median(i, func(r result) float64 { return r.CPU.Seconds() }))
+		cpu := fmt.Sprintf("%.2f", used)
 		if w.child == "query" {
 			cpu = ""
 		}
-		t.Row(w.name, fmt.Sprintf("%.3f", s), speed, ratio, cpu,
+		t.Row(w.name, fmt.Sprintf("%.3f", s), speed, ratio, cpu, less,
 			fmt.Sprintf("%.0f", median(i, func(r result) float64 { return float64(r.Total) })/(1<<20)),
 			fmt.Sprintf("%.0f", median(i, func(r result) float64 { return float64(r.Anon) })/(1<<20)))
 	}
