@@ -1,7 +1,7 @@
 // Addresses. The fleet is part of the first load; every other page is a chunk.
 import { createRouter, createWebHistory, type RouteLocationNormalized, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
 import { basePath } from "./api/base";
-import { t, tOr } from "./i18n";
+import { t } from "./i18n";
 import FleetPage from "./pages/FleetPage.vue";
 
 // The title in a meta is that of the browser's tab; pages that have one and need no
@@ -16,7 +16,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/control", name: "control", component: () => import("./control/ControlPage.vue") },
   { path: "/audit", name: "audit", component: () => import("./audit/AuditPage.vue"), meta: { title: () => t("nav.audit") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
-  { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => tOr(`dx.rule.${String(to.params["rule"])}`, String(to.params["rule"])) } },
+  { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },
   { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => `${t("nav.guide")} ${String(to.params["chapter"])}` } },
   { path: "/:rest(.*)*", name: "not-found", component: () => import("./pages/NotFoundPage.vue") },
 ];

@@ -6,7 +6,7 @@ import { timestampFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { CaptureService, FleetService, SystemService } from "../gen/opscenter/api/v1/api_pb";
 import { Permission } from "../gen/opscenter/api/v1/options_pb";
 import type { Capture, CaptureSpec, CaptureState } from "../model/capture";
-import { parseDiagnosis, type DiagnosisSet } from "../model/diagnosis";
+import type { DiagnosisSet } from "../model/diagnosis";
 import type { Locale } from "../model/format";
 import type { Heartbeat, Instance, Threshold } from "../model/instance";
 import { basePath } from "./base";
@@ -140,7 +140,7 @@ function coreCalls(transport: Transport) {
     },
     /** What the rules say of a capture that has ended; it may take some seconds to be said. */
     async diagnosis(id: string, lang: Locale, call: Call = {}): Promise<DiagnosisSet> {
-      const { json } = await captures.getDiagnosis({ captureId: id, lang }, call);
+      const [{ json }, { parseDiagnosis }] = await Promise.all([captures.getDiagnosis({ captureId: id, lang }, call), import("../model/diagnosis")]);
       return parseDiagnosis(json);
     },
     async listCaptures(f: Partial<CaptureFilter>, call: Call = {}): Promise<{ captures: Capture[]; nextPageToken: string }> {

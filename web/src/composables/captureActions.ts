@@ -1,7 +1,7 @@
 // What can be done to a capture from more than one page.
 import { ref, shallowRef } from "vue";
 import type { Capture } from "../model/capture";
-import { t } from "../i18n";
+import { t } from "../components/capture/words";
 import type { Centre } from "./centre";
 import { toast, toastProblem } from "./toasts";
 

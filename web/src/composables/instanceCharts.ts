@@ -1,7 +1,7 @@
 // The charts of an instance: of its heartbeats, and of every metric while one looks.
 import { computed, type Ref } from "vue";
 import type { Chart, Series } from "../components/TimeChart.vue";
-import { t } from "../i18n";
+import { t } from "../components/capture/words";
 import { bytes, cores, count, latency, percent } from "../model/format";
 import type { Heartbeat, Threshold } from "../model/instance";
 import type { LivePoint } from "../model/live";

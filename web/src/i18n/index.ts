@@ -57,19 +57,18 @@ function count(sentence: string, n: number, params: Params): string {
   return fill(text, { ...params, n: n.toLocaleString("en") });
 }
 
-/** The sentence of a key that is made of data, or the data itself where there is none. */
-export function tOr(key: string, otherwise: string): string {
-  return key in en ? t(key as Key) : otherwise;
-}
-
 /** A feature's own words, both languages side by side; they are loaded with its chunk. */
 export type Words = Record<string, readonly [en: string, zhTW: string]>;
 
-/** t and tn for a feature's own table. */
+/** t and tn for a feature's own table; what it does not have, the page's table says. */
 export function words<W extends Words>(table: W) {
-  const say = (key: keyof W) => table[key]![locale.value === "en" ? 0 : 1];
+  type Own = (keyof W & string) | Key;
+  const say = (key: Own) => table[key]?.[locale.value === "en" ? 0 : 1] ?? tables[locale.value][key as Key];
+  const t = (key: Own, params: Params = {}): string => fill(say(key), params);
   return {
-    t: (key: keyof W & string, params: Params = {}): string => fill(say(key), params),
-    tn: (key: keyof W & string, n: number, params: Params = {}): string => count(say(key), n, params),
+    t,
+    tn: (key: Own, n: number, params: Params = {}): string => count(say(key), n, params),
+    /** The sentence of a key that is made of data, or the data itself where there is none. */
+    tOr: (key: string, otherwise: string): string => (key in table || key in en ? t(key) : otherwise),
   };
 }

@@ -1,6 +1,6 @@
 // The guide's pages, as ways of the palette.
 import type { Router } from "vue-router";
-import { en, t as page, tOr } from "../../i18n";
+import { ruleIds, t as page, tOr } from "../capture/words";
 import { chapters } from "../../model/guide";
 import { t, type table } from "../../pages/guide/words";
 import type { Way } from "./entries";
@@ -12,6 +12,6 @@ export function guideWays(router: Router): Way[] {
   return [
     ...chapters.map((c) => way(String(c.n), word(`${c.n}.title`), word(`${c.n}.short`), { name: "guide-chapter", params: { chapter: String(c.n) } })),
     way("healthy", t("healthy"), page("nav.guide"), { name: "guide-chapter", params: { chapter: "healthy" } }),
-    ...Object.keys(en).filter((k) => k.startsWith("dx.rule.")).map((k) => k.slice("dx.rule.".length)).map((rule) => way(`rules/${rule}`, tOr(`dx.rule.${rule}`, rule), rule, { name: "guide-rule", params: { rule } })),
+    ...ruleIds.map((rule) => way(`rules/${rule}`, tOr(`dx.rule.${rule}`, rule), rule, { name: "guide-rule", params: { rule } })),
   ];
 }
