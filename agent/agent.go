@@ -41,6 +41,7 @@ type Agent struct {
 	captures captureRegistry
 	controls controlRegistry
 	chunks   chunkPool
+	flight   *flightDeck
 	// unchained says that chains do not work with this process's gRPC.
 	unchained atomic.Bool
 
@@ -101,8 +102,14 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{cfg: cfg, log: cfg.log, self: readIdentity(), tune: tune, ctx: ctx, cancel: cancel}
 	a.captures.init()
+	a.flight = newFlightDeck(a)
 	a.controls.builtin = a.builtins()
 	a.first.set(newMeter(heartbeatMetrics(), a.self.cgroup, &a.pools).read())
+	if cfg.flight > 0 {
+		if err := a.flight.want("the configuration", cfg.flight); err != nil {
+			a.log.Warn("the flight recorder is off", slog.Any("error", err))
+		}
+	}
 	if cfg.center != nil {
 		a.spawn("tunnel", a.runTunnel)
 	}
@@ -147,6 +154,7 @@ func (a *Agent) Close() error {
 		a.work.Wait()
 		close(ended)
 	}()
+	defer a.flight.close()
 	defer a.controls.close()
 	defer a.captures.close()
 	patience := time.NewTimer(closeWithin)

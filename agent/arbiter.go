@@ -13,9 +13,10 @@ import (
 // runtimeArbiter hands out what the Go runtime has only one of: the CPU
 // profiler, the execution tracer, and the block and mutex rates.
 type runtimeArbiter struct {
-	mu     sync.Mutex // guards the three below
+	mu     sync.Mutex // guards those below
 	cpu    string     // the capture whose profile runs; "" = none of ours
 	tracer string
+	flight string    // the agent whose flight recorder is on
 	leak   time.Time // when the goroutine leak profile was last taken
 
 	rates rates

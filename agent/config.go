@@ -69,6 +69,13 @@ type Config struct {
 	// the environment; where they are the runtime's own choice, it is left to the
 	// runtime again.
 	FixedGOMAXPROCS bool
+	// FlightRecorder keeps the last so much of the execution trace in memory from
+	// the start, 1 s to 1 min, for captures of what is over. 0 =
+	// OPS_FLIGHT_RECORDER, else off until a rule or a control wants it.
+	FlightRecorder time.Duration
+	// FlightRecorderBytes is the most memory that it takes. 0 = 16 MiB; never more
+	// than a sixteenth of the memory limit, at most 128 MiB.
+	FlightRecorderBytes int64
 	// Logger takes what an operator of the service may want to know: joined,
 	// lost, refused. Nil = silence.
 	Logger *slog.Logger
@@ -120,6 +127,9 @@ type settings struct {
 	logLevel      LogLevel
 	drain         func(context.Context, bool) error
 	fixedProcs    bool
+
+	flight      time.Duration
+	flightBytes int64
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
@@ -164,8 +174,27 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	s.services = c.Services
 	s.noControls = isOff(cmp.Or(c.Controls, getenv("OPS_CONTROLS")))
 	s.allowControls, s.logLevel, s.drain, s.fixedProcs = c.AllowControls, c.LogLevel, c.Drain, c.FixedGOMAXPROCS
+	if s.flight, s.flightBytes, err = c.resolveFlight(getenv("OPS_FLIGHT_RECORDER")); err != nil {
+		return s, false, err
+	}
 	s.limits, err = c.Limits.resolve()
 	return s, false, err
+}
+
+func (c Config) resolveFlight(env string) (keep time.Duration, bytes int64, err error) {
+	keep, bytes = c.FlightRecorder, cmp.Or(c.FlightRecorderBytes, defaultFlightBytes)
+	if keep == 0 && env != "" && !isOff(env) {
+		if keep, err = time.ParseDuration(env); err != nil || keep == 0 {
+			return 0, 0, fmt.Errorf("agent: OPS_FLIGHT_RECORDER %.40q is no time: write one such as 10s, or off", env)
+		}
+	}
+	switch {
+	case keep != 0 && (keep < minFlight || keep > maxFlight):
+		return 0, 0, fmt.Errorf("agent: the flight recorder cannot keep %v: use %v to %v", keep, minFlight, maxFlight)
+	case bytes < 1<<20 || bytes > maxFlightBytes:
+		return 0, 0, fmt.Errorf("agent: the flight recorder cannot take %d bytes: use 1 MiB to %d MiB", bytes, maxFlightBytes>>20)
+	}
+	return keep, bytes, nil
 }
 
 func isOff(s string) bool {

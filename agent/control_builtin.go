@@ -77,7 +77,7 @@ func (a *Agent) builtins() []*control {
 			Undo:   "Goes back to the program's own fraction, after a capture that runs has ended.",
 		}, mutexKnob{rates: &theRuntime.rates}),
 	}
-	all = append(all, a.logLevelControl(), a.drainControl())
+	all = append(all, a.logLevelControl(), a.drainControl(), a.flightControl())
 	for _, c := range all {
 		c.builtin = true
 	}

@@ -24,6 +24,8 @@ type plan struct {
 	traceMaxBytes int64
 	maxBytes      int64
 	skipGC        bool
+	last          time.Duration // of the past; 0 = a window to come
+	rule          string        // that took it by itself; "" = the centre asked
 }
 
 // fullSet is what is collected unless told otherwise.
@@ -33,6 +35,9 @@ var fullSet = []agentv1.Kind{
 	agentv1.Kind_KIND_TRACE, agentv1.Kind_KIND_RUNTIME, agentv1.Kind_KIND_GOROUTINE_DUMP,
 	agentv1.Kind_KIND_GOROUTINE_LEAK, agentv1.Kind_KIND_HEAP_TYPES,
 }
+
+// pastSet is what there is of a time that is over.
+var pastSet = []agentv1.Kind{agentv1.Kind_KIND_TRACE, agentv1.Kind_KIND_GOROUTINE, agentv1.Kind_KIND_HEAP, agentv1.Kind_KIND_RUNTIME}
 
 // supportedKinds is the full set as far as this build can take it.
 func (s settings) supportedKinds() []agentv1.Kind {
@@ -68,6 +73,12 @@ func newPlan(req *agentv1.CollectPerformanceDataRequest, own Limits) (plan, erro
 		maxBytes:      l.MaxCaptureBytes,
 		skipGC:        req.GetSkipGc(),
 	}
+	if last := req.GetLast(); last != nil {
+		if p.last = last.AsDuration(); p.last < minFlight || p.last > maxFlight {
+			return plan{}, fmt.Errorf("the last %v cannot be had: this process allows %v to %v", p.last, minFlight, maxFlight)
+		}
+		p.duration, p.traceWindow = max(p.last, minDuration), min(p.last, l.MaxTraceWindow)
+	}
 	if p.duration < minDuration || p.duration > l.MaxDuration {
 		return plan{}, fmt.Errorf("duration %v is out of range: this process allows %v to %v", p.duration, minDuration, l.MaxDuration)
 	}
@@ -91,6 +102,9 @@ func newPlan(req *agentv1.CollectPerformanceDataRequest, own Limits) (plan, erro
 	kinds := req.GetKinds()
 	if len(kinds) == 0 {
 		kinds = fullSet
+		if p.last > 0 {
+			kinds = pastSet
+		}
 	}
 	for _, k := range kinds {
 		if _, known := agentv1.Kind_name[int32(k)]; !known || k == kindOfAll {

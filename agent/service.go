@@ -68,6 +68,7 @@ func (s *service) Hello(ctx context.Context, req *agentv1.HelloRequest) (resp *a
 			Limits:       a.cfg.limits.proto(),
 			Now:          timestamppb.Now(),
 			AgentVersion: agentVersion,
+			Rules:        true,
 			GrpcServices: s.tunnel == nil || a.cfg.services.Register != nil,
 		}
 		return nil

@@ -46,7 +46,9 @@ func (c *capture) run() {
 			c.lose(loss(kindOfAll, lossFailed, "there is no writable spool directory (%v): the artifacts were sent from memory and could not be sent again", err))
 		}
 	}()
-	if w.before() && w.during() {
+	if c.plan.last > 0 {
+		w.past()
+	} else if w.before() && w.during() {
 		w.after()
 	}
 }

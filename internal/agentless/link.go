@@ -178,6 +178,9 @@ func (l *Link) Stop(_ context.Context, id ops.CaptureID) error {
 
 // Collect runs one window over the endpoints.
 func (l *Link) Collect(ctx context.Context, id ops.CaptureID, spec ops.Spec, sink ops.Sink) (ops.CollectSummary, error) {
+	if spec.Last > 0 {
+		return ops.CollectSummary{}, ops.Errorf(ops.Conflict, "%s has no agent, so nobody recorded what is over: capture a window, or let the service import the agent", l.host.address)
+	}
 	w := newWindow(l, id, spec, sink)
 	l.mu.Lock()
 	_, taken := l.windows[id]

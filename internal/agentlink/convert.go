@@ -116,6 +116,9 @@ func request(center string, id ops.CaptureID, s ops.Spec) *agentv1.CollectPerfor
 		CaptureId: string(id), CenterId: center, Duration: durationpb.New(s.Duration), TraceWindow: durationpb.New(s.TraceWindow),
 		TraceMaxBytes: s.TraceMaxBytes, SkipGc: s.SkipGC, Fidelity: agentv1.Fidelity_FIDELITY_FULL,
 	}
+	if s.Last > 0 {
+		r.Last = durationpb.New(s.Last)
+	}
 	if s.Fidelity == ops.FidelityBalanced {
 		r.Fidelity = agentv1.Fidelity_FIDELITY_BALANCED
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	offset time.Duration // the agent's clock minus ours
 	// services: the connection leads to the process's own gRPC services too.
 	services bool
+	rules    bool // the agent knows rules, and captures of the past
 }
 
 // link is the way to one process: the same for as long as anybody uses it, over
@@ -203,6 +204,9 @@ func (l *link) Collect(ctx context.Context, id ops.CaptureID, spec ops.Spec, sin
 		return ops.CollectSummary{}, err
 	}
 	defer done()
+	if spec.Last > 0 && !c.rules {
+		return ops.CollectSummary{}, ops.Errorf(ops.Unavailable, "the agent of instance %s is older than the flight recorder: update it, or capture a window", l.id)
+	}
 	col := newCollection(l, id, spec, sink)
 	err = col.run(ctx, c)
 	if err != nil {

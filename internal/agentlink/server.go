@@ -490,7 +490,7 @@ func (s *Server) hello(ctx context.Context, c *conn) (ops.Instance, error) {
 	if err := compatible(protocol, h.GetProtocol()); err != nil {
 		return ops.Instance{}, err
 	}
-	c.services = h.GetGrpcServices()
+	c.services, c.rules = h.GetGrpcServices(), h.GetRules()
 	return instanceOf(h, c.offset)
 }
 

@@ -122,7 +122,7 @@ func lossesProto(losses []ops.Loss) []*apiv1.Loss {
 func specProto(s ops.Spec) *apiv1.CaptureSpec {
 	return &apiv1.CaptureSpec{
 		Duration: dur(s.Duration), Kinds: kindNames(s.Kinds), Fidelity: string(s.Fidelity),
-		TraceWindow: dur(s.TraceWindow), TraceMaxBytes: s.TraceMaxBytes, SkipGc: s.SkipGC,
+		TraceWindow: dur(s.TraceWindow), TraceMaxBytes: s.TraceMaxBytes, SkipGc: s.SkipGC, Last: dur(s.Last),
 	}
 }
 
@@ -130,7 +130,7 @@ func specProto(s ops.Spec) *apiv1.CaptureSpec {
 func specFrom(p *apiv1.CaptureSpec) ops.Spec {
 	s := ops.Spec{
 		Duration: p.GetDuration().AsDuration(), Fidelity: ops.Fidelity(p.GetFidelity()),
-		TraceWindow: p.GetTraceWindow().AsDuration(), TraceMaxBytes: p.GetTraceMaxBytes(), SkipGC: p.GetSkipGc(),
+		TraceWindow: p.GetTraceWindow().AsDuration(), TraceMaxBytes: p.GetTraceMaxBytes(), SkipGC: p.GetSkipGc(), Last: p.GetLast().AsDuration(),
 	}
 	for _, k := range p.GetKinds() {
 		s.Kinds = append(s.Kinds, ops.Kind(k))

@@ -46,6 +46,7 @@ type manifestSpec struct {
 	TraceWindowSeconds float64      `json:"trace_window_seconds"`
 	TraceMaxBytes      int64        `json:"trace_max_bytes"`
 	SkipGC             bool         `json:"skip_gc,omitempty"`
+	LastSeconds        float64      `json:"last_seconds,omitempty"`
 }
 
 type manifestTarget struct {
@@ -152,7 +153,7 @@ func manifestOf(c ops.Capture) manifest {
 			ID: c.ID, Project: c.Project, Service: c.Service, State: c.State, Reason: c.Reason, Actor: c.Actor, Note: c.Note, Created: c.Created, Finished: c.Finished,
 			Spec: manifestSpec{
 				Seconds: c.Spec.Duration.Seconds(), Kinds: orEmpty(c.Spec.Kinds), Fidelity: c.Spec.Fidelity,
-				TraceWindowSeconds: c.Spec.TraceWindow.Seconds(), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC,
+				TraceWindowSeconds: c.Spec.TraceWindow.Seconds(), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, LastSeconds: c.Spec.Last.Seconds(),
 			},
 		},
 		Targets: []manifestTarget{},
@@ -199,7 +200,7 @@ func (m *manifest) capture() ops.Capture {
 		ID: c.ID, Project: c.Project, Service: c.Service, State: c.State, Reason: c.Reason, Note: c.Note, Created: c.Created, Finished: c.Finished, Imported: true,
 		Spec: ops.Spec{
 			Duration: seconds(c.Spec.Seconds), Kinds: c.Spec.Kinds, Fidelity: c.Spec.Fidelity,
-			TraceWindow: seconds(c.Spec.TraceWindowSeconds), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC,
+			TraceWindow: seconds(c.Spec.TraceWindowSeconds), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, Last: seconds(c.Spec.LastSeconds),
 		},
 	}
 	for _, t := range m.Targets {

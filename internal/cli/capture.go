@@ -22,6 +22,7 @@ const patience = time.Minute
 
 type captureFlags struct {
 	duration, traceWindow durationValue
+	last                  durationValue
 	kinds                 []string
 	fidelity, note        string
 	all, noWait           bool
@@ -44,6 +45,7 @@ is then listed.`,
 		Example: `  ops capture user-service
   ops capture user-service --all -d 10s --note "after the deploy"
   ops capture user-service/host-a/4711 --kinds cpu,trace --trace-window 10s
+  ops capture game-service --all --last 5s     what the flight recorders hold of it
   ops open "$(ops capture game-service)"`,
 		Args:              takes("a SERVICE"),
 		ValidArgsFunction: p.completeServices,
@@ -58,6 +60,7 @@ is then listed.`,
 	}
 	fl := cmd.Flags()
 	fl.VarP(&f.duration, "duration", "d", "length of the window, 1s to 10m (default 30s)")
+	fl.Var(&f.last, "last", "instead of a window to come, the last so many seconds out of the flight recorders, 1s to 1m")
 	fl.StringSliceVar(&f.kinds, "kinds", nil, "only these `kinds`, separated by commas: "+kindList())
 	fl.BoolVar(&f.all, "all", false, "all instances that are up")
 	fl.Int32Var(&f.max, "max", 0, "at most `N` instances")
@@ -88,10 +91,14 @@ func (f captureFlags) request(instance string) (*apiv1.StartCaptureRequest, erro
 		return nil, ops.Errorf(ops.Invalid, "--max %d is out of range: use 1 or more", f.max)
 	case f.duration.set && f.duration.d == 0: // which would mean "as the centre likes"
 		return nil, ops.Errorf(ops.Invalid, "duration 0s is out of range: use 1s or more")
+	case f.last.set && (f.duration.set || f.traceWindow.set):
+		return nil, ops.Errorf(ops.Invalid, "--last is about what is over, --duration and --trace-window about what is to come: use one or the other")
+	case f.last.set && f.last.d == 0:
+		return nil, ops.Errorf(ops.Invalid, "the last 0s cannot be had: use 1s or more")
 	case f.traceWindow.set && f.traceWindow.d == 0:
 		return nil, ops.Errorf(ops.Invalid, "trace window 0s is out of range: use 1s or more, or leave trace out of --kinds")
 	}
-	spec := ops.Spec{Duration: f.duration.d, Fidelity: ops.Fidelity(f.fidelity), TraceWindow: f.traceWindow.d}
+	spec := ops.Spec{Duration: f.duration.d, Fidelity: ops.Fidelity(f.fidelity), TraceWindow: f.traceWindow.d, Last: f.last.d}
 	for _, k := range f.kinds {
 		spec.Kinds = append(spec.Kinds, ops.Kind(strings.TrimSpace(k)))
 	}
@@ -104,6 +111,9 @@ func (f captureFlags) request(instance string) (*apiv1.StartCaptureRequest, erro
 	}
 	if f.duration.d != 0 {
 		req.Spec.Duration = durationpb.New(f.duration.d)
+	}
+	if f.last.d != 0 {
+		req.Spec.Last = durationpb.New(f.last.d)
 	}
 	if f.traceWindow.d != 0 {
 		req.Spec.TraceWindow = durationpb.New(f.traceWindow.d)

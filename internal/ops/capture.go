@@ -16,7 +16,17 @@ type Spec struct {
 	// SkipGC leaves out the garbage collection that publishes heap data at each
 	// end of the window.
 	SkipGC bool
+	// Last asks for what the flight recorder holds of so much time that is over,
+	// instead of a window to come; 0 = a window.
+	Last time.Duration `json:",omitempty"`
 }
+
+// MaxLast is as far back as a flight recorder is asked to look.
+const MaxLast = 60 * time.Second
+
+// PastKinds are what can be had of the past: the trace, and how the process is
+// now that it is over.
+func PastKinds() []Kind { return []Kind{KindHeap, KindGoroutine, KindTrace, KindRuntime} }
 
 // The limits of a capture. The agent enforces them too.
 const (
@@ -32,6 +42,21 @@ const (
 // Normalize fills in the defaults and returns an Invalid error that names the
 // limit for what is out of range.
 func (s Spec) Normalize() (Spec, error) {
+	if s.Last != 0 {
+		if s.Last < MinDuration || s.Last > MaxLast {
+			return s, Errorf(Invalid, "the last %v cannot be had: use %v to %v", s.Last, MinDuration, MaxLast)
+		}
+		if len(s.Kinds) == 0 {
+			s.Kinds = PastKinds()
+		}
+		for _, k := range s.Kinds {
+			if _, err := ParseKind(string(k)); err == nil && !slices.Contains(PastKinds(), k) {
+				return s, Errorf(Invalid, "%s has no past: of what is over there is only the trace, and heap, goroutine and runtime as they are now", k)
+			}
+		}
+		s.Duration, s.TraceWindow = s.Last, min(s.Last, MaxTraceWindow)
+		s.SkipGC = true
+	}
 	if s.Duration == 0 {
 		s.Duration = DefaultDuration
 	}

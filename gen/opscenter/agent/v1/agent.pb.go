@@ -435,6 +435,8 @@ type HelloResponse struct {
 	// The agent's clock when it answered.
 	Now          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=now,proto3" json:"now,omitempty"`
 	AgentVersion string                 `protobuf:"bytes,11,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// It serves RuleService as well, and knows what "last" asks for.
+	Rules bool `protobuf:"varint,12,opt,name=rules,proto3" json:"rules,omitempty"`
 	// The connection that this was asked over leads to services of the process
 	// itself as well.
 	GrpcServices  bool `protobuf:"varint,15,opt,name=grpc_services,json=grpcServices,proto3" json:"grpc_services,omitempty"`
@@ -547,6 +549,13 @@ func (x *HelloResponse) GetAgentVersion() string {
 		return x.AgentVersion
 	}
 	return ""
+}
+
+func (x *HelloResponse) GetRules() bool {
+	if x != nil {
+		return x.Rules
+	}
+	return false
 }
 
 func (x *HelloResponse) GetGrpcServices() bool {
@@ -886,7 +895,10 @@ type CollectPerformanceDataRequest struct {
 	// Made anew whenever the centre starts. A window that no stream reads any more
 	// and that another run of the centre asked for is dropped when a new one
 	// begins, so that a dead centre's window does not hold the profilers.
-	CenterId      string `protobuf:"bytes,9,opt,name=center_id,json=centerId,proto3" json:"center_id,omitempty"`
+	CenterId string `protobuf:"bytes,9,opt,name=center_id,json=centerId,proto3" json:"center_id,omitempty"`
+	// What the flight recorder holds of so much time that is over, 1 s to 60 s; set,
+	// there is no window to come. Only for agents whose Hello says rules.
+	Last          *durationpb.Duration `protobuf:"bytes,10,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -982,6 +994,13 @@ func (x *CollectPerformanceDataRequest) GetCenterId() string {
 		return x.CenterId
 	}
 	return ""
+}
+
+func (x *CollectPerformanceDataRequest) GetLast() *durationpb.Duration {
+	if x != nil {
+		return x.Last
+	}
+	return nil
 }
 
 // CollectPerformanceDataResponse is one message of the capture's stream. The
@@ -3109,7 +3128,7 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x1eopscenter/agent/v1/agent.proto\x12\x12opscenter.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n" +
 	"\fHelloRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12%\n" +
-	"\x0ecenter_version\x18\x02 \x01(\tR\rcenterVersion\"\xc6\x04\n" +
+	"\x0ecenter_version\x18\x02 \x01(\tR\rcenterVersion\"\xdc\x04\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x18\n" +
@@ -3122,7 +3141,8 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x06limits\x18\t \x01(\v2\x1a.opscenter.agent.v1.LimitsR\x06limits\x12,\n" +
 	"\x03now\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12#\n" +
-	"\ragent_version\x18\v \x01(\tR\fagentVersion\x12#\n" +
+	"\ragent_version\x18\v \x01(\tR\fagentVersion\x12\x14\n" +
+	"\x05rules\x18\f \x01(\bR\x05rules\x12#\n" +
 	"\rgrpc_services\x18\x0f \x01(\bR\fgrpcServices\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -3161,7 +3181,7 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x10max_trace_window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0emaxTraceWindow\x12&\n" +
 	"\x0fmax_trace_bytes\x18\x03 \x01(\x03R\rmaxTraceBytes\x12*\n" +
 	"\x11max_capture_bytes\x18\x04 \x01(\x03R\x0fmaxCaptureBytes\x126\n" +
-	"\x17max_concurrent_captures\x18\x05 \x01(\x05R\x15maxConcurrentCaptures\"\xaf\x03\n" +
+	"\x17max_concurrent_captures\x18\x05 \x01(\x05R\x15maxConcurrentCaptures\"\xde\x03\n" +
 	"\x1dCollectPerformanceDataRequest\x12\x1d\n" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\x125\n" +
@@ -3172,7 +3192,9 @@ const file_opscenter_agent_v1_agent_proto_rawDesc = "" +
 	"\x0ftrace_max_bytes\x18\x06 \x01(\x03R\rtraceMaxBytes\x12\x17\n" +
 	"\askip_gc\x18\a \x01(\bR\x06skipGc\x122\n" +
 	"\x06limits\x18\b \x01(\v2\x1a.opscenter.agent.v1.LimitsR\x06limits\x12\x1b\n" +
-	"\tcenter_id\x18\t \x01(\tR\bcenterId\"\xe3\x02\n" +
+	"\tcenter_id\x18\t \x01(\tR\bcenterId\x12-\n" +
+	"\x04last\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x04last\"\xe3\x02\n" +
 	"\x1eCollectPerformanceDataResponse\x12:\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1c.opscenter.agent.v1.ProgressH\x00R\bprogress\x12J\n" +
 	"\x0eartifact_begin\x18\x02 \x01(\v2!.opscenter.agent.v1.ArtifactBeginH\x00R\rartifactBegin\x121\n" +
@@ -3476,67 +3498,68 @@ var file_opscenter_agent_v1_agent_proto_depIdxs = []int32{
 	2,  // 12: opscenter.agent.v1.CollectPerformanceDataRequest.fidelity:type_name -> opscenter.agent.v1.Fidelity
 	39, // 13: opscenter.agent.v1.CollectPerformanceDataRequest.trace_window:type_name -> google.protobuf.Duration
 	9,  // 14: opscenter.agent.v1.CollectPerformanceDataRequest.limits:type_name -> opscenter.agent.v1.Limits
-	12, // 15: opscenter.agent.v1.CollectPerformanceDataResponse.progress:type_name -> opscenter.agent.v1.Progress
-	13, // 16: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
-	14, // 17: opscenter.agent.v1.CollectPerformanceDataResponse.chunk:type_name -> opscenter.agent.v1.Chunk
-	15, // 18: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
-	17, // 19: opscenter.agent.v1.CollectPerformanceDataResponse.summary:type_name -> opscenter.agent.v1.Summary
-	39, // 20: opscenter.agent.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	39, // 21: opscenter.agent.v1.Progress.duration:type_name -> google.protobuf.Duration
-	0,  // 22: opscenter.agent.v1.ArtifactBegin.kind:type_name -> opscenter.agent.v1.Kind
-	1,  // 23: opscenter.agent.v1.ArtifactBegin.phase:type_name -> opscenter.agent.v1.Phase
-	38, // 24: opscenter.agent.v1.ArtifactBegin.taken_at:type_name -> google.protobuf.Timestamp
-	38, // 25: opscenter.agent.v1.ArtifactEnd.window_start:type_name -> google.protobuf.Timestamp
-	38, // 26: opscenter.agent.v1.ArtifactEnd.window_end:type_name -> google.protobuf.Timestamp
-	16, // 27: opscenter.agent.v1.ArtifactEnd.losses:type_name -> opscenter.agent.v1.Loss
-	0,  // 28: opscenter.agent.v1.Loss.kind:type_name -> opscenter.agent.v1.Kind
-	3,  // 29: opscenter.agent.v1.Loss.reason:type_name -> opscenter.agent.v1.LossReason
-	38, // 30: opscenter.agent.v1.Summary.window_start:type_name -> google.protobuf.Timestamp
-	38, // 31: opscenter.agent.v1.Summary.window_end:type_name -> google.protobuf.Timestamp
-	16, // 32: opscenter.agent.v1.Summary.losses:type_name -> opscenter.agent.v1.Loss
-	39, // 33: opscenter.agent.v1.Summary.process_cpu_time:type_name -> google.protobuf.Duration
-	13, // 34: opscenter.agent.v1.FetchArtifactResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
-	14, // 35: opscenter.agent.v1.FetchArtifactResponse.chunk:type_name -> opscenter.agent.v1.Chunk
-	15, // 36: opscenter.agent.v1.FetchArtifactResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
-	17, // 37: opscenter.agent.v1.FetchArtifactResponse.summary:type_name -> opscenter.agent.v1.Summary
-	39, // 38: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
-	38, // 39: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
-	26, // 40: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
-	27, // 41: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
-	29, // 42: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
-	28, // 43: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
-	39, // 44: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	32, // 45: opscenter.agent.v1.ListControlsResponse.controls:type_name -> opscenter.agent.v1.Control
-	33, // 46: opscenter.agent.v1.Control.params:type_name -> opscenter.agent.v1.ControlParam
-	38, // 47: opscenter.agent.v1.Control.reverts_at:type_name -> google.protobuf.Timestamp
-	39, // 48: opscenter.agent.v1.Control.timeout:type_name -> google.protobuf.Duration
-	4,  // 49: opscenter.agent.v1.ControlParam.type:type_name -> opscenter.agent.v1.ControlParamType
-	37, // 50: opscenter.agent.v1.InvokeControlRequest.args:type_name -> opscenter.agent.v1.InvokeControlRequest.ArgsEntry
-	39, // 51: opscenter.agent.v1.InvokeControlRequest.ttl:type_name -> google.protobuf.Duration
-	39, // 52: opscenter.agent.v1.InvokeControlRequest.timeout:type_name -> google.protobuf.Duration
-	38, // 53: opscenter.agent.v1.InvokeControlResponse.reverts_at:type_name -> google.protobuf.Timestamp
-	39, // 54: opscenter.agent.v1.InvokeControlResponse.took:type_name -> google.protobuf.Duration
-	5,  // 55: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
-	10, // 56: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
-	18, // 57: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
-	20, // 58: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
-	22, // 59: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
-	24, // 60: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
-	30, // 61: opscenter.agent.v1.AgentService.ListControls:input_type -> opscenter.agent.v1.ListControlsRequest
-	34, // 62: opscenter.agent.v1.AgentService.InvokeControl:input_type -> opscenter.agent.v1.InvokeControlRequest
-	6,  // 63: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
-	11, // 64: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
-	19, // 65: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
-	21, // 66: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
-	23, // 67: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
-	25, // 68: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
-	31, // 69: opscenter.agent.v1.AgentService.ListControls:output_type -> opscenter.agent.v1.ListControlsResponse
-	35, // 70: opscenter.agent.v1.AgentService.InvokeControl:output_type -> opscenter.agent.v1.InvokeControlResponse
-	63, // [63:71] is the sub-list for method output_type
-	55, // [55:63] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	39, // 15: opscenter.agent.v1.CollectPerformanceDataRequest.last:type_name -> google.protobuf.Duration
+	12, // 16: opscenter.agent.v1.CollectPerformanceDataResponse.progress:type_name -> opscenter.agent.v1.Progress
+	13, // 17: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
+	14, // 18: opscenter.agent.v1.CollectPerformanceDataResponse.chunk:type_name -> opscenter.agent.v1.Chunk
+	15, // 19: opscenter.agent.v1.CollectPerformanceDataResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
+	17, // 20: opscenter.agent.v1.CollectPerformanceDataResponse.summary:type_name -> opscenter.agent.v1.Summary
+	39, // 21: opscenter.agent.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	39, // 22: opscenter.agent.v1.Progress.duration:type_name -> google.protobuf.Duration
+	0,  // 23: opscenter.agent.v1.ArtifactBegin.kind:type_name -> opscenter.agent.v1.Kind
+	1,  // 24: opscenter.agent.v1.ArtifactBegin.phase:type_name -> opscenter.agent.v1.Phase
+	38, // 25: opscenter.agent.v1.ArtifactBegin.taken_at:type_name -> google.protobuf.Timestamp
+	38, // 26: opscenter.agent.v1.ArtifactEnd.window_start:type_name -> google.protobuf.Timestamp
+	38, // 27: opscenter.agent.v1.ArtifactEnd.window_end:type_name -> google.protobuf.Timestamp
+	16, // 28: opscenter.agent.v1.ArtifactEnd.losses:type_name -> opscenter.agent.v1.Loss
+	0,  // 29: opscenter.agent.v1.Loss.kind:type_name -> opscenter.agent.v1.Kind
+	3,  // 30: opscenter.agent.v1.Loss.reason:type_name -> opscenter.agent.v1.LossReason
+	38, // 31: opscenter.agent.v1.Summary.window_start:type_name -> google.protobuf.Timestamp
+	38, // 32: opscenter.agent.v1.Summary.window_end:type_name -> google.protobuf.Timestamp
+	16, // 33: opscenter.agent.v1.Summary.losses:type_name -> opscenter.agent.v1.Loss
+	39, // 34: opscenter.agent.v1.Summary.process_cpu_time:type_name -> google.protobuf.Duration
+	13, // 35: opscenter.agent.v1.FetchArtifactResponse.artifact_begin:type_name -> opscenter.agent.v1.ArtifactBegin
+	14, // 36: opscenter.agent.v1.FetchArtifactResponse.chunk:type_name -> opscenter.agent.v1.Chunk
+	15, // 37: opscenter.agent.v1.FetchArtifactResponse.artifact_end:type_name -> opscenter.agent.v1.ArtifactEnd
+	17, // 38: opscenter.agent.v1.FetchArtifactResponse.summary:type_name -> opscenter.agent.v1.Summary
+	39, // 39: opscenter.agent.v1.WatchMetricsRequest.interval:type_name -> google.protobuf.Duration
+	38, // 40: opscenter.agent.v1.WatchMetricsResponse.at:type_name -> google.protobuf.Timestamp
+	26, // 41: opscenter.agent.v1.WatchMetricsResponse.heartbeat:type_name -> opscenter.agent.v1.Heartbeat
+	27, // 42: opscenter.agent.v1.WatchMetricsResponse.metrics:type_name -> opscenter.agent.v1.Metric
+	29, // 43: opscenter.agent.v1.WatchMetricsResponse.pools:type_name -> opscenter.agent.v1.PoolStats
+	28, // 44: opscenter.agent.v1.Metric.histogram:type_name -> opscenter.agent.v1.Histogram
+	39, // 45: opscenter.agent.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	32, // 46: opscenter.agent.v1.ListControlsResponse.controls:type_name -> opscenter.agent.v1.Control
+	33, // 47: opscenter.agent.v1.Control.params:type_name -> opscenter.agent.v1.ControlParam
+	38, // 48: opscenter.agent.v1.Control.reverts_at:type_name -> google.protobuf.Timestamp
+	39, // 49: opscenter.agent.v1.Control.timeout:type_name -> google.protobuf.Duration
+	4,  // 50: opscenter.agent.v1.ControlParam.type:type_name -> opscenter.agent.v1.ControlParamType
+	37, // 51: opscenter.agent.v1.InvokeControlRequest.args:type_name -> opscenter.agent.v1.InvokeControlRequest.ArgsEntry
+	39, // 52: opscenter.agent.v1.InvokeControlRequest.ttl:type_name -> google.protobuf.Duration
+	39, // 53: opscenter.agent.v1.InvokeControlRequest.timeout:type_name -> google.protobuf.Duration
+	38, // 54: opscenter.agent.v1.InvokeControlResponse.reverts_at:type_name -> google.protobuf.Timestamp
+	39, // 55: opscenter.agent.v1.InvokeControlResponse.took:type_name -> google.protobuf.Duration
+	5,  // 56: opscenter.agent.v1.AgentService.Hello:input_type -> opscenter.agent.v1.HelloRequest
+	10, // 57: opscenter.agent.v1.AgentService.CollectPerformanceData:input_type -> opscenter.agent.v1.CollectPerformanceDataRequest
+	18, // 58: opscenter.agent.v1.AgentService.StopCapture:input_type -> opscenter.agent.v1.StopCaptureRequest
+	20, // 59: opscenter.agent.v1.AgentService.FetchArtifact:input_type -> opscenter.agent.v1.FetchArtifactRequest
+	22, // 60: opscenter.agent.v1.AgentService.AckArtifact:input_type -> opscenter.agent.v1.AckArtifactRequest
+	24, // 61: opscenter.agent.v1.AgentService.WatchMetrics:input_type -> opscenter.agent.v1.WatchMetricsRequest
+	30, // 62: opscenter.agent.v1.AgentService.ListControls:input_type -> opscenter.agent.v1.ListControlsRequest
+	34, // 63: opscenter.agent.v1.AgentService.InvokeControl:input_type -> opscenter.agent.v1.InvokeControlRequest
+	6,  // 64: opscenter.agent.v1.AgentService.Hello:output_type -> opscenter.agent.v1.HelloResponse
+	11, // 65: opscenter.agent.v1.AgentService.CollectPerformanceData:output_type -> opscenter.agent.v1.CollectPerformanceDataResponse
+	19, // 66: opscenter.agent.v1.AgentService.StopCapture:output_type -> opscenter.agent.v1.StopCaptureResponse
+	21, // 67: opscenter.agent.v1.AgentService.FetchArtifact:output_type -> opscenter.agent.v1.FetchArtifactResponse
+	23, // 68: opscenter.agent.v1.AgentService.AckArtifact:output_type -> opscenter.agent.v1.AckArtifactResponse
+	25, // 69: opscenter.agent.v1.AgentService.WatchMetrics:output_type -> opscenter.agent.v1.WatchMetricsResponse
+	31, // 70: opscenter.agent.v1.AgentService.ListControls:output_type -> opscenter.agent.v1.ListControlsResponse
+	35, // 71: opscenter.agent.v1.AgentService.InvokeControl:output_type -> opscenter.agent.v1.InvokeControlResponse
+	64, // [64:72] is the sub-list for method output_type
+	56, // [56:64] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_agent_v1_agent_proto_init() }

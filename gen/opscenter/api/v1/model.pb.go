@@ -1323,6 +1323,9 @@ type CaptureSpec struct {
 	TraceWindow   *durationpb.Duration `protobuf:"bytes,4,opt,name=trace_window,json=traceWindow,proto3" json:"trace_window,omitempty"`
 	TraceMaxBytes int64                `protobuf:"varint,5,opt,name=trace_max_bytes,json=traceMaxBytes,proto3" json:"trace_max_bytes,omitempty"`
 	SkipGc        bool                 `protobuf:"varint,6,opt,name=skip_gc,json=skipGc,proto3" json:"skip_gc,omitempty"`
+	// The last so many seconds, out of the flight recorders, instead of a window to
+	// come; 0 = a window.
+	Last          *durationpb.Duration `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1397,6 +1400,13 @@ func (x *CaptureSpec) GetSkipGc() bool {
 		return x.SkipGc
 	}
 	return false
+}
+
+func (x *CaptureSpec) GetLast() *durationpb.Duration {
+	if x != nil {
+		return x.Last
+	}
+	return nil
 }
 
 // Target is a capture's share of one instance.
@@ -1903,14 +1913,15 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"TitleEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x02\n" +
 	"\vCaptureSpec\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x1a\n" +
 	"\bfidelity\x18\x03 \x01(\tR\bfidelity\x12<\n" +
 	"\ftrace_window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vtraceWindow\x12&\n" +
 	"\x0ftrace_max_bytes\x18\x05 \x01(\x03R\rtraceMaxBytes\x12\x17\n" +
-	"\askip_gc\x18\x06 \x01(\bR\x06skipGc\"\xfc\x03\n" +
+	"\askip_gc\x18\x06 \x01(\bR\x06skipGc\x12-\n" +
+	"\x04last\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04last\"\xfc\x03\n" +
 	"\x06Target\x126\n" +
 	"\binstance\x18\x01 \x01(\v2\x1a.opscenter.api.v1.InstanceR\binstance\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.opscenter.api.v1.CaptureStateR\x05state\x12\x16\n" +
@@ -2036,24 +2047,25 @@ var file_opscenter_api_v1_model_proto_depIdxs = []int32{
 	18, // 26: opscenter.api.v1.Headline.title:type_name -> opscenter.api.v1.Headline.TitleEntry
 	20, // 27: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
 	20, // 28: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
-	3,  // 29: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
-	2,  // 30: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
-	19, // 31: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
-	19, // 32: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
-	15, // 33: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
-	16, // 34: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
-	14, // 35: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
-	20, // 36: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
-	20, // 37: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
-	19, // 38: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
-	19, // 39: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
-	19, // 40: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
-	15, // 41: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	20, // 29: opscenter.api.v1.CaptureSpec.last:type_name -> google.protobuf.Duration
+	3,  // 30: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
+	2,  // 31: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
+	19, // 32: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
+	19, // 33: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
+	15, // 34: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
+	16, // 35: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
+	14, // 36: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
+	20, // 37: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
+	20, // 38: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
+	19, // 39: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
+	19, // 40: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
+	19, // 41: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
+	15, // 42: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_model_proto_init() }
