@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -261,4 +262,32 @@ func Shared(a, b Stack) (inA, inB *Frame, ok bool) {
 		i, j = i-1, j-1
 	}
 	return inA, inB, inA != nil && inA.Origin == OwnCode
+}
+
+// closureNames are what the compiler appends to a function's name for code that
+// is written within it.
+var closureNames = regexp.MustCompile(`(\.func\d+|\.gowrap\d+|\.deferwrap\d+|-range\d+|\.\d+|-fm)+$`)
+
+// Outer is the function that the frame's function is declared in: itself, unless
+// it is a closure. Without type arguments.
+func (f *Frame) Outer() string { return closureNames.ReplaceAllString(f.Plain(), "") }
+
+// CalledBack is for a frame that runs what one of its callers handed to it, such
+// as a helper for transactions or for work under a lock: it returns the line in
+// what was handed over, which is written in a function further towards the root.
+// nil if the frame's function calls what it calls by itself.
+func (s Stack) CalledBack(i int) *Frame {
+	for k := i - 1; k >= 0; k-- {
+		if s[k].Origin != OwnCode {
+			continue
+		}
+		outer := s[k].Outer()
+		// "main.a.b.func1" is in b where that was inlined into a.
+		within := func(f *Frame) bool { return f.Outer() == outer || strings.HasPrefix(outer, f.Outer()+".") }
+		if outer != s[k].Plain() && !within(s[i]) && s[i+1:].Index(within) >= 0 {
+			return s[k]
+		}
+		return nil
+	}
+	return nil
 }

@@ -184,20 +184,38 @@ func (m *model) lockKnot(v *verdict) standstill {
 	wants := h.stack[h.actor.at]
 	// The line in the function that holds: where it calls what locks, or locks the
 	// second time itself.
-	s.change = h.stack[h.at]
+	s.change = toChange(h.stack, h.at)
 	s.role = ops.RoleCall
 	if s.change == wants {
 		s.role = ops.RoleWait
 	}
 	s.others = append([]*evidence.Frame{wants}, s.others...)
 	s.knot, s.wants = selfLock, m.of[h.site]
-	if n > 1 || len(hs) > 1 || m.of[h.site] != v.lock {
+	if (n > 1 || len(hs) > 1 || m.of[h.site] != v.lock) && !v.readsTwice(hs, m) {
 		s.knot = lockOrder
 		for _, o := range hs[1:] {
 			s.others = append([]*evidence.Frame{o.stack[o.at]}, s.others...)
 		}
 	}
 	return s
+}
+
+// readsTwice reports whether all who hold the lock and wait want to read, by another
+// method of the type that they hold it in, while somebody waits to write to one of
+// that type. Each waits for the writer, and that one for all of them: no second
+// lock is in it, even if a read by one method and a write by another look like two.
+func (l *lock) readsTwice(hs []holder, m *model) bool {
+	for _, h := range hs {
+		t := receiver(h.stack[h.actor.at])
+		if t == "" || t != receiver(h.stack[h.at]) || h.site.kind != trace.LockRead {
+			return false
+		}
+		writes := func(s *site) bool { return s.kind == trace.LockWrite && receiver(s.user()) == t }
+		if !slices.ContainsFunc(l.sites, writes) && !slices.ContainsFunc(m.of[h.site].sites, writes) {
+			return false
+		}
+	}
+	return true
 }
 
 // elsewhere is 1 for a site that somebody else came to than those who hold the
@@ -253,7 +271,7 @@ func (m *model) innerCall(v *verdict, s standstill) standstill {
 				if a.count > 1 && a.count > v.stuck/2 && (a.site.kind != trace.LockRead || !v.writers()) {
 					break // so did most: it is how one gets there
 				}
-				s.knot, s.change, s.role = selfLock, f, ops.RoleCall
+				s.knot, s.change, s.role = selfLock, toChange(a.stack, j), ops.RoleCall
 				s.others = append([]*evidence.Frame{a.stack[a.at]}, s.others...)
 				return s
 			}

@@ -87,11 +87,9 @@ func caller(s evidence.Stack, i int) int {
 	return i
 }
 
-var closures = regexp.MustCompile(`(\.func\d+|\.gowrap\d+|\.deferwrap\d+|-range\d+|\.\d+|-fm)+$`)
-
 // outer is the function that a frame's function is declared in: itself, unless it
 // is a closure.
-func outer(f *evidence.Frame) string { return closures.ReplaceAllString(f.Plain(), "") }
+func outer(f *evidence.Frame) string { return f.Outer() }
 
 // closureOf is the function that declares the closure f; "" = f is none.
 func closureOf(f *evidence.Frame) string {
@@ -180,12 +178,8 @@ func toChange(s evidence.Stack, i int) *evidence.Frame {
 		}
 	}
 	if s[i].Origin == evidence.OwnCode {
-		if inner >= 0 && closureOf(s[inner]) != "" && closureOf(s[inner]) != outer(s[i]) {
-			for _, f := range s[i+1:] {
-				if outer(f) == closureOf(s[inner]) {
-					return s[inner]
-				}
-			}
+		if f := s.CalledBack(i); f != nil {
+			return f
 		}
 		return s[i]
 	}

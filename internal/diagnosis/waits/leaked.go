@@ -178,7 +178,7 @@ func (v *view) nesting(p *pool) *nested {
 	for _, b := range inner {
 		for _, a := range inner {
 			if in, at, ok := evidence.Shared(a.stack, b.stack); ok && keeps(a) && !givers[a.user.Function] && in.Line < at.Line {
-				return &nested{outer: in, inner: at, wait: b, seen: true}
+				return &nested{outer: in, inner: within(b.stack, at), wait: b, seen: true}
 			}
 		}
 	}
@@ -186,11 +186,20 @@ func (v *view) nesting(p *pool) *nested {
 		for _, f := range v.acquiredAt(p) {
 			i := b.stack.Index(func(x *evidence.Frame) bool { return x.Function == f.frame.Function })
 			if i >= b.at && !givers[f.frame.Function] && f.frame.Line < b.stack[i].Line {
-				return &nested{outer: f.frame, inner: b.stack[i], wait: b}
+				return &nested{outer: f.frame, inner: within(b.stack, b.stack[i]), wait: b}
 			}
 		}
 	}
 	return nil
+}
+
+// within is where a function that has a connection asks for another: its own line,
+// or that of what it was given to run meanwhile.
+func within(s evidence.Stack, at *evidence.Frame) *evidence.Frame {
+	if f := s.CalledBack(slices.Index(s, at)); f != nil {
+		return f
+	}
+	return at
 }
 
 // acquired is a line that takes connections and keeps them, and what is still

@@ -71,17 +71,18 @@ func (v *view) receiversOf(s *sender) (out []receiver) {
 
 // guessReceivers looks for goroutines of one kind of which some are parked in a
 // receive and others are not: the writers of a hub. Those whose receiver type the
-// sender's line calls, or which are in its package, come first.
+// sender's line calls, or which are in its package, come first. Who got on while
+// nobody received anything from the sender is another channel's receiver.
 func (v *view) guessReceivers(s *sender) (out []receiver) {
 	for _, w := range v.waits {
-		if w.kind != receive && w.kind != choose || w.user == nil || w.handler || v.counted(w) == 0 && v.busy(w) == 0 {
+		if w.kind != receive && w.kind != choose || w.user == nil || w.handler || v.counted(w) == 0 && v.busy(w) == 0 || !w.direct() {
 			continue
 		}
 		if w.user.Package != s.user.Package || slices.ContainsFunc(s.waits, func(x *wait) bool { return x.start == w.start }) {
 			continue
 		}
 		busy := v.pick(func(x *wait) bool {
-			return x.start == w.start && x.user != nil && x.user != w.user && x.kind != receive && x.kind != choose && v.counted(x) > 0
+			return x.start == w.start && x.user != nil && x.user != w.user && x.kind != receive && x.kind != choose && v.counted(x) > 0 && (!s.stuck || v.stands(x))
 		})
 		if len(busy) > 0 {
 			out = append(out, receiver{start: w.start, at: w.user, guessed: true})
@@ -91,6 +92,14 @@ func (v *view) guessReceivers(s *sender) (out []receiver) {
 		return cmp.Or(cmp.Compare(affinity(b, s), affinity(a, s)), compareFrames(a.at, b.at))
 	})
 	return out[:min(1, len(out))]
+}
+
+// stands reports whether one of those who wait did not get on while it was looked.
+func (v *view) stands(w *wait) bool {
+	if v.e.Trace != nil {
+		return w.whole > 0
+	}
+	return w.now > 0 && w.before > 0
 }
 
 // affinity is 1 if the receiver's function has the type of a method in the
