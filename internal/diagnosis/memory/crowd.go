@@ -320,6 +320,16 @@ func (c *crowds) goesOn(e *evidence.Evidence, x *crowd) bool {
 // trace, or by the dump, else the function that it is written in, as far as its
 // name tells; nil = not known.
 func (c *crowds) created(e *evidence.Evidence, x *crowd) *evidence.Frame {
+	found := c.started(e, x)
+	if found == nil && x.place.Origin == evidence.OwnCode && outer(x.start) != x.start && outer(x.start) != "" {
+		return &evidence.Frame{Function: outer(x.start), File: x.place.File, Package: x.place.Package, Origin: evidence.OwnCode}
+	}
+	return found
+}
+
+// started is the go statement that most of a crowd were started at, by the trace or
+// the dump; nil = neither tells.
+func (c *crowds) started(e *evidence.Evidence, x *crowd) (found *evidence.Frame) {
 	best := map[*evidence.Frame]int64{}
 	if e.Trace != nil {
 		for _, b := range e.Trace.Creations {
@@ -335,14 +345,10 @@ func (c *crowds) created(e *evidence.Evidence, x *crowd) *evidence.Frame {
 			}
 		}
 	}
-	var found *evidence.Frame
 	for f, n := range best {
 		if found == nil || n > best[found] || n == best[found] && f.Line < found.Line {
 			found = f
 		}
-	}
-	if found == nil && x.place.Origin == evidence.OwnCode && outer(x.start) != x.start && outer(x.start) != "" {
-		return &evidence.Frame{Function: outer(x.start), File: x.place.File, Package: x.place.Package, Origin: evidence.OwnCode}
 	}
 	return found
 }

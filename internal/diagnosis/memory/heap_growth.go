@@ -28,6 +28,9 @@ import (
 // minutes of a process a growth may be the filling of a cache: it is no more than a
 // warning.
 //
+// Where less than half of a growth is left in the heap as a whole, because as much
+// went elsewhere, one thing takes the place of another: a cache that is full.
+//
 // What grows without a line of the program's own is an effect of something else,
 // and no more than a notice. The score: 75 if the memory limit is reached within an hour; where no limit is
 // known, or it is further away, 75 at 1 GiB an hour, but no more than a warning
@@ -81,6 +84,8 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 		return rule.OK(rule.Say("%s, but it has stopped growing: %s", "%s，但已經停止成長：%s", looked, g.proof.Text))
 	case g.trend == falling:
 		return rule.OK(rule.Say("%s, but it is collected again and again: %s", "%s，但會一再被回收：%s", looked, g.proof.Text))
+	case g.trend != rising && float64(v.after.bytes-v.before.bytes) < float64(g.total())/2:
+		return rule.OK(rule.Say("%s: about as much has gone elsewhere as `%s` has added: one takes the place of the other", "%s；`%s` 增加多少，別處就釋放差不多多少：只是汰換", looked, rule.Short(g.sites[0].frame)))
 	case g.trend != rising && v.allocs && g.kept() < 0.5:
 		return rule.OK(rule.Say("%s, but of what `%s` allocated only %s was kept: it comes and goes", "%s，但 `%s` 配置的只留下 %s：有進有出", looked, rule.Short(g.sites[0].frame), rule.Pct(g.kept())))
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/goroutines"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/trace"
 )
 
 // unboundedConcurrency finds a goroutine per item or request that nothing limits:
@@ -16,7 +17,9 @@ import (
 // work, or all wait for the same few connections, locks or answers.
 //
 // Evidence: the goroutines at the window's ends by start function and line; from
-// the trace, how many of the function began and ended, and where they are started.
+// the trace, how many of the function began and ended, where they are started, and
+// how many at a time ran or were ready to: crowds come in waves, and a snapshot may
+// fall between two.
 //
 // A function of the program's own is suspected if its goroutines are at work, or
 // wait for a pool, a lock, a limit, a file or another service, if they are made all
@@ -58,7 +61,7 @@ func judgeUnbounded(e *evidence.Evidence) rule.Result {
 	}
 	largest := 0
 	for _, s := range swarms {
-		largest = max(largest, s.after)
+		largest = max(largest, s.after, int(s.average))
 	}
 	looked := rule.Say("%s goroutines, at most %s of one function that are at work or wait their turn", "共有 %s 個 goroutine，同一個函式在工作或排隊的最多 %s 個", rule.Count(int64(c.total)), rule.Count(int64(largest)))
 	if len(found) == 0 && !c.compared && c.traced == 0 && largest >= crowdLeast {
@@ -82,7 +85,16 @@ type swarm struct {
 	created       *evidence.Frame
 	value         float64
 	growing       bool
+	// average is how many ran, or wanted to, at a time by the trace; 0 = it does not
+	// tell, or a snapshot shows more.
+	average float64
 }
+
+// most is how many there were at once, as far as it was seen.
+func (s *swarm) most() int { return max(s.before, s.after, int(s.average)) }
+
+// sighted reports whether a snapshot shows most of them.
+func (s *swarm) sighted() bool { return s.average == 0 }
 
 func (u *unboundedSearch) swarms() []*swarm {
 	by := map[string]*swarm{}
@@ -109,7 +121,37 @@ func (u *unboundedSearch) swarms() []*swarm {
 		}
 		s.growing = u.c.compared && s.after-s.before >= 50 && 5*(s.after-s.before) >= s.after && u.c.grew(s.main) && u.c.goesOn(u.e, s.main)
 	}
-	slices.SortStableFunc(out, func(a, b *swarm) int { return cmp.Compare(b.after, a.after) })
+	out = u.betweenSnapshots(out, by)
+	slices.SortStableFunc(out, func(a, b *swarm) int { return cmp.Compare(b.most(), a.most()) })
+	return out
+}
+
+// betweenSnapshots adds the goroutines of the program that the trace saw at work, or
+// ready for it, in larger numbers than the snapshots.
+func (u *unboundedSearch) betweenSnapshots(out []*swarm, by map[string]*swarm) []*swarm {
+	if u.c.traced == 0 {
+		return out
+	}
+	for i := range u.e.Trace.Groups {
+		g := &u.e.Trace.Groups[i]
+		average := float64(g.Times[trace.StateRunning]+g.Times[trace.StateAssist]+g.Times[trace.StateRunnable]+g.Times[trace.StateGC]) / float64(u.c.traced)
+		s := by[g.Func]
+		if average < crowdLeast || s != nil && average <= float64(s.most()) {
+			continue
+		}
+		if s == nil {
+			x := &crowd{start: g.Func, state: goroutines.Runnable}
+			created := u.c.started(u.e, x)
+			if created == nil || u.e.Frames == nil || u.e.Frames.Of(g.Func, created.File, 0).Origin != evidence.OwnCode {
+				continue
+			}
+			x.place = created
+			s = &swarm{start: g.Func, main: x, places: []*crowd{x}, born: g.Born, died: g.Died}
+			by[g.Func] = s
+			out = append(out, s)
+		}
+		s.average = average
+	}
 	return out
 }
 
@@ -134,7 +176,7 @@ func busy(x *crowd) bool {
 
 // value scores a swarm, 1 being 75; 0 = it is none.
 func (u *unboundedSearch) value(s *swarm) float64 {
-	most := max(s.before, s.after)
+	most := s.most()
 	if most < crowdLeast || !s.growing && s.born < bornLeast {
 		return 0
 	}
@@ -179,7 +221,7 @@ func (u *unboundedSearch) byRequest(s *swarm) bool {
 
 func (u *unboundedSearch) finding(s *swarm) ops.Finding {
 	f := ops.Finding{Rule: "unbounded-concurrency", Scenario: scenario, Score: ops.Score(s.value, 1), Confidence: ops.Medium}
-	if !s.growing && s.after < crowdHuge {
+	if !s.growing && s.most() < crowdHuge {
 		f.Score = min(f.Score, 74)
 	}
 	if s.born >= bornLeast && (s.growing || s.died > 0) {
@@ -193,6 +235,9 @@ func (u *unboundedSearch) finding(s *swarm) ops.Finding {
 		}
 	}
 	for _, x := range s.places[:min(3, len(s.places))] {
+		if x.place == s.created {
+			continue
+		}
 		f.Where = append(f.Where, rule.At(busyRole(x), x.place))
 		f.Where = append(f.Where, callers(x.stack, x.place)...)
 	}
@@ -200,8 +245,11 @@ func (u *unboundedSearch) finding(s *swarm) ops.Finding {
 		f.Where[0], f.Where[1] = f.Where[1], f.Where[0]
 	}
 	what := doing(s.main)
-	f.Title = rule.Say("`%[1]s` starts goroutines without a limit: %[3]s at once (%[2]s)", "`%[1]s` 無限制地啟動 goroutine：同時 %[3]s 個（%[2]s）", rule.Short(at), rule.Line(at), rule.Count(int64(max(s.before, s.after))))
+	f.Title = rule.Say("`%[1]s` starts goroutines without a limit: %[3]s at once (%[2]s)", "`%[1]s` 無限制地啟動 goroutine：同時 %[3]s 個（%[2]s）", rule.Short(at), rule.Line(at), rule.Count(int64(s.most())))
 	f.Summary = rule.Say("%s goroutines of `%s` %[3]s at %[4]s.", "有 %s 個 `%s` 的 goroutine 在 %[4]s %[3]s。", rule.Count(int64(s.after)), rule.Short(&evidence.Frame{Function: s.start}), what, rule.Line(s.main.place))
+	if !s.sighted() {
+		f.Summary = rule.Say("On average %s goroutines of `%s` are ready and wait for a processor, or run.", "平均有 %s 個 `%s` 的 goroutine 在執行或等著執行。", rule.Count(int64(s.average)), rule.Short(&evidence.Frame{Function: s.start}))
+	}
 	if s.growing {
 		f.Summary = rule.Say("%s They are %s more than %s before: they are started faster than they are done.", "%s比 %[3]s 前多了 %[2]s 個：開始的比做完的快。", f.Summary, rule.Count(int64(s.after-s.before)), rule.Dur(u.c.window))
 	}
@@ -264,7 +312,12 @@ func (u *unboundedSearch) proofs(f *ops.Finding, s *swarm) {
 	if u.c.compared {
 		text = rule.Say("%s; %s before there were %s", "%s；%s 前是 %s 個", text, rule.Dur(u.c.window), rule.Count(int64(s.before)))
 	}
-	f.Evidence = append(f.Evidence, ops.Proof{Artifact: kind, Metric: "goroutines", Value: float64(s.after), Unit: "goroutines", Share: float64(s.after) / float64(max(1, u.c.total, s.after)), Text: text})
+	if s.sighted() {
+		f.Evidence = append(f.Evidence, ops.Proof{Artifact: kind, Metric: "goroutines", Value: float64(s.after), Unit: "goroutines", Share: float64(s.after) / float64(max(1, u.c.total, s.after)), Text: text})
+	} else {
+		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "goroutines", Value: s.average, Unit: "goroutines", Share: min(1, s.average/max(1, s.average+float64(u.c.total-s.after))),
+			Text: rule.Say("on average over the trace %s goroutines of this function ran or were ready to; when the snapshots were taken there were %s and %s", "trace 期間平均有 %s 個此函式的 goroutine 在執行或等著執行；兩次快照當下分別是 %s 與 %s 個", rule.Count(int64(s.average)), rule.Count(int64(s.before)), rule.Count(int64(s.after)))})
+	}
 	if s.born > 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{
 			Artifact: ops.KindTrace, Metric: "goroutines_started", Value: float64(s.born) / u.c.traced.Seconds(), Unit: "goroutines/s",

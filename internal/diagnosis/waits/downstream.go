@@ -11,6 +11,7 @@ import (
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/goroutines"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/trace"
 )
 
 // downstreamWait finds the "idle" service that waits for somebody else: requests
@@ -326,12 +327,35 @@ func (v *view) handlers() []*wait {
 	return v.pick(func(w *wait) bool { return w.handler && w.kind != idle })
 }
 
-// running is how many goroutines below handlers were at work.
+// running is how many goroutines below handlers were at work, or were ready for it:
+// by the snapshots, or where it shows more, by what the trace says of those that serve.
 func (v *view) running() (n float64) {
-	for i := range v.now.Groups {
-		g := &v.now.Groups[i]
-		if (g.State == goroutines.Running || g.State == goroutines.Runnable) && g.Stack.Index(inHandler) >= 0 {
-			n += float64(g.Count)
+	snapshots := []*evidence.Goroutines{v.now}
+	if v.before != nil {
+		snapshots = append(snapshots, v.before)
+	}
+	for _, s := range snapshots {
+		for i := range s.Groups {
+			g := &s.Groups[i]
+			if (g.State == goroutines.Running || g.State == goroutines.Runnable) && g.Stack.Index(inHandler) >= 0 {
+				n += float64(g.Count) / float64(len(snapshots))
+			}
+		}
+	}
+	return max(n, v.serving())
+}
+
+// serving is how many goroutines that serve requests ran, or were ready to, at a
+// time of the trace; 0 = there is none.
+func (v *view) serving() (n float64) {
+	if v.traced() == 0 {
+		return 0
+	}
+	for i := range v.e.Trace.Groups {
+		switch g := &v.e.Trace.Groups[i]; g.Func {
+		case "net/http.(*conn).serve", "net/http.(*http2serverConn).runHandler", "golang.org/x/net/http2.(*serverConn).runHandler",
+			"google.golang.org/grpc.(*Server).serveStreams.func2.1", "google.golang.org/grpc.(*Server).serverWorker", "net/rpc.(*service).call":
+			n += float64(g.Times[trace.StateRunning]+g.Times[trace.StateAssist]+g.Times[trace.StateRunnable]) / float64(v.traced())
 		}
 	}
 	return n
