@@ -34,7 +34,7 @@ var rows = []struct {
 	{"diagnosis", []string{"internal/diagnosis"}},
 	{"the record", []string{"internal/audit"}},
 	{"guard rails", []string{"internal/guard"}},
-	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth"}},
+	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/notify"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
 	{"examiners", []string{"internal/examine"}},
 	{"views", []string{"internal/census", "internal/flame", "internal/guide", "internal/timeline"}},
