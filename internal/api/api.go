@@ -89,6 +89,8 @@ type Config struct {
 	// Controls looks up and changes instances; Record is what was done.
 	Controls Controls
 	Record   Record
+	// Channels are where people are told.
+	Channels Channels
 	// Speedscope writes a profile in speedscope's format.
 	Speedscope func(context.Context, ops.ArtifactRef, io.Writer) error
 	// Guide teaches: recorded captures and what rules mean.
@@ -133,6 +135,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
 	s.routeFiles(mux)
 	return mux
 }

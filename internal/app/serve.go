@@ -44,6 +44,7 @@ import (
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/guide"
+	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/timeline"
@@ -108,6 +109,7 @@ type center struct {
 	sources   *discovery.Manager
 	captures  *capture.Engine
 	diagnoses *examine.Keeper
+	notifier  *notify.Notifier
 	profiles  *flame.Reader
 	timelines *timeline.Timelines
 	tools     *toolui.UI
@@ -206,7 +208,10 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 			},
 		},
 	})
-	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Said: c.captures.Touch, Logger: o.Logger})
+	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Said: c.captures.Touch, Told: c.tellOf, Logger: o.Logger})
+	if c.notifier, err = newNotifier(o, c.url); err != nil {
+		return nil, err
+	}
 	c.profiles = flame.New(flame.Config{Archive: c.archive})
 	c.timelines = timeline.New(timeline.Config{Open: c.archive.OpenArtifact, Dir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
@@ -231,6 +236,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		Desk:      c.desk,
 		Controls:  control.New(control.Config{Fleet: controlFleet{c.fleet}, Rails: c.rails, Logger: o.Logger}),
 		Record:    c.record,
+		Channels:  auditedChannels{c.notifier, c.record},
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
 			out := make([]api.TraceWindow, len(windows))
@@ -342,6 +348,8 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		return err
 	})
 	outer.Go(func() error { return named("profiles", c.profiles.Run(octx)) })
+	outer.Go(func() error { return named("notifications", c.notifier.Run(octx)) })
+	outer.Go(func() error { return named("what the fleet tells", c.notifier.Watch(octx, c.fleet)) })
 	inner, cctx := errgroup.WithContext(ctx)
 	inner.Go(func() error { return named("captures", c.captures.Run(cctx)) })
 	inner.Go(func() error {
@@ -500,6 +508,7 @@ func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *to
 	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
 	mux.Handle("/opscenter.api.v1.GuideService/", calls)
 	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
+	mux.Handle("/opscenter.api.v1.NotifyService/", calls)
 	mux.Handle("/opscenter.api.v1.ProfileService/", calls)
 	mux.Handle("/opscenter.api.v1.TimelineService/", calls)
 	mux.Handle("/api/", calls)

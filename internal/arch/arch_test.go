@@ -51,7 +51,7 @@ var narrower = map[string][]string{
 	"examples":     {"agent", "examples"},                                                      // what a service could import
 	"cmd":          {"internal/app"},                                                           // main makes a context and calls one function
 	"web":          {},                                                                         // files and a handler
-	"internal/api": {"gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard",
+	"internal/api": {"gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
 		"internal/census", "internal/flame", "internal/guide", "internal/timeline"},
 }
 

@@ -185,7 +185,7 @@ func (p *program) root() *cobra.Command {
 	add("fleet", p.servicesCmd(), p.instancesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
-	add("act", p.callCmd(), p.controlCmd(), p.auditCmd())
+	add("act", p.callCmd(), p.controlCmd(), p.auditCmd(), p.notifyCmd())
 	root.AddCommand(p.versionCmd())
 	return root
 }
@@ -195,7 +195,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "services", "instances", "diagnose", "call", "control", "audit", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}

@@ -37,6 +37,7 @@ type client struct {
 	captures apiv1connect.CaptureServiceClient
 	console  apiv1connect.ConsoleServiceClient
 	controls apiv1connect.ControlServiceClient
+	notify   apiv1connect.NotifyServiceClient
 	slow     apiv1connect.ControlServiceClient // its calls take what they take
 }
 
@@ -64,6 +65,7 @@ func (p *program) client() (*client, error) {
 	c.captures = apiv1connect.NewCaptureServiceClient(c.http, base, opts...)
 	c.console = apiv1connect.NewConsoleServiceClient(c.http, base, opts...)
 	c.controls = apiv1connect.NewControlServiceClient(c.http, base, opts...)
+	c.notify = apiv1connect.NewNotifyServiceClient(c.http, base, opts...)
 	c.slow = apiv1connect.NewControlServiceClient(c.http, base)
 	return c, nil
 }

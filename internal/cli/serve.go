@@ -44,8 +44,12 @@ type ServeOptions struct {
 	AllowHosts       []string
 	ControlPolicy    string // file that bounds what may be changed; empty = no bound
 	// Heartbeat is how often agents are asked to beat; 0 = the fleet's default.
-	Heartbeat   time.Duration
-	HealthFile  string // thresholds of health; empty = the defaults
+	Heartbeat  time.Duration
+	HealthFile string // thresholds of health; empty = the defaults
+	NotifyFile string // channels of notifications; empty = those that people add
+	// PublicURL is the address that links in notifications begin with; empty = the
+	// one that the centre serves on.
+	PublicURL   string
 	TraceViewer string // path of the program; empty = found by itself
 	// Logger is for the operator.
 	Logger *slog.Logger
@@ -145,6 +149,8 @@ func (p *program) serveCmd() *cobra.Command {
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.ControlPolicy, "control-policy", "", "`file` in YAML that says which controls and methods each project allows (docs/control.md)")
 	f.Var(&heartbeat, "heartbeat", "how often agents tell how they are, from 1s on: as often do the rows of the page change")
+	f.StringVar(&o.NotifyFile, "notify", "", "`file` in YAML with the chats that are told of trouble (docs/notifications.md)")
+	f.StringVar(&o.PublicURL, "public-url", "", "`URL` by which people reach the centre, for links in notifications (default the one it serves on)")
 	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
 	f.StringVar(&logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")

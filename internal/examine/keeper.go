@@ -30,7 +30,10 @@ type KeeperConfig struct {
 	// Changed tells which captures changed.
 	Changed func() *changes.Subscription[ops.CaptureID]
 	// Said is called when a capture was diagnosed; nil = nobody wants to know.
-	Said   func(ops.CaptureID)
+	Said func(ops.CaptureID)
+	// Told is called when a capture was diagnosed for the first time, with what
+	// was said of it; nil = nobody wants to know. It must not block.
+	Told   func(ops.Capture, ops.Findings)
 	Logger *slog.Logger // nil = silent
 }
 
@@ -169,6 +172,8 @@ func (k *Keeper) diagnose(ctx context.Context, c ops.Capture) (ops.Findings, err
 	case <-ctx.Done():
 		return ops.Findings{}, ctx.Err()
 	}
+	_, err = k.c.Archive.Findings(ctx, c.ID)
+	first := ops.KindOf(err) == ops.NotFound
 	began := time.Now()
 	res, err := Capture(ctx, c, func(ctx context.Context, ref ops.ArtifactRef) (ops.Blob, error) {
 		b, _, err := k.c.Archive.OpenArtifact(ctx, ref)
@@ -194,6 +199,9 @@ func (k *Keeper) diagnose(ctx context.Context, c ops.Capture) (ops.Findings, err
 	}
 	if k.c.Said != nil {
 		k.c.Said(c.ID)
+	}
+	if first && k.c.Told != nil {
+		k.c.Told(c, f)
 	}
 	k.log.Info("capture diagnosed", "capture", c.ID, "took", time.Since(began).Round(time.Millisecond))
 	return f, nil

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/audit"
+	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/notify"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// newNotifier makes the notifier of the channels that the file declares and of
+// those that people added.
+func newNotifier(o cli.ServeOptions, url string) (*notify.Notifier, error) {
+	var declared []notify.Channel
+	if o.NotifyFile != "" {
+		var err error
+		if declared, err = notify.Load(o.NotifyFile); err != nil {
+			return nil, err
+		}
+	}
+	return notify.New(notify.Config{
+		BaseURL: cmp.Or(o.PublicURL, url), Channels: declared, File: filepath.Join(o.DataDir, "notify.json"),
+		DialControl: discovery.GuardDial, Logger: o.Logger,
+	})
+}
+
+// oldNews is how long after its end nobody wants to be told of a capture: what
+// a centre finds undiagnosed when it starts again.
+const oldNews = time.Hour
+
+// tellOf tells of a capture that was diagnosed for the first time.
+func (c *center) tellOf(capture ops.Capture, f ops.Findings) {
+	if capture.Imported || time.Since(capture.Finished) > oldNews {
+		return
+	}
+	events, err := notify.FromFindings(capture, f)
+	if err != nil {
+		c.log.Warn("nobody was told of a diagnosis", "capture", capture.ID, "error", err)
+		return
+	}
+	for _, e := range events {
+		c.notifier.Tell(e)
+	}
+}
+
+// auditedChannels puts on record who changes whom the centre tells what.
+type auditedChannels struct {
+	*notify.Notifier
+	record *audit.Log
+}
+
+func (a auditedChannels) recorded(ctx context.Context, action, name string, mutating bool, fn func() error) error {
+	act, err := a.record.Begin(ctx, audit.Intent{Actor: auth.ActorOf(ctx).Name, Action: action, Subject: name, Mutating: mutating})
+	if err != nil {
+		return err
+	}
+	err = fn()
+	out := audit.Outcome{Result: audit.Succeeded}
+	if err != nil {
+		out = audit.Outcome{Result: audit.Failed, Message: err.Error()}
+	}
+	_ = act.End(context.WithoutCancel(ctx), out) // that it is not on record is in the log
+	return err
+}
+
+// Put implements api.Channels.
+func (a auditedChannels) Put(ctx context.Context, ch notify.Channel) error {
+	return a.recorded(ctx, "notify.put", ch.Name, true, func() error { return a.Notifier.Put(ch) })
+}
+
+// Delete implements api.Channels.
+func (a auditedChannels) Delete(ctx context.Context, name string) error {
+	return a.recorded(ctx, "notify.delete", name, true, func() error { return a.Notifier.Delete(name) })
+}
+
+// Test implements api.Channels.
+func (a auditedChannels) Test(ctx context.Context, name, actor string) error {
+	return a.recorded(ctx, "notify.test", name, false, func() error { return a.Notifier.Test(ctx, name, actor) })
+}
