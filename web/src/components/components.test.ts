@@ -1,6 +1,7 @@
 // The components that carry most of the page, mounted with a centre made of text.
 import { flushPromises, mount, type VueWrapper } from "@vue/test-utils";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ref } from "vue";
 import { createMemoryHistory } from "vue-router";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Api, StartCapture } from "../api/client";
@@ -127,7 +128,7 @@ test("kinds that not every chosen instance has are marked", async () => {
 });
 
 function table(more: object = {}) {
-  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), columns: parseColumns(""), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), version: 0, now, mayCapture: true, ...more });
+  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), columns: parseColumns(""), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), past: { version: ref(0) }, version: 0, now, mayCapture: true, ...more });
 }
 
 test("rows tell state, numbers and what is past its threshold", async () => {

@@ -28,6 +28,8 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
   const fleetVersion = ref(0);
   /** Counts the changes of more than heartbeats: what is worked out from names is worked out anew by it. */
   const namesVersion = ref(0);
+  /** Counts the changes of anybody's condition, and those of namesVersion. */
+  const conditionsVersion = ref(0);
   const fleetLoaded = ref(false);
   const capturesLoaded = ref(false);
   const status = shallowRef<WatchStatus>({ state: "connecting", attempt: 0, retryAt: 0 });
@@ -51,8 +53,8 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
     const e = m.event;
     switch (e.topic) {
       case "fleet":
-        applyFleet(instances, e.change, slots);
-        eachChanged(instances, slots, e.change, (i) => i.heartbeat && history.push(i.id, i.heartbeat));
+        if (applyFleet(instances, e.change, slots)) conditionsVersion.value++;
+        eachChanged(instances, slots, e.change, (i) => history.beat(i));
         if (e.change.reset) history.prune(fleet.value);
         fleetLoaded.value = true;
         fleetVersion.value++;
@@ -91,6 +93,7 @@ export function createCentre(api: Api, open: (on: (m: HubMessage) => void) => Wa
     captures: captures as Readonly<typeof captures>,
     fleetVersion: fleetVersion as Readonly<typeof fleetVersion>,
     namesVersion: namesVersion as Readonly<typeof namesVersion>,
+    conditionsVersion: conditionsVersion as Readonly<typeof conditionsVersion>,
     fleetLoaded: fleetLoaded as Readonly<typeof fleetLoaded>,
     capturesLoaded: capturesLoaded as Readonly<typeof capturesLoaded>,
     status: status as Readonly<typeof status>,

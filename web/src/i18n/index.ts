@@ -1,7 +1,7 @@
 // The page's language: two tables and a function. There is one document, so
 // there is one language.
 import { ref, watchEffect } from "vue";
-import type { Locale } from "../model/format";
+import { count as grouped, type Locale } from "../model/format";
 import { en } from "./en";
 import { zhTW } from "./zh-TW";
 
@@ -49,12 +49,15 @@ export const t = (key: Key, params: Params = {}): string => fill(tables[locale.v
 /** The same for a counted thing: {n} is filled in, and chooses singular or plural. */
 export const tn = (key: Key, n: number, params: Params = {}): string => count(tables[locale.value][key], n, params);
 
+// Made once: making them costs a thousand times what they do.
+const plural: Record<Locale, Intl.PluralRules> = { en: new Intl.PluralRules("en"), "zh-TW": new Intl.PluralRules("zh-TW") };
+
 const fill = (sentence: string, params: Params): string => sentence.replace(/\{(\w+)\}/g, (all, name: string) => String(params[name] ?? all));
 
 function count(sentence: string, n: number, params: Params): string {
   const [one = "", other = one] = sentence.split("|");
-  const text = new Intl.PluralRules(locale.value).select(n) === "one" ? one : other;
-  return fill(text, { ...params, n: n.toLocaleString("en") });
+  const text = plural[locale.value].select(n) === "one" ? one : other;
+  return fill(text, { ...params, n: grouped(n) });
 }
 
 /** A feature's own words, both languages side by side; they are loaded with its chunk. */

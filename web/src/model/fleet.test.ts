@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { applyFleet, beatFields, changesNames, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
+import { applyFleet, beatFields, changesNames, copyBeat, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
 import type { Heartbeat, Instance } from "./instance";
 import { beat, fleetOf, healthOf } from "./testdata";
 
@@ -65,7 +65,7 @@ test.each([["critical", "a3"], ["trouble", "a2 a3 a4"], ["ok", "a1 b1"], ["suspe
 
 test("the worst is first, and a group says its worst and its versions", () => {
   expect(ids(sortInstances([...sick], "state", true))).toBe("a3 a4 a2 a1 b1 a5");
-  const groups = rowsOf(sick, view(), new Set()).flatMap((r) => (r.type === "group" ? [`${r.title}: ${worstOf(r.totals)} of ${livingOf(r.totals)}, ${r.versions.map((v) => v.join("×")).join(" ")}`] : []));
+  const groups = rowsOf(sick, view(), new Set()).flatMap((r) => (r.type === "group" ? [`${r.title}: ${worstOf(totals(r.members))} of ${livingOf(totals(r.members))}, ${r.versions.map((v) => v.join("×")).join(" ")}`] : []));
   expect(groups).toEqual(["color/fine: ok of 1, v1×1", "color/user: critical of 4, v1×2 v2×2"]);
   expect(text(rowsOf(sick, view({ group: "state" }), new Set()))).toBe("critical\n  a3\nwarning\n  a2\nsuspect\n  a4\nok\n  a1\n  b1\ngone\n  a5");
   expect(text(rowsOf(sick, view({ group: "release" }), new Set(["color/user v2", "color/fine v1"])))).toBe("v1 (closed)\nv1\n  a1\n  a4\n  a5\nv2 (closed)");
@@ -86,8 +86,10 @@ test("heartbeats come one by one or packed, for who is known", () => {
     const slots: Slots = [];
     applyFleet(known, { reset: true, instances: slotted(), removedIds: [] }, slots);
     const told = { reset: false, instances: [], removedIds: [], ...change };
-    applyFleet(known, told, slots);
-    expect(known.get("a1")).toEqual({ ...fleet[0]!, slot: 1, lastSeen: now, heartbeat: numbers, health: { level: "ok", issues: [] } });
+    expect(applyFleet(known, told, slots), "a2 is in trouble now").toBe(true);
+    expect(applyFleet(known, told, slots), "and stays so").toBe(false);
+    const a1 = known.get("a1")!;
+    expect({ ...a1, heartbeat: copyBeat(a1.heartbeat!) }).toEqual({ ...fleet[0]!, slot: 1, lastSeen: now, heartbeat: numbers, health: { level: "ok", issues: [] } });
     expect(known.get("a2")).toMatchObject({ lastSeen: now + 1, health: bad, heartbeat: { at: 7 } });
     const seen: string[] = [];
     eachChanged(known, slots, told, (i) => seen.push(i.id));

@@ -1,7 +1,7 @@
 // The recent past of many instances, small enough to keep for a whole fleet:
 // five numbers every ten seconds, ten minutes back.
 import type { SparkKey } from "./columns";
-import { cpuShare, type Heartbeat } from "./instance";
+import { cpuShare, type Heartbeat, type Instance } from "./instance";
 
 export const sparkStepMs = 10_000;
 export const sparkPoints = 60;
@@ -20,6 +20,8 @@ interface Ring extends Spark {
 /** SparkHistory keeps one ring for each instance. */
 export class SparkHistory {
   #rings = new Map<string, Ring>();
+  // By slot: the step of the last heartbeat that was recorded.
+  #steps: number[] = [];
 
   /** Records a heartbeat. Those older than the ring, or without a time, are ignored. */
   push(id: string, h: Heartbeat): void {
@@ -36,12 +38,30 @@ export class SparkHistory {
     }
     const at = sparkPoints - 1 - (r.last - step);
     if (at < 0) return;
-    // Spelt out: this runs for every instance every second.
+    // Spelt out: this runs for thousands of instances.
     r.cpu[at] = cpuShare(h) ?? NaN;
     r.goroutines[at] = h.goroutines;
     r.heap[at] = h.liveHeapBytes;
     r.gc[at] = h.gcCpuFraction;
     r.sched[at] = h.schedLatencyP99Seconds;
+  }
+
+  /**
+   * Records the heartbeat of one among thousands: the first of a step. What its
+   * last one said is seen where the ring is looked at, by of.
+   */
+  beat(i: Instance): void {
+    if (!i.heartbeat) return;
+    const step = Math.floor(i.heartbeat.at / sparkStepMs);
+    if (i.slot && this.#steps[i.slot] === step) return;
+    if (i.slot) this.#steps[i.slot] = step;
+    this.push(i.id, i.heartbeat);
+  }
+
+  /** The ring of an instance up to its newest heartbeat; undefined = nothing was heard yet. */
+  of(i: Instance): Spark | undefined {
+    if (i.heartbeat) this.push(i.id, i.heartbeat);
+    return this.#rings.get(i.id);
   }
 
   /** The ring of an instance; undefined = nothing was heard yet. */
