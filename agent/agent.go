@@ -42,6 +42,7 @@ type Agent struct {
 	controls controlRegistry
 	chunks   chunkPool
 	flight   *flightDeck
+	rules    *ruleEngine
 	// unchained says that chains do not work with this process's gRPC.
 	unchained atomic.Bool
 
@@ -103,6 +104,7 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	a := &Agent{cfg: cfg, log: cfg.log, self: readIdentity(), tune: tune, ctx: ctx, cancel: cancel}
 	a.captures.init()
 	a.flight = newFlightDeck(a)
+	a.rules = a.newRuleEngine()
 	a.controls.builtin = a.builtins()
 	a.first.set(newMeter(heartbeatMetrics(), a.self.cgroup, &a.pools).read())
 	if cfg.flight > 0 {
@@ -123,7 +125,9 @@ func Register(s grpc.ServiceRegistrar, a *Agent) {
 	if a == nil || s == nil {
 		return
 	}
-	agentv1.RegisterAgentServiceServer(s, &service{agent: a})
+	all := &service{agent: a}
+	agentv1.RegisterAgentServiceServer(s, all)
+	agentv1.RegisterRuleServiceServer(s, &ruleService{service: all})
 }
 
 // BootID is the identity of this process, made when the agent started.

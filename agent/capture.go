@@ -19,6 +19,7 @@ import (
 type capture struct {
 	plan    plan
 	agent   *Agent
+	why     keptWhy // of one that the process took by itself
 	spool   *spool
 	changed signal // anything below, or an artifact, changed
 
@@ -82,13 +83,15 @@ func (r *captureRegistry) add(c *capture, maxRunning int) error {
 	running := 0
 	var finished []*capture
 	for _, other := range r.order {
-		if other.ended() {
+		switch {
+		case other.plan.rule != "": // has bounds of its own, and takes no one's place
+		case other.ended():
 			finished = append(finished, other)
-		} else {
+		default:
 			running++
 		}
 	}
-	if running >= maxRunning {
+	if running >= maxRunning && c.plan.rule == "" {
 		r.mu.Unlock()
 		return status.Errorf(codes.ResourceExhausted, "%d captures are running on this instance, which is its limit: wait for one to end, or stop it", running)
 	}
@@ -133,7 +136,7 @@ func (r *captureRegistry) orphansOf(center string) (out []*capture) {
 	defer r.mu.Unlock()
 	for _, c := range r.order {
 		c.mu.Lock()
-		if c.readers == 0 && c.summary == nil && c.plan.center != center {
+		if c.readers == 0 && c.summary == nil && c.plan.center != center && c.plan.rule == "" {
 			out = append(out, c)
 		}
 		c.mu.Unlock()
@@ -172,16 +175,10 @@ func (a *Agent) supersede(center string) {
 // beginCapture starts a window that its caller reads until detach.
 func (a *Agent) beginCapture(p plan) (*capture, error) {
 	a.supersede(p.center)
-	ctx, cancel := context.WithCancelCause(a.ctx)
-	c := &capture{
-		plan: p, agent: a,
-		ctx: ctx, cancel: cancel,
-		stopped: make(chan struct{}),
-		spool:   newSpool(a.cfg.spoolDir, p.maxBytes, ctx.Done()),
-		readers: 1,
-	}
+	c := a.newCapture(p)
+	c.readers = 1
 	if err := a.captures.add(c, a.cfg.limits.MaxConcurrentCaptures); err != nil {
-		cancel(nil)
+		c.cancel(nil)
 		return nil, err
 	}
 	if !a.spawn("capture", c.run) {
@@ -189,6 +186,16 @@ func (a *Agent) beginCapture(p plan) (*capture, error) {
 		return nil, errClosing()
 	}
 	return c, nil
+}
+
+func (a *Agent) newCapture(p plan) *capture {
+	ctx, cancel := context.WithCancelCause(a.ctx)
+	return &capture{
+		plan: p, agent: a,
+		ctx: ctx, cancel: cancel,
+		stopped: make(chan struct{}),
+		spool:   newSpool(a.cfg.spoolDir, p.maxBytes, ctx.Done()),
+	}
 }
 
 // stop ends the window now and keeps its data.
@@ -246,6 +253,9 @@ func (c *capture) detach() {
 
 // arm starts the clock of a capture that no one reads; the caller holds mu.
 func (c *capture) arm() {
+	if c.plan.rule != "" {
+		return // it waits for a centre however long that is away
+	}
 	after, why := c.agent.tune.grace, errAbandoned
 	if c.summary != nil {
 		after, why = c.agent.tune.keep, errKept

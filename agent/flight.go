@@ -212,6 +212,9 @@ func (w *window) past() {
 		w.doing("goroutine snapshot")
 		w.snapshot(snapGoroutine, "goroutine.pprof", agentv1.Phase_PHASE_AFTER)
 	}
+	if w.plan.pair && !w.dead() {
+		w.pairOfHeaps()
+	}
 	if w.wants(agentv1.Kind_KIND_HEAP) && !w.dead() {
 		w.doing("heap snapshot")
 		w.snapshot(snapHeap, "heap.pprof", agentv1.Phase_PHASE_AFTER)

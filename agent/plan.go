@@ -24,7 +24,9 @@ type plan struct {
 	traceMaxBytes int64
 	maxBytes      int64
 	skipGC        bool
-	last          time.Duration // of the past; 0 = a window to come
+	last          time.Duration // of the past; 0 = none
+	past          bool          // no window to come: what was and what is
+	pair          bool          // with past: the heap twice, two collections apart
 	rule          string        // that took it by itself; "" = the centre asked
 }
 
@@ -77,6 +79,7 @@ func newPlan(req *agentv1.CollectPerformanceDataRequest, own Limits) (plan, erro
 		if p.last = last.AsDuration(); p.last < minFlight || p.last > maxFlight {
 			return plan{}, fmt.Errorf("the last %v cannot be had: this process allows %v to %v", p.last, minFlight, maxFlight)
 		}
+		p.past = true
 		p.duration, p.traceWindow = max(p.last, minDuration), min(p.last, l.MaxTraceWindow)
 	}
 	if p.duration < minDuration || p.duration > l.MaxDuration {

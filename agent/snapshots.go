@@ -41,6 +41,12 @@ func (w *window) snapshot(s snapshotKind, name string, phase agentv1.Phase, loss
 			return
 		}
 	}
+	if s == snapHeap && w.plan.rule != "" {
+		if err := w.roomForHeap(); err != nil {
+			w.lose(loss(s.kind, lossSkipped, "%s was not taken: %v", name, err))
+			return
+		}
+	}
 	at := time.Now()
 	a := w.newArtifact(name, s.kind, phase, 0, at)
 	losses = append(losses, a.fill(func(out io.Writer) error { return p.WriteTo(out, 0) })...)

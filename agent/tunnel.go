@@ -236,7 +236,9 @@ func (a *Agent) serveTunnel(c *upgradedConn) error {
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 	)...)
-	agentv1.RegisterAgentServiceServer(server, &service{agent: a, tunnel: activity, chains: &c.chains})
+	all := &service{agent: a, tunnel: activity, chains: &c.chains}
+	agentv1.RegisterAgentServiceServer(server, all)
+	agentv1.RegisterRuleServiceServer(server, &ruleService{service: all})
 	a.cfg.services.register(server)
 	listener := &oneConn{conn: c, closed: make(chan struct{})}
 	served := make(chan struct{})

@@ -46,7 +46,7 @@ func (c *capture) run() {
 			c.lose(loss(kindOfAll, lossFailed, "there is no writable spool directory (%v): the artifacts were sent from memory and could not be sent again", err))
 		}
 	}()
-	if c.plan.last > 0 {
+	if c.plan.past {
 		w.past()
 	} else if w.before() && w.during() {
 		w.after()

@@ -1,0 +1,401 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
+)
+
+// ruleEngine judges the rules of the process, once a second and whenever a call
+// was slow. It runs while there are rules; what it remembers of a rule outlives
+// the centre's absence and every change of the rule, so that no limit is a new
+// one after a reconnect.
+type ruleEngine struct {
+	// act carries out what a fired rule does and calls ended; it must not block.
+	act func(r rule, reason string, value float64, ended func())
+	// spawn runs the engine's goroutine; false = the agent is closing.
+	spawn func(string, func()) bool
+	read  func() *agentv1.Heartbeat // the numbers now, with rates since the last call
+	now   func() time.Time
+	done  <-chan struct{}
+	log   *slog.Logger
+
+	changed signal // states or events, for those who follow
+	poke    chan struct{}
+	// signals are the watches on signals, for the callers of Slow.
+	signals atomic.Pointer[[]*vigil]
+
+	mu      sync.Mutex // guards what follows and every field of watches but those said to be atomic
+	running bool
+	watches []*vigil
+	memory  map[string]*remembered // by name, also of rules that are gone
+	acting  *vigil
+	slope   slope
+	latest  *agentv1.Heartbeat // of the latest second
+	events  []*agentv1.RuleEvent
+	number  int64
+}
+
+// maxRuleEvents are kept for a centre that is away.
+const maxRuleEvents = 256
+
+// remembered is what outlives a rule's change.
+type remembered struct {
+	fired     []time.Time // within the longest budget there is
+	inherited []time.Time // of processes whose place this one has taken
+	cooldown  time.Time
+	last      time.Time
+}
+
+// vigil is one rule at work.
+type vigil struct {
+	rule
+	mem    *remembered
+	counts *counter // of a signal
+
+	total, refused int64
+	standing       agentv1.RuleStanding
+	reason         string
+	value          float64
+	usual          usual
+	usualNow       float64
+	since          time.Time // the condition holds; zero = it does not
+	dealt          bool      // with this stretch of it: fired, or refused
+	muted          bool      // a refusal of this throttling was told
+}
+
+// set replaces the rules.
+func (e *ruleEngine) set(rules []rule, before map[string][]time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := map[string]*vigil{}
+	for _, w := range e.watches {
+		old[w.name] = w
+	}
+	e.watches = nil
+	var signals []*vigil
+	for _, r := range rules {
+		w := old[r.name]
+		if w == nil || w.revision != r.revision {
+			if e.memory[r.name] == nil {
+				e.memory[r.name] = &remembered{}
+			}
+			w = &vigil{rule: r, mem: e.memory[r.name], standing: agentv1.RuleStanding_RULE_STANDING_RUNNING}
+			if r.trigger.signal != "" {
+				w.counts = newCounter(r.trigger, e.now)
+			}
+		}
+		if t, told := before[r.name]; told {
+			w.mem.inherited = t
+		}
+		e.watches = append(e.watches, w)
+		if w.counts != nil {
+			signals = append(signals, w)
+		}
+	}
+	e.signals.Store(&signals)
+	e.changed.broadcast()
+	if len(e.watches) > 0 && !e.running {
+		e.running = e.spawn("rules", e.run)
+	}
+}
+
+// run ticks until there are no rules any more.
+func (e *ruleEngine) run() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	first := e.read() // from here on there are rates
+	e.mu.Lock()
+	e.latest = first
+	e.mu.Unlock()
+	for {
+		select {
+		case <-e.done:
+			return
+		case <-tick.C:
+			if !e.tick(e.now(), e.read()) {
+				return
+			}
+		case <-e.poke:
+			e.look(e.now())
+		}
+	}
+}
+
+// tick judges every rule by the numbers of a second. It is false when there is
+// none.
+func (e *ruleEngine) tick(now time.Time, h *agentv1.Heartbeat) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.watches) == 0 {
+		e.running = false
+		return false
+	}
+	e.latest = h
+	e.slope.add(now, h)
+	for _, w := range e.watches {
+		e.judge(w, now, h)
+	}
+	return true
+}
+
+// look judges the rules on signals at once: what the flight recorder holds of a
+// slow call is soon forgotten.
+func (e *ruleEngine) look(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, w := range e.watches {
+		if w.counts != nil {
+			e.judge(w, now, e.latest)
+		}
+	}
+}
+
+// judge decides what a rule does now; the caller holds mu.
+func (e *ruleEngine) judge(w *vigil, now time.Time, h *agentv1.Heartbeat) {
+	holds, why := w.condition(now, h, &e.slope)
+	if !holds {
+		w.since, w.dealt = time.Time{}, false
+	} else if w.since.IsZero() {
+		w.since = now
+	}
+	ripe := holds && now.Sub(w.since) >= w.trigger.hold
+	standing, reason := e.barred(w, now, h, ripe)
+	if ripe && standing == agentv1.RuleStanding_RULE_STANDING_RUNNING {
+		e.fire(w, now, why)
+		return
+	}
+	throttled := standing == agentv1.RuleStanding_RULE_STANDING_THROTTLED
+	refusedNow := ripe && reason != "" && !w.dealt
+	if refusedNow {
+		w.dealt = true
+		w.refused++
+		// Once a throttling: a metric that flaps must not flood the history either.
+		if !throttled || !w.muted {
+			e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_REFUSED, why+"; nothing was done: "+reason, "")
+			e.log.Info("rule refused", slog.String("rule", w.name), slog.String("because", why), slog.String("reason", reason))
+		}
+	}
+	w.muted = throttled && (w.muted || refusedNow)
+	if w.standing != standing || w.reason != reason {
+		w.standing, w.reason = standing, reason
+		e.changed.broadcast()
+	}
+}
+
+// barred says where the rule stands and what keeps it from acting.
+func (e *ruleEngine) barred(w *vigil, now time.Time, h *agentv1.Heartbeat, ripe bool) (agentv1.RuleStanding, string) {
+	used, free := w.used(now)
+	switch {
+	case e.acting == w:
+		return agentv1.RuleStanding_RULE_STANDING_ACTING, ""
+	case w.stopAfter > 0 && w.total >= w.stopAfter:
+		return agentv1.RuleStanding_RULE_STANDING_FINISHED, fmt.Sprintf("it has fired %d times, which is all it may", w.total)
+	case now.Before(w.mem.cooldown):
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("it cools down for %v more", w.mem.cooldown.Sub(now).Round(time.Second))
+	case used >= w.budget:
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("its budget of %d within %v is used up for %v more", w.budget, w.per, free.Sub(now).Round(time.Second))
+	case !ripe:
+		return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
+	}
+	if m, known := share(max(h.RssBytes, h.LiveHeapBytes), h.MemoryLimitBytes); known && m > w.maxMemory {
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("the process is at %.0f %% of its memory limit, above the ceiling of %.0f %%", 100*m, 100*w.maxMemory)
+	}
+	if c := h.CpuCores / coresOf(h); w.maxCPU > 0 && c > w.maxCPU {
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("the process uses %.0f %% of its cores, above the ceiling of %.0f %%", 100*c, 100*w.maxCPU)
+	}
+	if e.acting != nil {
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("rule %s is acting, and a process is examined by one rule at a time", e.acting.name)
+	}
+	return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
+}
+
+// fire begins the actions; the caller holds mu.
+func (e *ruleEngine) fire(w *vigil, now time.Time, why string) {
+	w.total++
+	w.mem.fired = append(w.mem.fired, now)
+	w.mem.last = now
+	w.mem.cooldown = now.Add(w.cooldown)
+	w.standing, w.reason, w.dealt, w.muted = agentv1.RuleStanding_RULE_STANDING_ACTING, "", true, false
+	if w.counts != nil {
+		w.counts.reset() // what it fired on must not make it fire again
+	}
+	e.acting = w
+	e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_FIRED, why, "")
+	e.log.Info("rule fired", slog.String("rule", w.name), slog.String("because", why))
+	e.act(w.rule, why, w.value, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.acting == w {
+			e.acting = nil
+		}
+		w.mem.cooldown = e.now().Add(w.cooldown)
+		w.standing = agentv1.RuleStanding_RULE_STANDING_RUNNING
+		e.changed.broadcast()
+	})
+}
+
+// event notes what happened; the caller holds mu.
+func (e *ruleEngine) event(w *vigil, now time.Time, kind agentv1.RuleEventKind, reason, capture string) {
+	e.note(&agentv1.RuleEvent{Rule: w.name, At: timestamppb.New(now), Kind: kind, Reason: reason, Value: w.value, CaptureId: capture})
+}
+
+func (e *ruleEngine) note(ev *agentv1.RuleEvent) {
+	e.number++
+	ev.Number = e.number
+	if e.events = append(e.events, ev); len(e.events) > maxRuleEvents {
+		e.events = slices.Delete(e.events, 0, len(e.events)-maxRuleEvents)
+	}
+	e.changed.broadcast()
+}
+
+// tell notes an event of something that is not judging.
+func (e *ruleEngine) tell(rule string, kind agentv1.RuleEventKind, reason, capture string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.note(&agentv1.RuleEvent{Rule: rule, At: timestamppb.New(e.now()), Kind: kind, Reason: reason, CaptureId: capture})
+}
+
+// used is how often it fired within the budget's time, and when one of these
+// leaves it.
+func (w *vigil) used(now time.Time) (n int, free time.Time) {
+	keep := now.Add(-maxBudgetPer)
+	w.mem.fired = slices.DeleteFunc(w.mem.fired, func(t time.Time) bool { return t.Before(keep) })
+	var within []time.Time
+	for _, t := range slices.Concat(w.mem.inherited, w.mem.fired) {
+		if now.Sub(t) < w.per {
+			within = append(within, t)
+		}
+	}
+	slices.SortFunc(within, time.Time.Compare)
+	if n = len(within); n >= w.budget {
+		free = within[n-w.budget].Add(w.per)
+	}
+	return n, free
+}
+
+// condition judges the trigger and says in words what holds.
+func (w *vigil) condition(now time.Time, h *agentv1.Heartbeat, s *slope) (holds bool, why string) {
+	t := w.trigger
+	if w.counts != nil {
+		holds, w.value, why = w.counts.judge(now)
+		return holds, why
+	}
+	v, known := t.metric.read(h, s)
+	w.value = v
+	if !known || math.IsNaN(v) || math.IsInf(v, 0) {
+		w.value = 0
+		return false, ""
+	}
+	usually, knownUsual := w.usual.median()
+	w.usual.add(now, v)
+	w.usualNow = 0
+	if knownUsual {
+		w.usualNow = usually
+	}
+	word := t.metric.unit.words
+	why = fmt.Sprintf("%s is %s", t.metric.name, word(v))
+	if t.timesUsual > 0 {
+		if !knownUsual || v < usually*t.timesUsual {
+			return false, ""
+		}
+		why += fmt.Sprintf(", usually %s", word(usually))
+	}
+	if t.timesUsual == 0 || t.level > 0 {
+		if t.below && v >= t.level || !t.below && v < t.level {
+			return false, ""
+		}
+		side := "above"
+		if t.below {
+			side = "below"
+		}
+		why += fmt.Sprintf(", %s %s", side, word(t.level))
+	}
+	if t.hold > 0 {
+		why += fmt.Sprintf(" for %v", t.hold)
+	}
+	return true, why
+}
+
+// states are the rules now.
+func (e *ruleEngine) states() (out []*agentv1.RuleState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	for _, w := range e.watches {
+		used, free := w.used(now)
+		if now.Before(w.mem.cooldown) && w.mem.cooldown.After(free) {
+			free = w.mem.cooldown
+		}
+		s := &agentv1.RuleState{
+			Rule: w.name, Revision: w.revision, Standing: w.standing, Reason: w.reason, Value: w.value, Usual: w.usualNow,
+			Fired: w.total, Refused: w.refused, Used: int32(used),
+		}
+		if !w.since.IsZero() {
+			s.HoldsSince = timestamppb.New(w.since)
+		}
+		if free.After(now) {
+			s.FreeAt = timestamppb.New(free)
+		}
+		if !w.mem.last.IsZero() {
+			s.LastFired = timestamppb.New(w.mem.last)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// since returns the events after a number.
+func (e *ruleEngine) since(number int64) (out []*agentv1.RuleEvent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ev := range e.events {
+		if ev.Number > number {
+			out = append(out, ev)
+		}
+	}
+	return out
+}
+
+// lookBack is how much the rules want the flight recorder to keep.
+func lookBack(rules []rule) (keep time.Duration) {
+	for _, r := range rules {
+		keep = max(keep, r.lookBack())
+	}
+	return keep
+}
+
+// readRules checks what a centre sends.
+func readRules(req *agentv1.SetRulesRequest) (rules []rule, before map[string][]time.Time, err error) {
+	if len(req.GetRules()) > maxRules {
+		return nil, nil, status.Errorf(codes.InvalidArgument, "%d rules are too many for one process: use at most %d", len(req.GetRules()), maxRules)
+	}
+	before = map[string][]time.Time{}
+	for _, in := range req.GetRules() {
+		r, err := newRule(in)
+		if err == nil && slices.ContainsFunc(rules, func(o rule) bool { return o.name == r.name }) {
+			err = fmt.Errorf("there are two of that name")
+		}
+		if err != nil {
+			return nil, nil, status.Errorf(codes.InvalidArgument, "rule %.64q: %v", in.GetName(), err)
+		}
+		rules = append(rules, r)
+		before[r.name] = nil
+		for _, t := range in.GetFiredBefore() {
+			if t.CheckValid() == nil && len(before[r.name]) < maxBudget {
+				before[r.name] = append(before[r.name], t.AsTime())
+			}
+		}
+	}
+	return rules, before, nil
+}

@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime"
+	"runtime/trace"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// Slow tells the agent how long something of the service's took, for rules that
+// watch for slow ones. Without such a rule it costs a few nanoseconds:
+//
+//	began := time.Now()
+//	receipt, err := s.placeBet(ctx, bet)
+//	a.Slow(ctx, "place-bet", time.Since(began))
+//
+// It never blocks. In a trace that runs, or that the flight recorder keeps, a call
+// that a rule watches for leaves a mark.
+func (a *Agent) Slow(ctx context.Context, name string, took time.Duration) {
+	if a == nil {
+		return
+	}
+	a.slow(ctx, name, took, 2)
+}
+
+// slow is Slow; skip leads to the line of the service that is told.
+func (a *Agent) slow(ctx context.Context, name string, took time.Duration, skip int) {
+	watches := a.rules.signals.Load()
+	if watches == nil {
+		return
+	}
+	for _, w := range *watches {
+		if !w.trigger.matches(name) {
+			continue
+		}
+		w.counts.add(took)
+		if took < w.trigger.longer {
+			continue
+		}
+		if trace.IsEnabled() {
+			trace.Log(ctx, "slow", name+" took "+took.String())
+		}
+		w.counts.slow(name, took, callerOf(skip+1))
+		select {
+		case a.rules.poke <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func callerOf(skip int) string {
+	if skip < 0 {
+		return ""
+	}
+	_, file, line, ok := runtime.Caller(skip)
+	if !ok {
+		return ""
+	}
+	return file[strings.LastIndexByte(file, '/')+1:] + ":" + strconv.Itoa(line)
+}
+
+// noLine says that the caller is the agent's own.
+const noLine = math.MinInt / 2
+
+// UnaryServerInterceptor tells Slow how long each unary call took, as
+// "grpc:/package.Service/Method".
+func (a *Agent) UnaryServerInterceptor() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if a == nil {
+			return handler(ctx, req)
+		}
+		began := time.Now()
+		defer func() { a.slow(ctx, "grpc:"+info.FullMethod, time.Since(began), noLine) }()
+		return handler(ctx, req)
+	}
+}
+
+// StreamServerInterceptor tells Slow how long each streaming call took from its
+// beginning to its end.
+func (a *Agent) StreamServerInterceptor() grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if a == nil {
+			return handler(srv, stream)
+		}
+		began := time.Now()
+		defer func() { a.slow(stream.Context(), "grpc:"+info.FullMethod, time.Since(began), noLine) }()
+		return handler(srv, stream)
+	}
+}
+
+// Middleware tells Slow how long each request took, as "http:PATTERN" with the
+// pattern of the http.ServeMux that matched, or "http:METHOD /path" without one.
+func (a *Agent) Middleware(next http.Handler) http.Handler {
+	if a == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		defer func() {
+			name := r.Pattern
+			if name == "" {
+				name = r.Method + " " + r.URL.Path
+			}
+			a.slow(r.Context(), "http:"+name, time.Since(began), noLine)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// counter counts the calls that one rule watches. add is for every call and takes
+// no lock; slow is for those over the threshold.
+type counter struct {
+	t   trigger
+	now func() time.Time
+
+	// slots are sixths of the window, with all calls in each and the slow ones;
+	// only where a quantile is asked for.
+	slots [counterSlots]counterSlot
+
+	mu    sync.Mutex // guards what follows
+	times []time.Time
+	last  string // what the latest slow call was
+}
+
+const (
+	counterSlots = 6
+	// maxCounted slow calls are remembered: no rule needs more to fire.
+	maxCounted = 1024
+)
+
+type counterSlot struct{ epoch, calls, slow atomic.Int64 }
+
+func newCounter(t trigger, now func() time.Time) *counter { return &counter{t: t, now: now} }
+
+func (c *counter) epoch(now time.Time) int64 {
+	return now.UnixNano() / int64(c.t.within/counterSlots)
+}
+
+// add counts a call for the quantile. Two that begin a slot at the same instant
+// may lose a call between them, which no quantile shows.
+func (c *counter) add(took time.Duration) {
+	if c.t.quantile == 0 {
+		return
+	}
+	e := c.epoch(c.now())
+	s := &c.slots[e%counterSlots]
+	if old := s.epoch.Load(); old != e && s.epoch.CompareAndSwap(old, e) {
+		s.calls.Store(0)
+		s.slow.Store(0)
+	}
+	s.calls.Add(1)
+	if took >= c.t.longer {
+		s.slow.Add(1)
+	}
+}
+
+// slow notes a call over the threshold.
+func (c *counter) slow(name string, took time.Duration, line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.times = append(c.times, c.now()); len(c.times) > maxCounted {
+		c.times = c.times[1:]
+	}
+	c.last = fmt.Sprintf("%s took %v", name, took.Round(10*time.Microsecond))
+	if line != "" {
+		c.last += " (" + line + ")"
+	}
+}
+
+// judge says whether the condition holds now, and the value that decided it.
+func (c *counter) judge(now time.Time) (holds bool, value float64, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := 0
+	for old < len(c.times) && now.Sub(c.times[old]) > c.t.within {
+		old++
+	}
+	c.times = c.times[old:]
+	if c.t.quantile == 0 {
+		n := len(c.times)
+		if n < c.t.times {
+			return false, float64(n), ""
+		}
+		why = fmt.Sprintf("%s, %v or longer", c.last, c.t.longer)
+		if c.t.times > 1 {
+			why = fmt.Sprintf("%d calls within %v took %v or longer; the last: %s", n, c.t.within, c.t.longer, c.last)
+		}
+		return true, float64(n), why
+	}
+	share, calls := c.slower(now)
+	if calls < int64(c.t.times) || share < 1-c.t.quantile {
+		return false, share, ""
+	}
+	return true, share, fmt.Sprintf("%.2g %% of %d calls within %v took %v or longer, so p%g is above it; the last: %s",
+		100*share, calls, c.t.within, c.t.longer, 100*c.t.quantile, c.last)
+}
+
+// slower is the share of calls over the threshold, and how many there were.
+func (c *counter) slower(now time.Time) (share float64, calls int64) {
+	e := c.epoch(now)
+	slow := int64(0)
+	for i := range c.slots {
+		s := &c.slots[i]
+		if at := s.epoch.Load(); at > e-counterSlots && at <= e {
+			calls += s.calls.Load()
+			slow += s.slow.Load()
+		}
+	}
+	if calls == 0 {
+		return 0, 0
+	}
+	return float64(slow) / float64(calls), calls
+}
+
+// reset forgets what was slow.
+func (c *counter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.times = nil
+	for i := range c.slots {
+		c.slots[i].epoch.Store(-1)
+	}
+}
