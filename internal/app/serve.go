@@ -190,7 +190,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		return nil, err
 	}
 	c.sources = discovery.NewManager(discovery.Config{
-		Sources: found, Logger: o.Logger,
+		Sources: found, Logger: o.Logger, Dir: filepath.Join(o.DataDir, "discovery"),
 		Connect: func(ctx context.Context, t ops.Target) error {
 			if strings.HasPrefix(t.URL, "grpc") {
 				return c.links.Connect(ctx, t)

@@ -31,12 +31,18 @@ type Source interface {
 	// one goroutine, until ctx ends; it then returns nil or the context's error.
 	// It never calls update for trouble with its backend: the last list stays.
 	// Any other error means that it has to be run again.
+	//
+	// A source that can have trouble embeds *Trouble and says so there: what it
+	// said last then counts as stale.
 	Run(ctx context.Context, update func([]ops.Target)) error
 }
 
 // Config makes a Manager.
 type Config struct {
 	Sources []Source
+	// Dir is where the last list of each source outlives the centre; empty =
+	// nowhere.
+	Dir string
 	// Connect makes an instance of a target and blocks for as long as the
 	// connection lives. It is called again, after a while, whatever it returned.
 	// When the target is no longer listed, ctx ends with a NotFound cause.
@@ -59,11 +65,13 @@ const (
 // Manager runs sources and connections.
 type Manager struct {
 	sources []Source
+	dir     string
 	connect func(context.Context, ops.Target) error
 	log     *slog.Logger
 
 	mu      sync.Mutex     // guards all below
-	lists   [][]ops.Target // per source, the last it said
+	lists   [][]ops.Target // per source, the last it said; the slices never change
+	states  []state        // per source
 	running map[string]*connection
 	ended   bool
 	wg      sync.WaitGroup // of connections; Add under mu while not ended
@@ -74,11 +82,54 @@ type connection struct {
 	stop   context.CancelCauseFunc
 }
 
+// state is what is known of a source besides its list.
+type state struct {
+	heard   time.Time // when it last said a list in this run
+	from    time.Time // of a list from before the centre started; zero = of this run
+	unsaved bool
+}
+
+// Status is how a source does.
+type Status struct {
+	Source  string
+	Targets int
+	// Heard is when it last said what there is; zero = not yet.
+	Heard time.Time
+	// Problem says what keeps the list from being renewed; empty = it is current.
+	Problem string
+	// StaleSince is how old the list is; zero = it is current, or there is none.
+	StaleSince time.Time
+}
+
+// Status tells how each source does, in the order of the configuration.
+func (m *Manager) Status() []Status {
+	out := make([]Status, len(m.sources))
+	m.mu.Lock()
+	for n, st := range m.states {
+		out[n] = Status{Targets: len(m.lists[n]), Heard: st.heard, StaleSince: st.from}
+	}
+	m.mu.Unlock()
+	for n, s := range m.sources {
+		out[n].Source = s.Name()
+		t, ok := s.(interface {
+			Problem() string
+			ProblemSince() time.Time
+		})
+		if !ok {
+			continue
+		}
+		if out[n].Problem = t.Problem(); out[n].Problem != "" && out[n].StaleSince.IsZero() && !out[n].Heard.IsZero() {
+			out[n].StaleSince = t.ProblemSince()
+		}
+	}
+	return out
+}
+
 // NewManager makes a manager; Run starts it.
 func NewManager(cfg Config) *Manager {
 	m := &Manager{
-		sources: cfg.Sources, connect: cfg.Connect, log: cfg.Logger,
-		lists: make([][]ops.Target, len(cfg.Sources)), running: map[string]*connection{},
+		sources: cfg.Sources, dir: cfg.Dir, connect: cfg.Connect, log: cfg.Logger,
+		lists: make([][]ops.Target, len(cfg.Sources)), states: make([]state, len(cfg.Sources)), running: map[string]*connection{},
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -91,6 +142,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	var sources sync.WaitGroup
 	for n, s := range m.sources {
 		sources.Go(func() { m.runSource(ctx, n, s) })
+		if m.dir != "" {
+			sources.Go(func() { m.recall(ctx, n) })
+		}
+	}
+	if m.dir != "" {
+		sources.Go(func() { m.keep(ctx) })
 	}
 	<-ctx.Done()
 	sources.Wait()
@@ -105,7 +162,7 @@ func (m *Manager) runSource(ctx context.Context, n int, s Source) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.Run(ctx, func(list []ops.Target) { m.update(ctx, n, list) })
+		err := s.Run(ctx, func(list []ops.Target) { m.apply(ctx, n, list, time.Time{}) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -117,14 +174,19 @@ func (m *Manager) runSource(ctx context.Context, n int, s Source) {
 	}
 }
 
-// update takes a source's new list, drops the connections of targets that are
+// apply takes a source's new list, drops the connections of targets that are
 // listed no longer, or differently, and starts those that are missing. A URL
-// that several sources list belongs to the first of them.
-func (m *Manager) update(ctx context.Context, n int, list []ops.Target) {
+// that several sources list belongs to the first of them. A list from before the
+// centre started, saved at that time, gives way to one of this run.
+func (m *Manager) apply(ctx context.Context, n int, list []ops.Target, saved time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	st := &m.states[n]
+	if m.ended || (!saved.IsZero() && !st.heard.IsZero()) {
 		return
+	}
+	if st.from = saved; saved.IsZero() {
+		st.heard, st.unsaved = time.Now(), true
 	}
 	m.lists[n] = slices.Clone(list)
 	wanted := map[string]ops.Target{}

@@ -19,11 +19,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -31,12 +31,12 @@ import (
 type Config struct {
 	// Paths name files that end in .json, .yml or .yaml. The last element may be
 	// a pattern: "targets/*.json".
-	Paths []string
+	Paths []string `yaml:"paths"`
 	// Refresh is how often files are read although nothing told of a change;
 	// 0 = 30 s. Changes that the system tells of are read within a tenth of a second.
-	Refresh time.Duration
+	Refresh time.Duration `yaml:"refresh"`
 	// Logger tells what is wrong with a file, once; nil = silent.
-	Logger *slog.Logger
+	Logger *slog.Logger `yaml:"-"`
 }
 
 const (
@@ -49,12 +49,10 @@ const (
 
 // Source reads the files.
 type Source struct {
+	*discovery.Trouble
 	paths   []string
 	refresh time.Duration
 	log     *slog.Logger
-
-	mu      sync.Mutex // guards problem
-	problem string
 }
 
 // file is what was last read of one.
@@ -64,12 +62,22 @@ type file struct {
 	problem string
 }
 
-// New checks the paths. It reads nothing yet.
+// Validate says what cannot be, as an Invalid error.
+func (cfg Config) Validate() error {
+	_, err := New(cfg)
+	return err
+}
+
+// New checks the configuration. It reads nothing yet.
 func New(cfg Config) (*Source, error) {
+	if cfg.Refresh < 0 {
+		return nil, ops.Errorf(ops.Invalid, "file-SD refresh %v is negative: use one such as 30s", cfg.Refresh)
+	}
 	s := &Source{refresh: cmp.Or(cfg.Refresh, defaultRefresh), log: cfg.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.Trouble = discovery.NewTrouble(s.log, s.Name())
 	for _, p := range cfg.Paths {
 		switch filepath.Ext(p) {
 		case ".json", ".yml", ".yaml":
@@ -89,13 +97,6 @@ func New(cfg Config) (*Source, error) {
 
 // Name is "file-sd".
 func (*Source) Name() string { return "file-sd" }
-
-// Problem says what is wrong with the files now, one line each; empty = nothing.
-func (s *Source) Problem() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.problem
-}
 
 // Run reads the files, and again when they change, until ctx ends.
 func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
@@ -208,7 +209,7 @@ func (s *Source) read(files map[string]*file) ([]ops.Target, bool) {
 		}
 		list = append(list, f.targets...)
 	}
-	s.report(strings.Join(problems, "\n"))
+	s.Set(strings.Join(problems, "\n"))
 	return list, changed
 }
 
@@ -267,14 +268,4 @@ func unpath(err error) error {
 		return pe.Err
 	}
 	return err
-}
-
-func (s *Source) report(problem string) {
-	s.mu.Lock()
-	before := s.problem
-	s.problem = problem
-	s.mu.Unlock()
-	if problem != "" && problem != before {
-		s.log.Warn("file-SD", "problem", problem)
-	}
 }

@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/discovery"
@@ -28,12 +27,12 @@ import (
 // Config makes a Source.
 type Config struct {
 	// URL answers GET with a JSON list; http or https.
-	URL string
+	URL string `yaml:"url"`
 	// Refresh is how often it is asked; 0 = 30 s. A tenth of it is random, so that
 	// many centres do not ask at once.
-	Refresh time.Duration
+	Refresh time.Duration `yaml:"refresh"`
 	// Logger tells what is wrong, once; nil = silent.
-	Logger *slog.Logger
+	Logger *slog.Logger `yaml:"-"`
 }
 
 const (
@@ -46,19 +45,21 @@ const (
 
 // Source asks the URL.
 type Source struct {
+	*discovery.Trouble
 	url     *url.URL
 	refresh time.Duration
 	client  *http.Client
-	log     *slog.Logger
 
 	etag string // of the last good answer; only Run's goroutine
-
-	mu      sync.Mutex // guards problem
-	problem string
 }
 
-// New checks the URL. It asks nothing yet.
-func New(cfg Config) (*Source, error) {
+// Validate says what cannot be, as an Invalid error.
+func (cfg Config) Validate() error {
+	_, err := cfg.parse()
+	return err
+}
+
+func (cfg Config) parse() (*url.URL, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Fragment != "" {
 		return nil, ops.Errorf(ops.Invalid, "HTTP-SD URL %q: use one such as https://registry.example.com/targets", cfg.URL)
@@ -66,10 +67,20 @@ func New(cfg Config) (*Source, error) {
 	if u.User != nil {
 		return nil, ops.Errorf(ops.Invalid, "HTTP-SD URL %q carries a password: addresses are logged, so put who may ask into the registry's network rules", u.Redacted())
 	}
-	s := &Source{url: u, refresh: cmp.Or(cfg.Refresh, defaultRefresh), log: cfg.Logger}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	if cfg.Refresh < 0 {
+		return nil, ops.Errorf(ops.Invalid, "HTTP-SD refresh %v is negative: use one such as 30s", cfg.Refresh)
 	}
+	return u, nil
+}
+
+// New checks the configuration. It asks nothing yet.
+func New(cfg Config) (*Source, error) {
+	u, err := cfg.parse()
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{url: u, refresh: cmp.Or(cfg.Refresh, defaultRefresh)}
+	s.Trouble = discovery.NewTrouble(cfg.Logger, s.Name())
 	dialer := &net.Dialer{Timeout: dialWithin, Control: discovery.GuardDial}
 	s.client = &http.Client{
 		Timeout:   answerWithin,
@@ -87,13 +98,6 @@ func New(cfg Config) (*Source, error) {
 // Name is "http-sd" and the host.
 func (s *Source) Name() string { return "http-sd " + s.url.Host }
 
-// Problem says what is wrong with the answers now; empty = nothing.
-func (s *Source) Problem() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.problem
-}
-
 // Run asks until ctx ends.
 func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 	defer s.client.CloseIdleConnections()
@@ -103,9 +107,9 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			s.report(err.Error())
+			s.Set(err.Error())
 		default:
-			s.report("")
+			s.Set("")
 			if changed {
 				update(targets)
 			}
@@ -140,6 +144,8 @@ func (s *Source) ask(ctx context.Context) (targets []ops.Target, changed bool, e
 	switch {
 	case resp.StatusCode == http.StatusNotModified && s.etag != "":
 		return nil, false, nil
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		return nil, false, fmt.Errorf("it refuses to answer (%s): let the centre's address in at the registry", resp.Status)
 	case resp.StatusCode != http.StatusOK:
 		return nil, false, fmt.Errorf("it answered %s", resp.Status)
 	}
@@ -167,21 +173,4 @@ func unwrapped(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-// report logs a problem when it begins, and its end.
-func (s *Source) report(problem string) {
-	s.mu.Lock()
-	before := s.problem
-	s.problem = problem
-	s.mu.Unlock()
-	if problem == before {
-		return
-	}
-	switch problem {
-	case "":
-		s.log.Info("HTTP-SD answers again", "url", s.url.Redacted())
-	default:
-		s.log.Warn("HTTP-SD does not say what there is: the last list stays", "url", s.url.Redacted(), "problem", problem)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -52,6 +53,22 @@ func newRegistry(t *testing.T) *registry {
 	return r
 }
 
+// stop cuts every connection and closes the port; start opens it again.
+func (r *registry) stop(*testing.T) {
+	r.CloseClientConnections()
+	r.Close()
+}
+
+func (r *registry) start(t *testing.T) {
+	ln, err := net.Listen("tcp", r.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: r.Config.Handler}}
+	r.Start()
+	t.Cleanup(r.Server.Close)
+}
+
 func (r *registry) say(status int, body, etag string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +106,15 @@ func TestSource(t *testing.T) {
 		r := newRegistry(t)
 		set := func(t *testing.T, targets []ops.Target) { r.say(http.StatusOK, asJSON(t, targets), "") }
 		set(t, initial)
-		return opstest.SourceBackend{Source: source(t, r.URL), Set: set, Break: func(*testing.T) { r.say(http.StatusOK, `[{"targets": [`, "") }}
+		return opstest.SourceBackend{
+			Source: source(t, r.URL), Set: set,
+			Break: func(*testing.T) { r.say(http.StatusOK, `[{"targets": [`, "") },
+			Stop:  r.stop, Start: r.start,
+			Refuse: func(*testing.T) string {
+				r.say(http.StatusForbidden, "", "")
+				return "refuses to answer (403 Forbidden)"
+			},
+		}
 	})
 }
 
@@ -134,7 +159,7 @@ func TestTroublesKeepTheLastList(t *testing.T) {
 		want   string
 	}{
 		{http.StatusServiceUnavailable, "", "it answered 503 Service Unavailable"},
-		{http.StatusUnauthorized, "", "it answered 401 Unauthorized"},
+		{http.StatusUnauthorized, "", "it refuses to answer (401 Unauthorized): let the centre's address in at the registry"},
 		{http.StatusOK, "<html>", "answer.json:1: "},
 		{http.StatusOK, `[{"targets": ["http://169"]}]`, "answer.json:1: target"},
 	} {

@@ -29,6 +29,18 @@ type SourceBackend struct {
 	// Break makes what the backend says unreadable until the next Set. nil = it
 	// cannot be.
 	Break func(t *testing.T)
+	// Stop kills the backend and Start brings it back, at the same address and with
+	// what it held. nil = the source has no backend that could be away.
+	Stop, Start func(t *testing.T)
+	// Refuse makes the backend turn the source away, and returns words that the
+	// source's Problem must then contain. nil = it asks nobody who they are.
+	Refuse func(t *testing.T) string
+}
+
+// troubled is a source that says what is wrong with its backend.
+type troubled interface {
+	Problem() string
+	ProblemSince() time.Time
 }
 
 // TestSource runs the contract of a discovery source. open makes a backend that
@@ -73,8 +85,50 @@ func TestSource(t *testing.T, open func(t *testing.T, initial []ops.Target) Sour
 			r.expect(want)
 			b.Break(t)
 			r.expectNothingElse(want, 700*time.Millisecond)
+			r.expectProblem("")
 			b.Set(t, makeTargets(4))
 			r.expect(makeTargets(4))
+			r.expectNoProblem()
+		}},
+		{"a backend that is killed and restarted", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Stop == nil {
+				t.Skip("it has no backend")
+			}
+			r := runSource(t, b)
+			r.expect(want)
+			b.Stop(t)
+			r.expectProblem("")
+			r.expectNothingElse(want, 700*time.Millisecond)
+			b.Start(t)
+			r.expectNoProblem()
+			b.Set(t, makeTargets(4))
+			r.expect(makeTargets(4))
+		}},
+		{"a backend that is down at first", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Stop == nil {
+				t.Skip("it has no backend")
+			}
+			b.Stop(t)
+			r := runSource(t, b)
+			r.expectProblem("")
+			r.expectSilence(700 * time.Millisecond)
+			b.Start(t)
+			r.expect(want)
+			r.expectNoProblem()
+		}},
+		{"a backend that refuses", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			b := open(t, makeTargets(3))
+			if b.Refuse == nil {
+				t.Skip("it asks nobody who they are")
+			}
+			words := b.Refuse(t)
+			r := runSource(t, b)
+			r.expectProblem(words)
+			r.expectSilence(300 * time.Millisecond)
 		}},
 	}
 	for _, c := range cases {
@@ -109,14 +163,15 @@ func changeTargets(ts []ops.Target) []ops.Target {
 }
 
 type sourceRun struct {
-	t     *testing.T
-	lists chan []ops.Target
+	t      *testing.T
+	source Source
+	lists  chan []ops.Target
 }
 
 func runSource(t *testing.T, b SourceBackend) *sourceRun {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &sourceRun{t, make(chan []ops.Target, 1000)}
+	r := &sourceRun{t, b.Source, make(chan []ops.Target, 1000)}
 	ended := make(chan error, 1)
 	go func() { ended <- b.Source.Run(ctx, func(l []ops.Target) { r.lists <- slices.Clone(l) }) }()
 	t.Cleanup(func() {
@@ -180,5 +235,46 @@ func (r *sourceRun) expectNothingElse(want []ops.Target, within time.Duration) {
 		case <-deadline:
 			return
 		}
+	}
+}
+
+// expectSilence holds that no list is told, not even an empty one.
+func (r *sourceRun) expectSilence(within time.Duration) {
+	r.t.Helper()
+	select {
+	case l := <-r.lists:
+		r.t.Fatalf("a list is told although the backend said nothing:\n%s", clip(canonical(l)))
+	case <-time.After(within):
+	}
+}
+
+// expectProblem waits for the source to say that its list is stale, and why.
+func (r *sourceRun) expectProblem(words string) {
+	r.t.Helper()
+	s, ok := r.source.(troubled)
+	if !ok {
+		r.t.Fatal("the source cannot say what is wrong with its backend: embed *discovery.Trouble")
+	}
+	for deadline := time.Now().Add(linkPatience); s.Problem() == "" || !strings.Contains(s.Problem(), words); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the problem is %q, want one with %q", s.Problem(), words)
+		}
+	}
+	if since := s.ProblemSince(); since.IsZero() || time.Since(since) > linkPatience {
+		r.t.Errorf("the problem began at %v", since)
+	}
+}
+
+// expectNoProblem waits for the source to say that its list is current.
+func (r *sourceRun) expectNoProblem() {
+	r.t.Helper()
+	s := r.source.(troubled)
+	for deadline := time.Now().Add(linkPatience); s.Problem() != ""; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the problem stays: %s", s.Problem())
+		}
+	}
+	if since := s.ProblemSince(); !since.IsZero() {
+		r.t.Errorf("there is no problem, since %v", since)
 	}
 }
