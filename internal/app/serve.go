@@ -31,6 +31,7 @@ import (
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/census"
+	"github.com/opscenter/opscenter/internal/changes"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/console"
 	"github.com/opscenter/opscenter/internal/console/desk"
@@ -179,6 +180,10 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		}
 	}
 	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: rules, HeartbeatEvery: o.Heartbeat})
+
+	if err := c.fleet.Load(ctx); err != nil {
+		return nil, err
+	}
 
 	c.links = agentlink.New(agentlink.Config{
 		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),
@@ -371,9 +376,12 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	c.log.Info("serving", "url", c.url, "pid", os.Getpid())
 
 	innerErr := inner.Wait() // until asked to end, with captures put away
+	said := c.fleet.Subscribe()
 	if err := self.Close(); err != nil {
 		c.log.Warn("the centre's own agent did not leave", "err", err)
 	}
+	c.hearGoodbye(base, said, ops.InstanceID(self.BootID()))
+	said.Close()
 	endServing() // ends streams, which Shutdown would wait for
 	grace, done := context.WithTimeout(base, 5*time.Second)
 	if err := srv.Shutdown(grace); err != nil {
@@ -389,6 +397,21 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		return outerErr
 	}
 	return innerErr
+}
+
+// hearGoodbye waits for a moment until the fleet knows that an instance is gone:
+// it learns of it from a connection, which is about to be closed.
+func (c *center) hearGoodbye(ctx context.Context, said *changes.Subscription[ops.InstanceID], id ops.InstanceID) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for {
+		if i, err := c.fleet.Instance(id); err != nil || i.State == ops.InstanceGone {
+			return
+		}
+		if _, err := said.Next(ctx); err != nil {
+			return
+		}
+	}
 }
 
 // named says which part ended with err; that it was asked to is no error.

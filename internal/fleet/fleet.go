@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,6 +67,7 @@ type Fleet struct {
 	every        time.Duration // between heartbeats
 	topic        changes.Topic[ops.InstanceID]
 	wake         chan struct{} // holds a token when there are rows to write
+	loaded       atomic.Bool   // who was known before is known again
 
 	// mu guards everything below and every field of every member. Nothing under
 	// it blocks: store, links and subscribers are called without it.
@@ -126,7 +128,7 @@ func New(cfg Config) *Fleet {
 // history until ctx ends. It returns what the store failed with, after which
 // nothing is written any more; a full disk is waited out.
 func (f *Fleet) Run(ctx context.Context) error {
-	if err := f.load(ctx); err != nil {
+	if err := f.Load(ctx); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)

@@ -19,10 +19,11 @@ const (
 	lastWriteFor = 10 * time.Second
 )
 
-// load brings back who was known before the centre restarted. Those that were
-// alive are suspect until they join again, and get a whole lease to do so.
-func (f *Fleet) load(ctx context.Context) error {
-	if f.store == nil {
+// Load brings back who was known before the centre restarted. Those that were
+// alive are suspect until they join again, and get a whole lease to do so. Run
+// does it if nobody did before; whoever joins in between finds no predecessor.
+func (f *Fleet) Load(ctx context.Context) error {
+	if f.store == nil || f.loaded.Load() {
 		return nil
 	}
 	now := time.Now()
@@ -32,6 +33,7 @@ func (f *Fleet) load(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.loaded.Store(true)
 	for _, inst := range rows {
 		if f.members[inst.ID] != nil {
 			continue // it has joined already
