@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
@@ -100,6 +97,8 @@ type Config struct {
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
+	// Refused is told of calls that were not let through; nil = nobody is.
+	Refused func(ctx context.Context, call string, err error)
 	// Retention is how long captures are kept; 0 = for ever.
 	Retention time.Duration
 	// SpoolDir takes uploads while they arrive; empty = the system's.
@@ -121,7 +120,7 @@ func New(cfg Config) http.Handler {
 	s := &server{Config: cfg}
 	mux := http.NewServeMux()
 	opts := []connect.HandlerOption{
-		connect.WithInterceptors(gate{auth: cfg.Auth, need: declaredPermissions(), log: cfg.Logger}),
+		connect.WithInterceptors(gate{auth: cfg.Auth, rules: declaredRules(), find: finder{cfg}, log: cfg.Logger}),
 		connect.WithReadMaxBytes(1 << 20),
 	}
 	mux.Handle(apiv1connect.NewSystemServiceHandler(s, opts...))
@@ -138,64 +137,6 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
 	s.routeFiles(mux)
 	return mux
-}
-
-// declaredPermissions reads from the schema what each procedure needs.
-func declaredPermissions() map[string]auth.Permission {
-	need := map[string]auth.Permission{}
-	protoregistry.GlobalFiles.RangeFilesByPackage("opscenter.api.v1", func(f protoreflect.FileDescriptor) bool {
-		for i := range f.Services().Len() {
-			svc := f.Services().Get(i)
-			for j := range svc.Methods().Len() {
-				m := svc.Methods().Get(j)
-				declared, _ := proto.GetExtension(m.Options(), apiv1.E_Permission).(apiv1.Permission)
-				if p, ok := permissions[declared]; ok {
-					need["/"+string(svc.FullName())+"/"+string(m.Name())] = p
-				}
-			}
-		}
-		return true
-	})
-	return need
-}
-
-// gate lets calls through that the actor may make, and turns our errors into
-// the wire's.
-type gate struct {
-	auth auth.Authorizer
-	need map[string]auth.Permission
-	log  *slog.Logger
-}
-
-func (g gate) check(ctx context.Context, procedure string) error {
-	need, ok := g.need[procedure]
-	if !ok {
-		return ops.Errorf(ops.Denied, "%s declares no permission: it is closed to everyone", procedure)
-	}
-	return g.auth.Authorize(auth.ActorOf(ctx), need)
-}
-
-func (g gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if err := g.check(ctx, req.Spec().Procedure); err != nil {
-			return nil, g.wire(ctx, req.Spec().Procedure, err)
-		}
-		resp, err := next(ctx, req)
-		return resp, g.wire(ctx, req.Spec().Procedure, err)
-	}
-}
-
-func (g gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if err := g.check(ctx, conn.Spec().Procedure); err != nil {
-			return g.wire(ctx, conn.Spec().Procedure, err)
-		}
-		return g.wire(ctx, conn.Spec().Procedure, next(ctx, conn))
-	}
-}
-
-func (g gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
 }
 
 var wireCodes = map[ops.ErrorKind]connect.Code{
@@ -228,20 +169,22 @@ func (s *server) GetSystem(ctx context.Context, _ *connect.Request[apiv1.GetSyst
 	actor := auth.ActorOf(ctx)
 	out.Actor = actor.Name
 	out.Kinds = kindNames(ops.FullSet())
-	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE, apiv1.Permission_PERMISSION_CONTROL} {
-		if s.Auth.Authorize(actor, permissions[name]) == nil {
+	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE, apiv1.Permission_PERMISSION_CONTROL, apiv1.Permission_PERMISSION_AUDIT, apiv1.Permission_PERMISSION_ADMIN} {
+		if actor.Somewhere(permissions[name]) {
 			out.Permissions = append(out.Permissions, name)
 		}
 	}
 	return connect.NewResponse(out), nil
 }
 
-func (s *server) ListInstances(_ context.Context, req *connect.Request[apiv1.ListInstancesRequest]) (*connect.Response[apiv1.ListInstancesResponse], error) {
+func (s *server) ListInstances(ctx context.Context, req *connect.Request[apiv1.ListInstancesRequest]) (*connect.Response[apiv1.ListInstancesResponse], error) {
 	out := &apiv1.ListInstancesResponse{}
 	for _, i := range s.Fleet.Instances(fleet.Filter{
 		Project: ops.ProjectName(req.Msg.GetProject()), Service: ops.ServiceName(req.Msg.GetService()), IncludeGone: req.Msg.GetIncludeGone(),
 	}) {
-		out.Instances = append(out.Instances, instanceProto(i))
+		if sees(ctx, i.Project, i.Service) {
+			out.Instances = append(out.Instances, instanceProto(i))
+		}
 	}
 	return connect.NewResponse(out), nil
 }

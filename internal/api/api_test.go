@@ -124,14 +124,14 @@ func (link) Watch(ctx context.Context, _ time.Duration, full bool, fn func(ops.S
 	return ctx.Err()
 }
 
-// everyone is an authorizer whose callers all hold the same permissions.
-type everyone struct{ holds []auth.Permission }
+// everyone is an authorizer whose callers are all the same actor.
+type everyone struct{ auth.Actor }
 
 func (e everyone) Authenticate(*http.Request) (auth.Actor, error) {
-	return auth.Actor{Name: "tester", Permissions: e.holds}, nil
+	return e.Actor, nil
 }
-func (e everyone) Authorize(a auth.Actor, need auth.Permission) error {
-	return new(auth.Token).Authorize(a, need)
+func (e everyone) Authorize(a auth.Actor, need auth.Permission, on ...auth.Subject) error {
+	return new(auth.Token).Authorize(a, need, on...)
 }
 
 type rig struct {
@@ -144,12 +144,17 @@ type rig struct {
 
 func start(t *testing.T, holds ...auth.Permission) *rig {
 	t.Helper()
+	return startAs(t, auth.Actor{Name: "tester", Permissions: holds})
+}
+
+func startAs(t *testing.T, actor auth.Actor) *rig {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &shelf{captures: map[ops.CaptureID]capture.Status{}, files: map[ops.ArtifactRef]string{}}
 	f := fleet.New(fleet.Config{})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = f.Run(ctx) })
-	who := everyone{holds}
+	who := everyone{actor}
 	profiles := &reader{}
 	srv := httptest.NewServer(Guard(GuardConfig{Auth: who}, New(Config{
 		Profiles: profiles, Fleet: f, Captures: s, Files: s, Auth: who, SpoolDir: t.TempDir(),

@@ -39,8 +39,10 @@ func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.Li
 		Project: ops.ProjectName(m.GetProject()), Service: ops.ServiceName(m.GetService()),
 		Instance: ops.InstanceID(m.GetInstanceId()), Before: ops.CaptureID(m.GetPageToken()), Limit: size,
 	}
+	// One who does not see all that the filter selects gets what is left of it.
+	partly := !sees(ctx, f.Project, f.Service)
 	picky := len(m.GetStates()) > 0 || m.GetText() != "" || m.GetSeverity() != ""
-	if picky {
+	if picky || partly {
 		f.Limit = max(size, lookAtOnce)
 	}
 	out := &apiv1.ListCapturesResponse{}
@@ -51,6 +53,9 @@ func (s *server) ListCaptures(ctx context.Context, req *connect.Request[apiv1.Li
 		}
 		for _, st := range list {
 			f.Before = st.ID
+			if !sees(ctx, st.Project, st.Service) {
+				continue
+			}
 			if c := s.captureProto(ctx, st, false); !picky || matches(m, st, c.GetHeadline()) {
 				out.Captures = append(out.Captures, c)
 			}

@@ -101,7 +101,9 @@ func (s consoleServer) ListCalls(ctx context.Context, req *connect.Request[apiv1
 	}
 	out := &apiv1.ListCallsResponse{}
 	for _, c := range calls {
-		out.Calls = append(out.Calls, callRecordProto(c))
+		if holds(ctx, auth.Control, c.Project, c.Service) {
+			out.Calls = append(out.Calls, callRecordProto(c))
+		}
 	}
 	if len(calls) == size {
 		out.NextPageToken = calls[len(calls)-1].ID
@@ -127,7 +129,9 @@ func (s consoleServer) ListSavedCalls(ctx context.Context, req *connect.Request[
 	}
 	out := &apiv1.ListSavedCallsResponse{}
 	for _, x := range saved {
-		out.Saved = append(out.Saved, savedCallProto(x))
+		if holds(ctx, auth.Control, x.Project, x.Service) {
+			out.Saved = append(out.Saved, savedCallProto(x))
+		}
 	}
 	return connect.NewResponse(out), nil
 }
@@ -150,6 +154,9 @@ func (s consoleServer) ListDescriptors(ctx context.Context, _ *connect.Request[a
 	}
 	out := &apiv1.ListDescriptorsResponse{}
 	for _, d := range sets {
+		if !sees(ctx, d.Project, d.Service) {
+			continue
+		}
 		out.Descriptors = append(out.Descriptors, &apiv1.Descriptors{Project: string(d.Project), Service: string(d.Service), Name: d.Name, Time: timestamppb.New(d.At), Actor: d.Actor})
 	}
 	return connect.NewResponse(out), nil

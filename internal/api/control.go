@@ -90,7 +90,10 @@ func (s controlServer) ListAudit(ctx context.Context, req *connect.Request[apiv1
 	}
 	out := &apiv1.ListAuditResponse{}
 	for _, e := range entries {
-		out.Entries = append(out.Entries, entryProto(e))
+		// What concerns no service, such as a login, is the whole centre's.
+		if holds(ctx, auth.Audit, e.Project, e.Service) {
+			out.Entries = append(out.Entries, entryProto(e))
+		}
 	}
 	size := f.Limit
 	if size == 0 {

@@ -58,6 +58,8 @@ var permissions = map[apiv1.Permission]auth.Permission{
 	apiv1.Permission_PERMISSION_CAPTURE:  auth.Capture,
 	apiv1.Permission_PERMISSION_DELETE:   auth.Delete,
 	apiv1.Permission_PERMISSION_CONTROL:  auth.Control,
+	apiv1.Permission_PERMISSION_AUDIT:    auth.Audit,
+	apiv1.Permission_PERMISSION_ADMIN:    auth.Admin,
 }
 
 func kindNames(kinds []ops.Kind) []string {

@@ -27,21 +27,63 @@ const UploadPattern = "import-*.zip"
 // uploadStep is how much of an upload is taken between two looks at the disk.
 const uploadStep = 16 << 20
 
-func (s *server) routeFiles(mux *http.ServeMux) {
-	mux.HandleFunc("GET /api/captures/{capture}/bundle.zip", s.allow(auth.Download, s.bundle))
-	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}", s.allow(auth.Download, s.artifact))
-	mux.HandleFunc("GET /api/captures/{capture}/{instance}/{artifact}/speedscope.json", s.allow(auth.Download, s.speedscope))
-	mux.HandleFunc("GET /api/audit.jsonl", s.allow(auth.Control, s.auditLines))
-	mux.HandleFunc("POST /api/import", s.allow(auth.Capture, s.importBundle))
+// Route is a path that is served without Connect, and what it needs.
+type Route struct {
+	Pattern string // as for http.ServeMux
+	Need    auth.Permission
+	// OfCapture routes have a {capture} in their pattern and need the permission on
+	// it; the others need it on the whole centre.
+	OfCapture bool
 }
 
-func (s *server) allow(need auth.Permission, next func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+// Routes lists what New serves beside the services of the schema: nothing else
+// is served.
+func Routes() []Route {
+	var out []Route
+	for _, f := range new(server).files() {
+		out = append(out, f.Route)
+	}
+	return out
+}
+
+type fileRoute struct {
+	Route
+	serve func(http.ResponseWriter, *http.Request) error
+}
+
+func (s *server) files() []fileRoute {
+	return []fileRoute{
+		{Route{"GET /api/captures/{capture}/bundle.zip", auth.Download, true}, s.bundle},
+		{Route{"GET /api/captures/{capture}/{instance}/{artifact}", auth.Download, true}, s.artifact},
+		{Route{"GET /api/captures/{capture}/{instance}/{artifact}/speedscope.json", auth.Download, true}, s.speedscope},
+		{Route{"GET /api/audit.jsonl", auth.Audit, false}, s.auditLines},
+		{Route{"POST /api/import", auth.Capture, false}, s.importBundle},
+	}
+}
+
+func (s *server) routeFiles(mux *http.ServeMux) {
+	for _, f := range s.files() {
+		mux.HandleFunc(f.Pattern, s.allow(f))
+	}
+}
+
+func (s *server) allow(f fileRoute) http.HandlerFunc {
+	ofCapture := OfCapture(s.Config, f.Need)
 	return func(w http.ResponseWriter, r *http.Request) {
-		err := s.Auth.Authorize(auth.ActorOf(r.Context()), need)
-		if err == nil {
-			err = next(w, r)
+		var err error
+		if f.OfCapture {
+			err = ofCapture(r, ops.CaptureID(r.PathValue("capture")))
+		} else {
+			err = s.Auth.Authorize(auth.ActorOf(r.Context()), f.Need)
 		}
 		if err != nil {
+			if s.Refused != nil && ops.KindOf(err) == ops.Denied {
+				s.Refused(r.Context(), f.Pattern, err)
+			}
+			writeError(w, err)
+			return
+		}
+		if err := f.serve(w, r); err != nil {
 			if ops.KindOf(err) == ops.Internal {
 				s.Logger.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "actor", auth.ActorOf(r.Context()).Name, "err", err)
 			}

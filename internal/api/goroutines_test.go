@@ -26,7 +26,7 @@ import (
 // views is an API of which only the views of a capture answer.
 func views(t *testing.T, cfg Config) string {
 	t.Helper()
-	who := everyone{[]auth.Permission{auth.View}}
+	who := everyone{auth.Actor{Name: "tester", Permissions: []auth.Permission{auth.View}}}
 	cfg.Auth = who
 	srv := httptest.NewServer(Guard(GuardConfig{Auth: who}, New(cfg)))
 	t.Cleanup(func() {
@@ -108,7 +108,7 @@ func TestSpeedscopeIsADownload(t *testing.T) {
 		{"/api/captures/01cap/01inst/cpu.pprof/speedscope.json", `{"code":"data_loss","message":"no profile"}`, "", http.StatusUnprocessableEntity, ops.Errorf(ops.Corrupt, "no profile")},
 		{"/api/captures/01cap/01inst/a%20b/speedscope.json", `{"code":"invalid_argument","message":"\"01cap/01inst/a b\" is not the name of an artifact"}`, "", http.StatusBadRequest, nil},
 	} {
-		who := everyone{[]auth.Permission{auth.Download}}
+		who := everyone{auth.Actor{Name: "tester", Permissions: []auth.Permission{auth.Download}}}
 		h := New(Config{Auth: who, Speedscope: func(_ context.Context, ref ops.ArtifactRef, w io.Writer) error {
 			if c.fail != nil {
 				return c.fail

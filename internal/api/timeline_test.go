@@ -31,7 +31,7 @@ func timelineClient(t *testing.T, holds ...auth.Permission) apiv1connect.Timelin
 			t.Error(err)
 		}
 	})
-	who := everyone{holds}
+	who := everyone{auth.Actor{Name: "tester", Permissions: holds}}
 	srv := httptest.NewServer(Guard(GuardConfig{Auth: who}, New(Config{Auth: who, Timelines: all})))
 	t.Cleanup(func() { srv.Close(); http.DefaultClient.CloseIdleConnections() })
 	return apiv1connect.NewTimelineServiceClient(http.DefaultClient, srv.URL)

@@ -42,7 +42,7 @@ func (s *server) Watch(ctx context.Context, req *connect.Request[apiv1.WatchRequ
 		sub := s.Fleet.Subscribe()
 		defer sub.Close()
 		fleetReady, takeFleet = sub.Ready(), sub.Take
-		if err := stream.Send(&apiv1.WatchResponse{Event: &apiv1.WatchResponse_Fleet{Fleet: s.wholeFleet(&known)}}); err != nil {
+		if err := stream.Send(&apiv1.WatchResponse{Event: &apiv1.WatchResponse_Fleet{Fleet: s.wholeFleet(ctx, &known)}}); err != nil {
 			return err
 		}
 	}
@@ -82,7 +82,7 @@ func (s *server) Watch(ctx context.Context, req *connect.Request[apiv1.WatchRequ
 		case <-fleetIn:
 			fleetIn = nil
 			fleetRest.Reset(interval)
-			out.Event = &apiv1.WatchResponse_Fleet{Fleet: s.fleetChange(takeFleet(), &known)}
+			out.Event = &apiv1.WatchResponse_Fleet{Fleet: s.fleetChange(ctx, takeFleet(), &known)}
 		case <-captureIn:
 			captureIn = nil
 			captureRest.Reset(min(interval, captureInterval))
@@ -125,16 +125,18 @@ func (t *told) whole(i ops.Instance) bool {
 	return true
 }
 
-func (s *server) wholeFleet(known *told) *apiv1.FleetChange {
+func (s *server) wholeFleet(ctx context.Context, known *told) *apiv1.FleetChange {
 	out := &apiv1.FleetChange{Reset_: true}
 	for _, i := range s.Fleet.Instances(fleet.Filter{IncludeGone: true}) {
-		known.whole(i)
-		out.Instances = append(out.Instances, instanceProto(i))
+		if sees(ctx, i.Project, i.Service) {
+			known.whole(i)
+			out.Instances = append(out.Instances, instanceProto(i))
+		}
 	}
 	return out
 }
 
-func (s *server) fleetChange(ids []ops.InstanceID, known *told) *apiv1.FleetChange {
+func (s *server) fleetChange(ctx context.Context, ids []ops.InstanceID, known *told) *apiv1.FleetChange {
 	out := &apiv1.FleetChange{}
 	for _, id := range ids {
 		i, err := s.Fleet.Instance(id)
@@ -142,6 +144,7 @@ func (s *server) fleetChange(ids []ops.InstanceID, known *told) *apiv1.FleetChan
 		case err != nil:
 			out.RemovedIds = append(out.RemovedIds, string(id))
 			delete(known.revs, id)
+		case !sees(ctx, i.Project, i.Service):
 		case known.whole(i):
 			out.Instances = append(out.Instances, instanceProto(i))
 		default:
@@ -160,7 +163,9 @@ func (s *server) recent(ctx context.Context) (*apiv1.CaptureChange, error) {
 	}
 	out := &apiv1.CaptureChange{Reset_: true}
 	for _, st := range list {
-		out.Captures = append(out.Captures, s.captureProto(ctx, st, true))
+		if sees(ctx, st.Project, st.Service) {
+			out.Captures = append(out.Captures, s.captureProto(ctx, st, true))
+		}
 	}
 	return out, nil
 }
@@ -170,6 +175,7 @@ func (s *server) captureChange(ctx context.Context, ids []ops.CaptureID) (*apiv1
 	for _, id := range ids {
 		st, err := s.Captures.Capture(ctx, id)
 		switch {
+		case err == nil && !sees(ctx, st.Project, st.Service):
 		case err == nil:
 			out.Captures = append(out.Captures, s.captureProto(ctx, st, true))
 		case ops.KindOf(err) == ops.NotFound:
@@ -214,22 +220,25 @@ func (s *server) watchOne(ctx context.Context, id ops.InstanceID, out chan<- *ap
 	var before ops.Sample
 	for ctx.Err() == nil {
 		// Why it ended does not matter: an instance that is unknown or away may come.
-		_ = s.Fleet.WatchMetrics(ctx, id, func(sample ops.Sample) {
-			m := metricsProto(id, sample, before)
-			before = sample
-			select {
-			case latest <- m:
-			default:
-				select {
-				case <-latest:
-				default:
-				}
+		// One that the caller may not see is like one that is away.
+		if i, err := s.Fleet.Instance(id); err == nil && sees(ctx, i.Project, i.Service) {
+			_ = s.Fleet.WatchMetrics(ctx, id, func(sample ops.Sample) {
+				m := metricsProto(id, sample, before)
+				before = sample
 				select {
 				case latest <- m:
 				default:
+					select {
+					case <-latest:
+					default:
+					}
+					select {
+					case latest <- m:
+					default:
+					}
 				}
-			}
-		})
+			})
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):

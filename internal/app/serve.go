@@ -50,7 +50,6 @@ import (
 	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/timeline"
 	"github.com/opscenter/opscenter/internal/toolui"
-	"github.com/opscenter/opscenter/web"
 )
 
 // The centre's own process is an instance of this service.
@@ -231,7 +230,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 
 	forgetUploads(filepath.Join(o.DataDir, "cache"), o.Logger)
 	started := time.Now()
-	calls := api.New(api.Config{
+	serves := api.Config{
 		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record, c.diagnoses}, Files: auditedFiles{c.archive, c.record, o.Logger},
 		Auth: who.auth, Retention: o.Retention,
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
@@ -254,8 +253,8 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		Runtime:    c.runtimeSeries,
 		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
 		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
-	})
-	c.handler = front(o, who, calls, c.links, c.tools)
+	}
+	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, tools: c.tools, mayCapture: api.OfCapture(serves, auth.View)})
 
 	// The centre watches itself like any other process: over the same tunnel.
 	c.agent = agent.Config{
@@ -507,62 +506,4 @@ func (c *center) system(ctx context.Context, o cli.ServeOptions, started time.Ti
 		StoredBytes: stored.StoredBytes, FreeBytes: stored.FreeBytes, StorageProblem: stored.Problem,
 		TraceProblem: trace, GraphProblem: graph,
 	}
-}
-
-// front puts everything on one port, under the base path, behind the guard.
-func front(o cli.ServeOptions, who access, calls, tunnel http.Handler, tools *toolui.UI) http.Handler {
-	may := func(need auth.Permission, next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := who.auth.Authorize(auth.ActorOf(r.Context()), need); err != nil {
-				http.Error(w, err.Error(), http.StatusForbidden)
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/opscenter.agent.v1/tunnel", may(auth.Join, tunnel))
-	mux.Handle("/opscenter.api.v1.SystemService/", calls)
-	mux.Handle("/opscenter.api.v1.FleetService/", calls)
-	mux.Handle("/opscenter.api.v1.CaptureService/", calls)
-	mux.Handle("/opscenter.api.v1.WatchService/", calls)
-	mux.Handle("/opscenter.api.v1.ConsoleService/", calls)
-	mux.Handle("/opscenter.api.v1.ControlService/", calls)
-	mux.Handle("/opscenter.api.v1.GoroutineService/", calls)
-	mux.Handle("/opscenter.api.v1.GuideService/", calls)
-	mux.Handle("/opscenter.api.v1.RuntimeService/", calls)
-	mux.Handle("/opscenter.api.v1.NotifyService/", calls)
-	mux.Handle("/opscenter.api.v1.ProfileService/", calls)
-	mux.Handle("/opscenter.api.v1.TimelineService/", calls)
-	mux.Handle("/api/", calls)
-	mux.Handle("/pprof/", may(auth.View, tools))
-	mux.Handle("/trace/", may(auth.View, tools))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.Handle("/", may(auth.View, web.Handler(web.Config{BasePath: o.BasePath})))
-
-	var inner http.Handler = mux
-	if o.BasePath != "" {
-		under := http.NewServeMux()
-		under.Handle(o.BasePath+"/", http.StripPrefix(o.BasePath, mux))
-		under.Handle("GET "+o.BasePath, http.RedirectHandler(o.BasePath+"/", http.StatusTemporaryRedirect))
-		under.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-		under.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodGet && r.URL.Path == "/" {
-				http.Redirect(w, r, o.BasePath+"/", http.StatusTemporaryRedirect)
-				return
-			}
-			http.Error(w, "this centre lives under "+o.BasePath+"/", http.StatusNotFound)
-		})
-		inner = under
-	}
-	guarded := api.Guard(api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.cert}, inner)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A trace page is in a sandbox, from which the browser sends no
-		// credentials: the secret in the address stands for them.
-		if tools.Holds(r) {
-			tools.ServeHTTP(w, r)
-			return
-		}
-		guarded.ServeHTTP(w, r)
-	})
 }

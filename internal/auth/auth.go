@@ -27,19 +27,46 @@ const (
 	Download Permission = "download" // raw artifacts and bundles
 	Capture  Permission = "capture"  // start, stop, cancel, pin and import captures
 	Delete   Permission = "delete"   // delete captures
-	Control  Permission = "control"  // run controls, call gRPC methods, and read the record of both
+	Control  Permission = "control"  // run controls and call gRPC methods
+	Audit    Permission = "audit"    // read the record of who did what
+	Admin    Permission = "admin"    // users, tokens, roles and the centre's configuration
 	Join     Permission = "join"     // be an agent
 )
 
 // All lists every permission, for those who hold all.
-func All() []Permission { return []Permission{View, Download, Capture, Delete, Control, Join} }
+func All() []Permission {
+	return []Permission{View, Download, Capture, Delete, Control, Audit, Admin, Join}
+}
+
+// Subject is what a request is about: a service of a project. Either part may be
+// empty, which means every one: the zero Subject is the whole centre.
+type Subject struct {
+	Project ops.ProjectName
+	Service ops.ServiceName
+}
+
+func (s Subject) String() string {
+	switch {
+	case s == Subject{}:
+		return "the whole centre"
+	case s.Service == "":
+		return "project " + string(s.Project)
+	case s.Project == "":
+		return string(s.Service) + " of every project"
+	}
+	return string(s.Project) + "/" + string(s.Service)
+}
 
 // Actor is who makes a request.
 type Actor struct {
-	// Name is how records show them: "local:ann", "token:ops".
+	// Name is how records show them: "local:ann", "user:ann", "api:deploy".
 	Name string
-	// Permissions they hold.
+	// Permissions they hold everywhere.
 	Permissions []Permission
+	// Grants are what they hold somewhere.
+	Grants []Grant
+
+	login login // how a login or an API token proved it; zero for others
 }
 
 // Authorizer decides about every request. Implementations are safe for
@@ -48,9 +75,10 @@ type Authorizer interface {
 	// Authenticate returns who sent the request, or a Denied error that says what
 	// is missing and how to supply it.
 	Authenticate(r *http.Request) (Actor, error)
-	// Authorize returns nil if the actor holds the permission, else a Denied error
-	// that names both.
-	Authorize(actor Actor, need Permission) error
+	// Authorize returns nil if the actor holds the permission on every one of the
+	// subjects, or, if there are none, on the whole centre; else a Denied error
+	// that names what is missing.
+	Authorize(actor Actor, need Permission, on ...Subject) error
 }
 
 // Allow authenticates and authorizes in one step.
@@ -78,13 +106,20 @@ func ActorOf(ctx context.Context) Actor {
 // grants is the part both authorizers share: hold it or not.
 type grants struct{}
 
-func (grants) Authorize(actor Actor, need Permission) error {
-	for _, p := range actor.Permissions {
-		if p == need {
-			return nil
-		}
+func (grants) Authorize(actor Actor, need Permission, on ...Subject) error {
+	if len(on) == 0 {
+		on = []Subject{{}}
 	}
-	return ops.Errorf(ops.Denied, "%s may not do this: it needs the permission %q", actor.Name, need)
+	for _, subject := range on {
+		if actor.May(need, subject) {
+			continue
+		}
+		if subject == (Subject{}) && !actor.Somewhere(need) {
+			return ops.Errorf(ops.Denied, "%s may not do this: it needs the permission %q", actor.Name, need)
+		}
+		return ops.Errorf(ops.Denied, "%s may not do this: it needs the permission %q on %s", actor.Name, need, subject)
+	}
+	return nil
 }
 
 // Loopback is the authorizer of a centre that listens on loopback only: whoever

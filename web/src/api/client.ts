@@ -21,6 +21,8 @@ export interface System {
   may: { download: boolean; capture: boolean; delete: boolean };
   /** Controls and gRPC calls. */
   mayControl: boolean;
+  /** The record of who did what. */
+  mayAudit: boolean;
   retentionSeconds: number;
   retentionBytes: number;
   storedBytes: number;
@@ -106,7 +108,7 @@ function coreCalls(transport: Transport) {
       const has = (p: Permission) => s.permissions.includes(p);
       return {
         version: s.version, goVersion: s.goVersion, actor: s.actor,
-        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL),
+        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL), mayAudit: has(Permission.AUDIT),
         retentionSeconds: convert.seconds(s.retention), retentionBytes: Number(s.retentionBytes), storedBytes: Number(s.storedBytes), diskFreeBytes: Number(s.diskFreeBytes),
         storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
       };

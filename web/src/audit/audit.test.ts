@@ -17,7 +17,7 @@ afterEach(() => {
 async function show(component: object, props: object, path: string) {
   const fetched = vi.fn(() => Promise.reject(new TypeError("nobody was to be asked")));
   vi.stubGlobal("fetch", fetched);
-  const api = { system: () => Promise.resolve({ actor: "token:ann", mayControl: false, may: { capture: false, delete: false, download: false } } as System) } as unknown as Api;
+  const api = { system: () => Promise.resolve({ actor: "token:ann", mayControl: false, mayAudit: false, may: { capture: false, delete: false, download: false } } as System) } as unknown as Api;
   const centre = createCentre(api, () => ({ setMetrics() {}, retry() {}, close() {} }));
   await flushPromises();
   const router = createPageRouter(createMemoryHistory());

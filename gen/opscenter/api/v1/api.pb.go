@@ -2383,28 +2383,28 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"wait_count\x18\t \x01(\x03R\twaitCount\x12>\n" +
 	"\rwait_duration\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fwaitDuration\"\v\n" +
-	"\tKeepAlive2n\n" +
-	"\rSystemService\x12]\n" +
-	"\tGetSystem\x12\".opscenter.api.v1.GetSystemRequest\x1a#.opscenter.api.v1.GetSystemResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012\xc0\x02\n" +
-	"\fFleetService\x12i\n" +
-	"\rListInstances\x12&.opscenter.api.v1.ListInstancesRequest\x1a'.opscenter.api.v1.ListInstancesResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12c\n" +
+	"\tKeepAlive2r\n" +
+	"\rSystemService\x12a\n" +
+	"\tGetSystem\x12\".opscenter.api.v1.GetSystemRequest\x1a#.opscenter.api.v1.GetSystemResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x02\x90\x02\x012\xc4\x02\n" +
+	"\fFleetService\x12m\n" +
+	"\rListInstances\x12&.opscenter.api.v1.ListInstancesRequest\x1a'.opscenter.api.v1.ListInstancesResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x01\x12c\n" +
 	"\vGetInstance\x12$.opscenter.api.v1.GetInstanceRequest\x1a%.opscenter.api.v1.GetInstanceResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12`\n" +
 	"\n" +
-	"GetHistory\x12#.opscenter.api.v1.GetHistoryRequest\x1a$.opscenter.api.v1.GetHistoryResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012\xac\a\n" +
+	"GetHistory\x12#.opscenter.api.v1.GetHistoryRequest\x1a$.opscenter.api.v1.GetHistoryResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012\xb0\a\n" +
 	"\x0eCaptureService\x12c\n" +
 	"\fStartCapture\x12%.opscenter.api.v1.StartCaptureRequest\x1a&.opscenter.api.v1.StartCaptureResponse\"\x04\xe8\xe0\x18\x03\x12`\n" +
 	"\vStopCapture\x12$.opscenter.api.v1.StopCaptureRequest\x1a%.opscenter.api.v1.StopCaptureResponse\"\x04\xe8\xe0\x18\x03\x12f\n" +
 	"\rCancelCapture\x12&.opscenter.api.v1.CancelCaptureRequest\x1a'.opscenter.api.v1.CancelCaptureResponse\"\x04\xe8\xe0\x18\x03\x12`\n" +
 	"\n" +
 	"GetCapture\x12#.opscenter.api.v1.GetCaptureRequest\x1a$.opscenter.api.v1.GetCaptureResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12f\n" +
-	"\fGetDiagnosis\x12%.opscenter.api.v1.GetDiagnosisRequest\x1a&.opscenter.api.v1.GetDiagnosisResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12f\n" +
-	"\fListCaptures\x12%.opscenter.api.v1.ListCapturesRequest\x1a&.opscenter.api.v1.ListCapturesResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12]\n" +
+	"\fGetDiagnosis\x12%.opscenter.api.v1.GetDiagnosisRequest\x1a&.opscenter.api.v1.GetDiagnosisResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12j\n" +
+	"\fListCaptures\x12%.opscenter.api.v1.ListCapturesRequest\x1a&.opscenter.api.v1.ListCapturesResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x01\x12]\n" +
 	"\n" +
 	"PinCapture\x12#.opscenter.api.v1.PinCaptureRequest\x1a$.opscenter.api.v1.PinCaptureResponse\"\x04\xe8\xe0\x18\x03\x12f\n" +
 	"\rDeleteCapture\x12&.opscenter.api.v1.DeleteCaptureRequest\x1a'.opscenter.api.v1.DeleteCaptureResponse\"\x04\xe8\xe0\x18\x04\x12r\n" +
-	"\x10ListTraceWindows\x12).opscenter.api.v1.ListTraceWindowsRequest\x1a*.opscenter.api.v1.ListTraceWindowsResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012c\n" +
-	"\fWatchService\x12S\n" +
-	"\x05Watch\x12\x1e.opscenter.api.v1.WatchRequest\x1a\x1f.opscenter.api.v1.WatchResponse\"\a\xe8\xe0\x18\x01\x90\x02\x010\x01B\xbd\x01\n" +
+	"\x10ListTraceWindows\x12).opscenter.api.v1.ListTraceWindowsRequest\x1a*.opscenter.api.v1.ListTraceWindowsResponse\"\a\xe8\xe0\x18\x01\x90\x02\x012g\n" +
+	"\fWatchService\x12W\n" +
+	"\x05Watch\x12\x1e.opscenter.api.v1.WatchRequest\x1a\x1f.opscenter.api.v1.WatchResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x010\x01B\xbd\x01\n" +
 	"\x14com.opscenter.api.v1B\bApiProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 
 var (

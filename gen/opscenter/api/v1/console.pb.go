@@ -2904,18 +2904,18 @@ const file_opscenter_api_v1_console_proto_rawDesc = "" +
 	"\x18DeleteDescriptorsRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\"\x1b\n" +
-	"\x19DeleteDescriptorsResponse2\xf2\b\n" +
+	"\x19DeleteDescriptorsResponse2\x82\t\n" +
 	"\x0eConsoleService\x12`\n" +
 	"\vListMethods\x12$.opscenter.api.v1.ListMethodsRequest\x1a%.opscenter.api.v1.ListMethodsResponse\"\x04\xe8\xe0\x18\x01\x12i\n" +
 	"\x0eDescribeMethod\x12'.opscenter.api.v1.DescribeMethodRequest\x1a(.opscenter.api.v1.DescribeMethodResponse\"\x04\xe8\xe0\x18\x01\x12M\n" +
-	"\x04Call\x12\x1d.opscenter.api.v1.CallRequest\x1a\x1e.opscenter.api.v1.CallResponse\"\x04\xe8\xe0\x18\x050\x01\x12`\n" +
-	"\vSendMessage\x12$.opscenter.api.v1.SendMessageRequest\x1a%.opscenter.api.v1.SendMessageResponse\"\x04\xe8\xe0\x18\x05\x12]\n" +
-	"\tListCalls\x12\".opscenter.api.v1.ListCallsRequest\x1a#.opscenter.api.v1.ListCallsResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12W\n" +
-	"\bSaveCall\x12!.opscenter.api.v1.SaveCallRequest\x1a\".opscenter.api.v1.SaveCallResponse\"\x04\xe8\xe0\x18\x05\x12l\n" +
-	"\x0eListSavedCalls\x12'.opscenter.api.v1.ListSavedCallsRequest\x1a(.opscenter.api.v1.ListSavedCallsResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12l\n" +
+	"\x04Call\x12\x1d.opscenter.api.v1.CallRequest\x1a\x1e.opscenter.api.v1.CallResponse\"\x04\xe8\xe0\x18\x050\x01\x12d\n" +
+	"\vSendMessage\x12$.opscenter.api.v1.SendMessageRequest\x1a%.opscenter.api.v1.SendMessageResponse\"\b\xe8\xe0\x18\x05\xf0\xe0\x18\x02\x12a\n" +
+	"\tListCalls\x12\".opscenter.api.v1.ListCallsRequest\x1a#.opscenter.api.v1.ListCallsResponse\"\v\xe8\xe0\x18\x05\xf0\xe0\x18\x01\x90\x02\x01\x12W\n" +
+	"\bSaveCall\x12!.opscenter.api.v1.SaveCallRequest\x1a\".opscenter.api.v1.SaveCallResponse\"\x04\xe8\xe0\x18\x05\x12p\n" +
+	"\x0eListSavedCalls\x12'.opscenter.api.v1.ListSavedCallsRequest\x1a(.opscenter.api.v1.ListSavedCallsResponse\"\v\xe8\xe0\x18\x05\xf0\xe0\x18\x01\x90\x02\x01\x12l\n" +
 	"\x0fDeleteSavedCall\x12(.opscenter.api.v1.DeleteSavedCallRequest\x1a).opscenter.api.v1.DeleteSavedCallResponse\"\x04\xe8\xe0\x18\x05\x12i\n" +
-	"\x0ePutDescriptors\x12'.opscenter.api.v1.PutDescriptorsRequest\x1a(.opscenter.api.v1.PutDescriptorsResponse\"\x04\xe8\xe0\x18\x05\x12o\n" +
-	"\x0fListDescriptors\x12(.opscenter.api.v1.ListDescriptorsRequest\x1a).opscenter.api.v1.ListDescriptorsResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12r\n" +
+	"\x0ePutDescriptors\x12'.opscenter.api.v1.PutDescriptorsRequest\x1a(.opscenter.api.v1.PutDescriptorsResponse\"\x04\xe8\xe0\x18\x05\x12s\n" +
+	"\x0fListDescriptors\x12(.opscenter.api.v1.ListDescriptorsRequest\x1a).opscenter.api.v1.ListDescriptorsResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x01\x12r\n" +
 	"\x11DeleteDescriptors\x12*.opscenter.api.v1.DeleteDescriptorsRequest\x1a+.opscenter.api.v1.DeleteDescriptorsResponse\"\x04\xe8\xe0\x18\x05B\xc1\x01\n" +
 	"\x14com.opscenter.api.v1B\fConsoleProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 

@@ -2265,13 +2265,13 @@ const file_opscenter_api_v1_control_proto_rawDesc = "" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\"4\n" +
 	"\fAuditProblem\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text2\x94\x04\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text2\x98\x04\n" +
 	"\x0eControlService\x12f\n" +
 	"\fListControls\x12%.opscenter.api.v1.ListControlsRequest\x1a&.opscenter.api.v1.ListControlsResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12l\n" +
 	"\x0ePreviewControl\x12'.opscenter.api.v1.PreviewControlRequest\x1a(.opscenter.api.v1.PreviewControlResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12h\n" +
-	"\rInvokeControl\x12&.opscenter.api.v1.InvokeControlRequest\x1a'.opscenter.api.v1.InvokeControlResponse\"\x04\xe8\xe0\x18\x050\x01\x12]\n" +
-	"\tListAudit\x12\".opscenter.api.v1.ListAuditRequest\x1a#.opscenter.api.v1.ListAuditResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12c\n" +
-	"\vVerifyAudit\x12$.opscenter.api.v1.VerifyAuditRequest\x1a%.opscenter.api.v1.VerifyAuditResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01B\xc1\x01\n" +
+	"\rInvokeControl\x12&.opscenter.api.v1.InvokeControlRequest\x1a'.opscenter.api.v1.InvokeControlResponse\"\x04\xe8\xe0\x18\x050\x01\x12a\n" +
+	"\tListAudit\x12\".opscenter.api.v1.ListAuditRequest\x1a#.opscenter.api.v1.ListAuditResponse\"\v\xe8\xe0\x18\x06\xf0\xe0\x18\x01\x90\x02\x01\x12c\n" +
+	"\vVerifyAudit\x12$.opscenter.api.v1.VerifyAuditRequest\x1a%.opscenter.api.v1.VerifyAuditResponse\"\a\xe8\xe0\x18\x06\x90\x02\x01B\xc1\x01\n" +
 	"\x14com.opscenter.api.v1B\fControlProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 
 var (

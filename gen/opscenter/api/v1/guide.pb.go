@@ -463,12 +463,12 @@ const file_opscenter_api_v1_guide_proto_rawDesc = "" +
 	"thresholds\x12\x19\n" +
 	"\bnot_this\x18\a \x01(\tR\anotThis\x12\x14\n" +
 	"\x05kinds\x18\b \x03(\tR\x05kinds\x12\x18\n" +
-	"\arelated\x18\t \x03(\tR\arelated2\xab\x02\n" +
-	"\fGuideService\x12]\n" +
-	"\tGetSample\x12\".opscenter.api.v1.GetSampleRequest\x1a#.opscenter.api.v1.GetSampleResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12]\n" +
+	"\arelated\x18\t \x03(\tR\arelated2\xb3\x02\n" +
+	"\fGuideService\x12a\n" +
+	"\tGetSample\x12\".opscenter.api.v1.GetSampleRequest\x1a#.opscenter.api.v1.GetSampleResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x02\x90\x02\x01\x12]\n" +
 	"\n" +
-	"OpenSample\x12#.opscenter.api.v1.OpenSampleRequest\x1a$.opscenter.api.v1.OpenSampleResponse\"\x04\xe8\xe0\x18\x03\x12]\n" +
-	"\tListRules\x12\".opscenter.api.v1.ListRulesRequest\x1a#.opscenter.api.v1.ListRulesResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01B\xbf\x01\n" +
+	"OpenSample\x12#.opscenter.api.v1.OpenSampleRequest\x1a$.opscenter.api.v1.OpenSampleResponse\"\x04\xe8\xe0\x18\x03\x12a\n" +
+	"\tListRules\x12\".opscenter.api.v1.ListRulesRequest\x1a#.opscenter.api.v1.ListRulesResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x02\x90\x02\x01B\xbf\x01\n" +
 	"\x14com.opscenter.api.v1B\n" +
 	"GuideProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 

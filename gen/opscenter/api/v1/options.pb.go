@@ -36,8 +36,12 @@ const (
 	Permission_PERMISSION_CAPTURE Permission = 3
 	// Delete captures.
 	Permission_PERMISSION_DELETE Permission = 4
-	// Run controls, call gRPC methods, and read the record of both.
+	// Run controls and call gRPC methods.
 	Permission_PERMISSION_CONTROL Permission = 5
+	// Read the record of who did what.
+	Permission_PERMISSION_AUDIT Permission = 6
+	// Users, tokens, roles and the centre's configuration.
+	Permission_PERMISSION_ADMIN Permission = 7
 )
 
 // Enum value maps for Permission.
@@ -49,6 +53,8 @@ var (
 		3: "PERMISSION_CAPTURE",
 		4: "PERMISSION_DELETE",
 		5: "PERMISSION_CONTROL",
+		6: "PERMISSION_AUDIT",
+		7: "PERMISSION_ADMIN",
 	}
 	Permission_value = map[string]int32{
 		"PERMISSION_UNSPECIFIED": 0,
@@ -57,6 +63,8 @@ var (
 		"PERMISSION_CAPTURE":     3,
 		"PERMISSION_DELETE":      4,
 		"PERMISSION_CONTROL":     5,
+		"PERMISSION_AUDIT":       6,
+		"PERMISSION_ADMIN":       7,
 	}
 )
 
@@ -87,6 +95,65 @@ func (Permission) EnumDescriptor() ([]byte, []int) {
 	return file_opscenter_api_v1_options_proto_rawDescGZIP(), []int{0}
 }
 
+// Scope is on what a caller must hold the permission.
+type Scope int32
+
+const (
+	// On every capture, instance, project and service that the request names, in
+	// fields called capture_id, instance_id(s), project and service; on the whole
+	// centre if it names none.
+	Scope_SCOPE_UNSPECIFIED Scope = 0
+	// On anything: the answer holds only what the caller may see.
+	Scope_SCOPE_FILTERED Scope = 1
+	// On anything: what is asked for is nobody's, or the caller's own.
+	Scope_SCOPE_ANYTHING Scope = 2
+	// Nothing: whoever is known to the centre may make the call for themselves.
+	Scope_SCOPE_SELF Scope = 3
+)
+
+// Enum value maps for Scope.
+var (
+	Scope_name = map[int32]string{
+		0: "SCOPE_UNSPECIFIED",
+		1: "SCOPE_FILTERED",
+		2: "SCOPE_ANYTHING",
+		3: "SCOPE_SELF",
+	}
+	Scope_value = map[string]int32{
+		"SCOPE_UNSPECIFIED": 0,
+		"SCOPE_FILTERED":    1,
+		"SCOPE_ANYTHING":    2,
+		"SCOPE_SELF":        3,
+	}
+)
+
+func (x Scope) Enum() *Scope {
+	p := new(Scope)
+	*p = x
+	return p
+}
+
+func (x Scope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Scope) Descriptor() protoreflect.EnumDescriptor {
+	return file_opscenter_api_v1_options_proto_enumTypes[1].Descriptor()
+}
+
+func (Scope) Type() protoreflect.EnumType {
+	return &file_opscenter_api_v1_options_proto_enumTypes[1]
+}
+
+func (x Scope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Scope.Descriptor instead.
+func (Scope) EnumDescriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_options_proto_rawDescGZIP(), []int{1}
+}
+
 var file_opscenter_api_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -94,6 +161,14 @@ var file_opscenter_api_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Field:         50701,
 		Name:          "opscenter.api.v1.permission",
 		Tag:           "varint,50701,opt,name=permission,enum=opscenter.api.v1.Permission",
+		Filename:      "opscenter/api/v1/options.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*Scope)(nil),
+		Field:         50702,
+		Name:          "opscenter.api.v1.scope",
+		Tag:           "varint,50702,opt,name=scope,enum=opscenter.api.v1.Scope",
 		Filename:      "opscenter/api/v1/options.proto",
 	},
 }
@@ -104,13 +179,17 @@ var (
 	//
 	// optional opscenter.api.v1.Permission permission = 50701;
 	E_Permission = &file_opscenter_api_v1_options_proto_extTypes[0]
+	// scope of the permission.
+	//
+	// optional opscenter.api.v1.Scope scope = 50702;
+	E_Scope = &file_opscenter_api_v1_options_proto_extTypes[1]
 )
 
 var File_opscenter_api_v1_options_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1eopscenter/api/v1/options.proto\x12\x10opscenter.api.v1\x1a google/protobuf/descriptor.proto*\x9d\x01\n" +
+	"\x1eopscenter/api/v1/options.proto\x12\x10opscenter.api.v1\x1a google/protobuf/descriptor.proto*\xc9\x01\n" +
 	"\n" +
 	"Permission\x12\x1a\n" +
 	"\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -118,10 +197,19 @@ const file_opscenter_api_v1_options_proto_rawDesc = "" +
 	"\x13PERMISSION_DOWNLOAD\x10\x02\x12\x16\n" +
 	"\x12PERMISSION_CAPTURE\x10\x03\x12\x15\n" +
 	"\x11PERMISSION_DELETE\x10\x04\x12\x16\n" +
-	"\x12PERMISSION_CONTROL\x10\x05:^\n" +
+	"\x12PERMISSION_CONTROL\x10\x05\x12\x14\n" +
+	"\x10PERMISSION_AUDIT\x10\x06\x12\x14\n" +
+	"\x10PERMISSION_ADMIN\x10\a*V\n" +
+	"\x05Scope\x12\x15\n" +
+	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSCOPE_FILTERED\x10\x01\x12\x12\n" +
+	"\x0eSCOPE_ANYTHING\x10\x02\x12\x0e\n" +
+	"\n" +
+	"SCOPE_SELF\x10\x03:^\n" +
 	"\n" +
 	"permission\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0e2\x1c.opscenter.api.v1.PermissionR\n" +
-	"permissionB\xc1\x01\n" +
+	"permission:O\n" +
+	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x8e\x8c\x03 \x01(\x0e2\x17.opscenter.api.v1.ScopeR\x05scopeB\xc1\x01\n" +
 	"\x14com.opscenter.api.v1B\fOptionsProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 
 var (
@@ -136,18 +224,21 @@ func file_opscenter_api_v1_options_proto_rawDescGZIP() []byte {
 	return file_opscenter_api_v1_options_proto_rawDescData
 }
 
-var file_opscenter_api_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_opscenter_api_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_opscenter_api_v1_options_proto_goTypes = []any{
 	(Permission)(0),                    // 0: opscenter.api.v1.Permission
-	(*descriptorpb.MethodOptions)(nil), // 1: google.protobuf.MethodOptions
+	(Scope)(0),                         // 1: opscenter.api.v1.Scope
+	(*descriptorpb.MethodOptions)(nil), // 2: google.protobuf.MethodOptions
 }
 var file_opscenter_api_v1_options_proto_depIdxs = []int32{
-	1, // 0: opscenter.api.v1.permission:extendee -> google.protobuf.MethodOptions
-	0, // 1: opscenter.api.v1.permission:type_name -> opscenter.api.v1.Permission
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	1, // [1:2] is the sub-list for extension type_name
-	0, // [0:1] is the sub-list for extension extendee
+	2, // 0: opscenter.api.v1.permission:extendee -> google.protobuf.MethodOptions
+	2, // 1: opscenter.api.v1.scope:extendee -> google.protobuf.MethodOptions
+	0, // 2: opscenter.api.v1.permission:type_name -> opscenter.api.v1.Permission
+	1, // 3: opscenter.api.v1.scope:type_name -> opscenter.api.v1.Scope
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	2, // [2:4] is the sub-list for extension type_name
+	0, // [0:2] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -161,9 +252,9 @@ func file_opscenter_api_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_options_proto_rawDesc), len(file_opscenter_api_v1_options_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   0,
-			NumExtensions: 1,
+			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_opscenter_api_v1_options_proto_goTypes,

@@ -11,7 +11,7 @@ import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
  * Describes the file opscenter/api/v1/options.proto.
  */
 export const file_opscenter_api_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Ch5vcHNjZW50ZXIvYXBpL3YxL29wdGlvbnMucHJvdG8SEG9wc2NlbnRlci5hcGkudjEqnQEKClBlcm1pc3Npb24SGgoWUEVSTUlTU0lPTl9VTlNQRUNJRklFRBAAEhMKD1BFUk1JU1NJT05fVklFVxABEhcKE1BFUk1JU1NJT05fRE9XTkxPQUQQAhIWChJQRVJNSVNTSU9OX0NBUFRVUkUQAxIVChFQRVJNSVNTSU9OX0RFTEVURRAEEhYKElBFUk1JU1NJT05fQ09OVFJPTBAFOl4KCnBlcm1pc3Npb24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiNjAMgASgOMhwub3BzY2VudGVyLmFwaS52MS5QZXJtaXNzaW9uUgpwZXJtaXNzaW9uQsEBChRjb20ub3BzY2VudGVyLmFwaS52MUIMT3B0aW9uc1Byb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("Ch5vcHNjZW50ZXIvYXBpL3YxL29wdGlvbnMucHJvdG8SEG9wc2NlbnRlci5hcGkudjEqyQEKClBlcm1pc3Npb24SGgoWUEVSTUlTU0lPTl9VTlNQRUNJRklFRBAAEhMKD1BFUk1JU1NJT05fVklFVxABEhcKE1BFUk1JU1NJT05fRE9XTkxPQUQQAhIWChJQRVJNSVNTSU9OX0NBUFRVUkUQAxIVChFQRVJNSVNTSU9OX0RFTEVURRAEEhYKElBFUk1JU1NJT05fQ09OVFJPTBAFEhQKEFBFUk1JU1NJT05fQVVESVQQBhIUChBQRVJNSVNTSU9OX0FETUlOEAcqVgoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABISCg5TQ09QRV9GSUxURVJFRBABEhIKDlNDT1BFX0FOWVRISU5HEAISDgoKU0NPUEVfU0VMRhADOl4KCnBlcm1pc3Npb24SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiNjAMgASgOMhwub3BzY2VudGVyLmFwaS52MS5QZXJtaXNzaW9uUgpwZXJtaXNzaW9uOk8KBXNjb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYjowDIAEoDjIXLm9wc2NlbnRlci5hcGkudjEuU2NvcGVSBXNjb3BlQsEBChRjb20ub3BzY2VudGVyLmFwaS52MUIMT3B0aW9uc1Byb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * Permission is what a caller must hold to make a call.
@@ -55,11 +55,25 @@ export enum Permission {
   DELETE = 4,
 
   /**
-   * Run controls, call gRPC methods, and read the record of both.
+   * Run controls and call gRPC methods.
    *
    * @generated from enum value: PERMISSION_CONTROL = 5;
    */
   CONTROL = 5,
+
+  /**
+   * Read the record of who did what.
+   *
+   * @generated from enum value: PERMISSION_AUDIT = 6;
+   */
+  AUDIT = 6,
+
+  /**
+   * Users, tokens, roles and the centre's configuration.
+   *
+   * @generated from enum value: PERMISSION_ADMIN = 7;
+   */
+  ADMIN = 7,
 }
 
 /**
@@ -69,10 +83,61 @@ export const PermissionSchema: GenEnum<Permission> = /*@__PURE__*/
   enumDesc(file_opscenter_api_v1_options, 0);
 
 /**
+ * Scope is on what a caller must hold the permission.
+ *
+ * @generated from enum opscenter.api.v1.Scope
+ */
+export enum Scope {
+  /**
+   * On every capture, instance, project and service that the request names, in
+   * fields called capture_id, instance_id(s), project and service; on the whole
+   * centre if it names none.
+   *
+   * @generated from enum value: SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * On anything: the answer holds only what the caller may see.
+   *
+   * @generated from enum value: SCOPE_FILTERED = 1;
+   */
+  FILTERED = 1,
+
+  /**
+   * On anything: what is asked for is nobody's, or the caller's own.
+   *
+   * @generated from enum value: SCOPE_ANYTHING = 2;
+   */
+  ANYTHING = 2,
+
+  /**
+   * Nothing: whoever is known to the centre may make the call for themselves.
+   *
+   * @generated from enum value: SCOPE_SELF = 3;
+   */
+  SELF = 3,
+}
+
+/**
+ * Describes the enum opscenter.api.v1.Scope.
+ */
+export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
+  enumDesc(file_opscenter_api_v1_options, 1);
+
+/**
  * permission that the caller needs; every method declares one.
  *
  * @generated from extension: opscenter.api.v1.Permission permission = 50701;
  */
 export const permission: GenExtension<MethodOptions, Permission> = /*@__PURE__*/
   extDesc(file_opscenter_api_v1_options, 0);
+
+/**
+ * scope of the permission.
+ *
+ * @generated from extension: opscenter.api.v1.Scope scope = 50702;
+ */
+export const scope: GenExtension<MethodOptions, Scope> = /*@__PURE__*/
+  extDesc(file_opscenter_api_v1_options, 1);
 
