@@ -86,7 +86,7 @@ test("a whole service is asked for by name, so that the centre decides who is up
   expect(textOf(dialog())).toContain("Affects 1 instance");
   await submit();
   expect(started).toHaveLength(1);
-  expect(started[0]).toMatchObject({ project: "color", service: "user", instanceIds: [], note: "", spec: { durationSeconds: 30, kinds: [], fidelity: "full", traceWindowSeconds: 5 } });
+  expect(started[0]).toMatchObject({ project: "color", service: "user", instanceIds: [], note: "", spec: { durationSeconds: 10, kinds: [], fidelity: "full", traceWindowSeconds: 5 } });
   expect(push).toHaveBeenCalledWith({ name: "capture", params: { id: "c-1" } });
   expect(captureWish.value).toBeNull();
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { defaultSpec, judge, support } from "./spec";
+import { beyond, defaultSpec, judge, support } from "./spec";
 import { instanceOf } from "./testdata";
 
 const wrong = (s: object, kinds = ["cpu", "trace"]) => Object.entries(judge({ ...defaultSpec(), ...s }, kinds)).filter(([, bad]) => bad).map(([k]) => k).join(" ");
@@ -17,4 +17,6 @@ test("no kinds is wrong, and a trace window matters only with a trace", () => {
 test("kinds are counted over the instances; one that does not say can do all", () => {
   const n = support([instanceOf({ id: "a", kinds: ["cpu"] }), instanceOf({ id: "b", kinds: ["cpu", "heap", "new-kind"] }), instanceOf({ id: "c" })], ["cpu", "heap", "trace"]);
   expect(Object.fromEntries(n)).toEqual({ cpu: 3, heap: 2, trace: 1, "new-kind": 1 });
+  expect(beyond(n, 3, ["cpu", "goroutineleak", "trace"])).toEqual(["goroutineleak"]);
+  expect(beyond(new Map(), 0, ["cpu"]), "nobody is chosen yet").toEqual([]);
 });

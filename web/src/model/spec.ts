@@ -8,7 +8,12 @@ export const maxSeconds = 600;
 export const maxTraceSeconds = 30;
 export const presets = [5, 10, 30, 60, 120] as const;
 
-export const defaultSpec = (): CaptureSpec => ({ durationSeconds: 30, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false });
+/**
+ * What the dialog begins with. Ten seconds hold some thousand requests of a busy
+ * service, which is what the rules need, and nobody likes to wait; the centre's own
+ * default, for who does not say, is longer.
+ */
+export const defaultSpec = (): CaptureSpec => ({ durationSeconds: 10, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false });
 
 /** What is wrong with a spec, by field. */
 export interface SpecProblems {
@@ -26,6 +31,9 @@ export function judge(s: CaptureSpec, chosen: readonly string[]): SpecProblems {
     kinds: chosen.length === 0,
   };
 }
+
+/** The kinds that nobody of total can collect. */
+export const beyond = (n: ReadonlyMap<string, number>, total: number, full: readonly string[]): string[] => (total ? full.filter((k) => !n.get(k)) : []);
 
 /** How many of the instances can collect each kind. An instance that does not say can do all. */
 export function support(instances: readonly Instance[], full: readonly string[] = kinds): Map<string, number> {

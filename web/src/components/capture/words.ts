@@ -57,6 +57,8 @@ export const table = {
   "capture.kinds.full": ["The full set", "完整組合"],
   "capture.kinds.none": ["Choose at least one kind.", "請至少選擇一種。"],
   "capture.kinds.unavailable": ["not here", "此處不支援"],
+  "capture.kinds.absent": ["none of the chosen instances can", "所選實例都無法提供"],
+  "capture.kind.goroutineleak.absent": ["needs GOEXPERIMENT=goroutineleakprofile, or Go 1.27", "需以 GOEXPERIMENT=goroutineleakprofile 建置，或使用 Go 1.27"],
   "capture.kinds.unavailableSome": ["on {n} of {total}", "{total} 個中有 {n} 個支援"],
   "capture.kind.cpu": ["CPU profile", "CPU profile"],
   "capture.kind.cpu.cost": ["about 1 % of CPU", "約 1 % CPU"],
