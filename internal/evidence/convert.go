@@ -117,7 +117,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 		}
 		out.Sites = append(out.Sites, Site{
 			Stack: stack, Start: withoutArguments(t.GroupName(s.Group)), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: stack.Wait(),
-			Count: s.Count, Total: s.Total, Max: s.Max, Longest: s.Longest, LongestFrom: s.LongestFrom, Open: s.Open, Whole: s.Whole,
+			Count: s.Count, Total: s.Total, Max: s.Max, Longest: s.Longest, LongestFrom: s.LongestFrom, Open: s.Open, Whole: s.Whole, Visits: s.Visits,
 		})
 	}
 	for _, w := range a.Wakes {

@@ -253,6 +253,9 @@ type Site struct {
 	LongestFrom time.Duration
 	// Open waits had not ended when the trace did; Whole ones lasted all of it.
 	Open, Whole int64
+	// Visits are the waits to which a goroutine came from elsewhere, rather than after
+	// another at the same stack: see trace.Site.
+	Visits int64
 }
 
 // Wake counts waits at one stack that were ended from another; an empty Waker is

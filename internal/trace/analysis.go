@@ -136,6 +136,13 @@ type Site struct {
 	// Open waits had not ended when the trace did; Whole ones were there from its
 	// beginning to its end.
 	Open, Whole int64
+	// Visits are the waits to which a goroutine came from elsewhere: the first at the
+	// stack since it began or was last idle, as a server's goroutine is between two
+	// requests. Count / Visits is how often a request waits here one time after the
+	// other. Of a goroutine that waits at more than four stacks by turns, every wait is
+	// a visit, and what runs when a part of the trace ends comes anew after it, so that
+	// there are rather too many of them. 0 of syscalls.
+	Visits int64
 }
 
 // Wake counts waits at one stack that were ended from another.
@@ -421,6 +428,7 @@ func (s *siteAcct) merge(o *siteAcct) {
 		s.maxOf, s.maxAt = o.maxOf, o.maxAt
 	}
 	s.n += o.n
+	s.visits += o.visits
 	s.total += o.total
 	s.max = max(s.max, o.max)
 }
@@ -498,7 +506,7 @@ func (m *merge) kept(own *keptGen) error {
 // locals adds what is by stack.
 func (m *merge) locals(a *genStates) {
 	for i := range a.ids {
-		if s := &a.waits[i]; s.n > 0 {
+		if s := &a.waits[i]; s.n > 0 || s.visits > 0 {
 			m.site(siteKey{a.ids[i], s.reason}).merge(s)
 		}
 		if s := &a.syscalls[i]; s.n > 0 {
@@ -940,7 +948,7 @@ func (m *merge) resultSites() map[GroupID][NumReasons]time.Duration {
 	add := func(stack StackID, reason Reason, x *siteTotal, syscall bool) {
 		e := m.t.symbols.entries([]StackID{stack})[0]
 		s := Site{
-			Stack: stack, Group: e.group, Reason: reason, Lock: e.traits.lock, Count: int64(x.n), Total: m.t.span(x.total), Max: m.t.span(x.max),
+			Stack: stack, Group: e.group, Reason: reason, Lock: e.traits.lock, Count: int64(x.n), Total: m.t.span(x.total), Max: m.t.span(x.max), Visits: int64(x.visits),
 			Open: x.open, Whole: x.whole, State: stateOf(goWaiting, reason, false, e.traits), Longest: NoGoroutine,
 		}
 		if x.max > 0 {

@@ -271,6 +271,10 @@ func TestWaitsAreToldApartByReasonAndStack(t *testing.T) {
 		t.Fatal(a.Loss)
 	}
 	send := siteIn(t, tr, a, trace.ReasonChanSend, ".produces")
+	// It comes there once, and once more at most in each of the trace's parts.
+	if send.Visits < 1 || send.Visits > 6 {
+		t.Errorf("%d visits of one producer", send.Visits)
+	}
 	if send.Count < 35 || send.Total < time.Second || send.State != trace.StateChan || send.Open != 0 {
 		t.Errorf("the producer waited %+v, want about 39 times 40 ms", send)
 	}

@@ -69,6 +69,8 @@ type goAcct struct {
 	kept, by, byStack uint32
 	made              bool
 	maxWait           uint64 // for a P
+	// seen are the local stacks of its last different waits since it was idle.
+	seen [4]uint32
 }
 
 // record is a goroutine that the merge must know of.
@@ -88,6 +90,7 @@ type siteKey struct {
 
 type siteAcct struct {
 	n, total, max uint64 // ticks
+	visits        uint64
 	// maxOf is whose the longest was, which began at maxAt.
 	maxOf  GoID
 	maxAt  uint64
@@ -255,7 +258,7 @@ func (a *genStates) to(g *goAcct, now uint64, state uint8) {
 	default:
 		st = stateOf(goWaiting, g.reason, false, a.entries[g.stack].traits)
 		w := &a.waits[g.stack]
-		if w.n == 0 {
+		if w.n == 0 && w.visits == 0 {
 			w.reason = g.reason
 		}
 		if w.reason == g.reason {
@@ -285,6 +288,27 @@ func (a *genStates) woken(g *goAcct, e *event, created bool) {
 	if e.g >= 0 {
 		g.by = a.kept.of(&a.gos[e.g])
 	}
+}
+
+// visit notes that a goroutine begins to wait: it comes to the stack if that is none
+// of those that it waited at lately, and begins anew once it was idle.
+func (a *genStates) visit(g *goAcct) {
+	if a.entries[g.stack].traits.idle {
+		g.seen = [4]uint32{}
+		return
+	}
+	for _, s := range g.seen {
+		if s == g.stack {
+			return
+		}
+	}
+	copy(g.seen[1:], g.seen[:])
+	g.seen[0] = g.stack
+	w := &a.waits[g.stack]
+	if w.n == 0 && w.visits == 0 {
+		w.reason = g.reason
+	}
+	w.visits++
 }
 
 func (a *genStates) otherSite(k siteKey) *siteAcct {
@@ -426,6 +450,7 @@ func (a *genStates) event(e *event) {
 		a.learn(g, e.stack)
 		a.to(g, now, goWaiting)
 		g.reason, g.stack = a.reasons[e.str], e.stack
+		a.visit(g)
 		a.proc(e.p, now, procNothing, nil)
 	case EvGoStop:
 		g := &a.gos[e.g]
@@ -437,6 +462,9 @@ func (a *genStates) event(e *event) {
 		a.learn(g, e.stack)
 		a.to(g, now, goSyscall)
 		g.stack = e.stack
+		if a.entries[e.stack].traits.idle {
+			g.seen = [4]uint32{} // reads the next request, which was there already
+		}
 		a.proc(e.p, now, procCalls, g)
 	case EvGoSyscallEnd:
 		g := &a.gos[e.g]
@@ -487,6 +515,7 @@ func (a *genStates) status(e *event) {
 	}
 	state := uint8(e.args[2])
 	*g = goAcct{id: id, since: a.min, state: state, head: state, inHead: true, stack: e.stack, headStk: e.stack}
+	g.seen[0] = e.stack // it came there before
 	a.learn(g, e.stack)
 	if g.known {
 		g.worker = a.entries[e.stack].traits.reason == ReasonSystem && state == goRunning

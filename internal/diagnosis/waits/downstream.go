@@ -24,7 +24,8 @@ import (
 // Thresholds: a wait of 200 ms with several goroutines in it at a time is
 // critical, 100 ms a warning; twice as much for HTTP, which more often crosses
 // the internet. People notice a tenth of a second, and a request usually asks
-// more than once (reasoning). One goroutine at a time counts half as much as
+// more than once (reasoning). Where a request is seen to ask at one line many times,
+// one after the other, the sum of it counts. One goroutine at a time counts half as much as
 // many. Without a trace the wait is estimated from below: no call is taken to cost
 // its process less than 20 µs of CPU, so N waiting goroutines in a process that
 // uses c cores wait at least N · 20 µs / c. Small requests over loopback were
@@ -70,6 +71,18 @@ type place struct {
 	// last is set if requests ask for several answers at once: delay is how long they
 	// wait for the last of them.
 	last bool
+	// times is how many answers a request asks for, one after the other: delay is how
+	// long it waits for all of them, and answer for one. 0 = one, or unknown.
+	times  int64
+	answer time.Duration
+}
+
+// single is how long one answer takes.
+func (p *place) single() time.Duration {
+	if p.times > 0 {
+		return p.answer
+	}
+	return p.delay
 }
 
 const (
@@ -172,6 +185,7 @@ func (v *view) judgePlace(d *downstream, p *place) {
 	if d := v.forRequests(p); d > p.delay {
 		p.delay, p.atLeast, p.known, p.last = d, false, true, true
 	}
+	v.oneByOne(p)
 	x75 := slowAnswer
 	if d.client == "HTTP" {
 		x75 = slowHTTP
@@ -195,6 +209,17 @@ func (v *view) judgePlace(d *downstream, p *place) {
 	}
 	if p.doubt = v.mayBePoll(d, p, &s); p.doubt {
 		p.score = min(p.score, 45)
+	}
+}
+
+// oneByOne looks for requests that ask again and again at a place: what they wait is
+// the sum of it, however quick each answer is.
+func (v *view) oneByOne(p *place) {
+	for _, w := range p.waits {
+		if d, times, ok := v.perRequest(w); ok && d > p.delay*3/2 {
+			p.answer, p.delay, p.times = p.delay, d, times
+			p.atLeast, p.known, p.last = false, true, false
+		}
 	}
 }
 

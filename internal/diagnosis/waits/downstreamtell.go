@@ -28,7 +28,17 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	}
 	d.say(&f, p)
 	f.Remedies = d.remedies()
+	if p.times > 0 {
+		f.Remedies = append([]ops.Text{
+			rule.Say("Ask once for all of them: a query with IN or a join, a batch request, a pipeline.", "一次問完全部：用 IN 或 JOIN 查詢、批次請求、pipeline。"),
+			rule.Say("Where that cannot be, ask side by side, a few at a time (errgroup with SetLimit), or keep answers that rarely change.", "做不到的話，改成平行詢問並限制數量（errgroup 加 SetLimit），或快取很少變動的結果。"),
+		}, f.Remedies...)
+	}
 	f.Evidence = v.proofs(p.waits)
+	if p.times > 0 {
+		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "waits_per_request", Value: float64(p.times), Unit: "waits",
+			Text: rule.Say("a request waits here about %[1]s times, one after the other, %[2]s in all", "一個請求在這裡依序等待約 %[1]s 次，共 %[2]s", rule.Count(p.times), rule.Dur(p.delay))})
+	}
 	if c, ok := v.cpuProof(); ok && v.saturation() < saturated {
 		f.Evidence = append(f.Evidence, c)
 	}
@@ -53,6 +63,10 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 		f.Title = rule.Say("%[1]s waits for %[3]s (%[2]s)", "%[1]s 正在等待 %[3]s（%[2]s）", who, at, d.name())
 	case p.last:
 		f.Title = rule.Say("%[1]s asks %[4]s for requests that wait %[3]s for the last answer (%[2]s)", "%[1]s 替請求詢問 %[4]s，請求要等 %[3]s 才拿到最後一個回應（%[2]s）", who, at, p.each(), d.name())
+	case p.times > 0:
+		f.Title = rule.Say("%[1]s asks %[4]s about %[5]s times for a request, one after the other: %[3]s of waiting (%[2]s)", "%[1]s 每個請求要依序詢問 %[4]s 約 %[5]s 次，共等待 %[3]s（%[2]s）", who, at, p.each(), d.name(), rule.Count(p.times))
+		f.Explanation = rule.Say("Each answer takes %[1]s, which may be quick enough; but the next is asked for only when the one before is there, so that a request waits for the sum of them: as many round trips as it has items (N+1). The goroutine is parked meanwhile and uses no CPU.",
+			"每個回應 %[1]s，單看也許不慢；但要等前一個回來才問下一個，請求就得等全部加總：有幾筆就往返幾次（N+1）。期間 goroutine 停著不耗 CPU。", rule.Dur(p.answer))
 	default:
 		f.Title = rule.Say("%[1]s waits %[3]s for every answer of %[4]s (%[2]s)", "%[1]s 每次等待 %[4]s 回應要 %[3]s（%[2]s）", who, at, p.each(), d.name())
 	}
@@ -61,6 +75,9 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 			"請求已經送出，goroutine 停在那裡等回應，期間不耗 CPU，所以行程看起來很閒，呼叫端卻在等。加 CPU 或加副本都沒有用：時間花在對方，或花在路上。")
 	}
 	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間%[1]s 在等 %[2]s，每次%[3]s。", rule.Goroutines(d.busy), d.name(), p.lasting())
+	if p.times > 0 {
+		f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s for each answer and %[4]s for all that a request asks for.", "同一時間%[1]s 在等 %[2]s，每個回應平均 %[3]s，一個請求合計 %[4]s。", rule.Goroutines(d.busy), d.name(), rule.Dur(p.answer), rule.Dur(p.delay))
+	}
 	if len(d.places) > 1 {
 		f.Summary = rule.Say("%[1]s The lines that ask: %[2]s.", "%[1]s發出請求的程式碼：%[2]s。", f.Summary, list(d.places))
 	}

@@ -42,7 +42,7 @@ func (v *view) poolLeads(p *pool, d *downstream) bool {
 	if answer.score < 50 || !p.uses(answer.waits[0]) {
 		return true
 	}
-	return answer.score < 75 && queue.known && answer.known && queue.delay > answer.delay
+	return answer.score < 75 && queue.known && answer.known && queue.delay > answer.single()
 }
 
 // behindAnswer reports whether the pool's queue is told with the downstream that

@@ -3,6 +3,7 @@ package waits
 import (
 	"cmp"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +33,8 @@ type wait struct {
 	parent  bool
 
 	// Of the trace.
-	count, open, whole int64
-	total, max         time.Duration
+	count, open, whole, visits int64
+	total, max                 time.Duration
 	// Of the block profile of the window.
 	blocked int64
 	delay   time.Duration
@@ -107,7 +108,7 @@ func (v *view) addSite(s *evidence.Site) {
 		return
 	}
 	w := v.at(s.Stack, traceState(s), s.Start)
-	w.count, w.open, w.whole = w.count+s.Count, w.open+s.Open, w.whole+s.Whole
+	w.count, w.open, w.whole, w.visits = w.count+s.Count, w.open+s.Open, w.whole+s.Whole, w.visits+s.Visits
 	w.total, w.max = w.total+s.Total, max(w.max, s.Max)
 }
 
@@ -283,10 +284,24 @@ func (v *view) mean(w *wait) (d time.Duration, atLeast, ok bool) {
 	}
 }
 
+// perRequest is how long a request waits here in all, and how many times, one after
+// the other, where it waits more than once: by Little's law again, the average number
+// of those who wait over the rate at which requests come. ok is false if it waits
+// once, or is none.
+func (v *view) perRequest(w *wait) (d time.Duration, times int64, ok bool) {
+	if !w.handler || w.visits < 3 || v.traced() == 0 {
+		return 0, 0, false
+	}
+	// What was there before the trace began came no second time.
+	times = int64(math.Round(float64(w.count-w.whole) / float64(w.visits)))
+	return w.total / time.Duration(w.visits), times, times >= 2
+}
+
 // sum adds up waits of one thing.
 func sum(ws []*wait) (s wait) {
 	for _, w := range ws {
 		s.count, s.open, s.whole, s.total, s.max = s.count+w.count, s.open+w.open, s.whole+w.whole, s.total+w.total, max(s.max, w.max)
+		s.visits += w.visits
 		s.blocked, s.delay = s.blocked+w.blocked, s.delay+w.delay
 		s.now, s.before, s.aged = s.now+w.now, s.before+w.before, max(s.aged, w.aged)
 		s.handler = s.handler || w.handler

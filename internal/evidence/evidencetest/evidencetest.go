@@ -34,7 +34,7 @@
 //	created 100
 //	seen 130
 //	group main.worker n=8 born=2 died=1 running=3s runnable=20ms network=5s starts=90 max=1ms
-//	site network 10 4.5s max=600ms open=3 whole=2 start=main.worker lock=mutex | main.read a.go:1
+//	site network 10 4.5s max=600ms open=3 whole=2 visits=4 start=main.worker lock=mutex | main.read a.go:1
 //	wake 10 4.5s | main.lock a.go:1 | main.unlock a.go:3
 //	create 2 main.worker | main.serve a.go:20
 //	lock mutex waits=195 total=80s max=1s slow=190 slowtotal=79s handoff=3ms conflicts=2 | sync.(*Mutex).Lock mutex.go:46 < main.pay a.go:9

@@ -154,7 +154,7 @@ func (p *parser) traceSite(tr *evidence.Trace, rest string) {
 	kv := p.pairs(strings.Join(options, " "))
 	s := evidence.Site{
 		Stack: stack, Start: kv["start"].text, Reason: reason, State: state, Wait: stack.Wait(),
-		Count: p.num(words[len(words)-2]), Total: p.dur(words[len(words)-1]), Max: kv.dur("max"), Open: kv.num("open"), Whole: kv.num("whole"),
+		Count: p.num(words[len(words)-2]), Total: p.dur(words[len(words)-1]), Max: kv.dur("max"), Open: kv.num("open"), Whole: kv.num("whole"), Visits: kv.num("visits"),
 	}
 	if l, ok := kv["lock"]; ok {
 		s.Lock = p.lockKind(l.text)
