@@ -22,6 +22,11 @@ import (
 // wait for the collector before it gets memory: where they lose more time so than
 // they run, that share of their time counts as well, up to a warning.
 //
+// Nor is marking on idle processors free: the quota, the autoscaler and whoever else
+// is on the machine see that CPU time like any other. Where the process is busy, half
+// of what it can get and more, and the collector takes a third of all CPU time that it
+// uses, idle marking with it, that counts as well, up to a warning.
+//
 // While a collection runs Go gives it a quarter of the processors, and a healthy
 // service is between collections most of the time: 2 to 10 %, 15 % with a heap of
 // a few MB that is collected a hundred times a second, which is cheap to live
@@ -51,6 +56,10 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 		of = c.Share // the runtime's account is of all that there is already
 	}
 	score := max(ops.Score(of, gcX75), min(ops.Score(c.delay(), gcX75), mostByDelay))
+	all := c.Profile + c.Idle
+	if byAll := min(ops.Score(all, gcX75), mostByDelay); c.Profile >= 0 && l.Use() >= halfUsed && all >= third && byAll > score {
+		c.Share, of, score = all, all*l.Use(), byAll
+	}
 	reason := rule.Say("the collector takes %[1]s of the CPU time, %[2]s", "垃圾回收佔 CPU 時間 %[1]s，%[2]s", rule.Pct(c.Share), ofUsable(l, of))
 	if c.Profile >= 0 && l.Total < leastCPU || ops.SeverityOf(score) == "" {
 		return rule.OK(reason)
@@ -63,8 +72,15 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	return rule.Found(reason, f)
 }
 
+// halfUsed is the use of what the process can get from which on a third of its CPU
+// time is somebody's trouble.
+const (
+	halfUsed = 0.5
+	third    = 0.33
+)
+
 // mostByDelay is the score of goroutines that wait for the collector while
-// processors are free: a warning.
+// processors are free, or that is marked on idle processors: a warning.
 const mostByDelay = 60
 
 func gcFinding(e *evidence.Evidence, c collector, l load, of float64, score int) ops.Finding {
@@ -153,7 +169,7 @@ func heapNow(c collector) ops.Text {
 
 func gcProofs(c collector) (out []ops.Proof) {
 	if c.Profile >= 0 {
-		out = append(out, ops.Proof{Artifact: ops.KindCPU, Metric: "gc_cpu_share", Value: c.Profile, Unit: "share", Share: c.Profile,
+		out = append(out, ops.Proof{Artifact: ops.KindCPU, Metric: "gc_cpu_share", Value: c.Profile, Unit: "share", Share: min(1, max(c.Profile, c.Share)),
 			Text: rule.Say("%[1]s of the CPU time is marking, helping and sweeping (%[2]s more on processors that were idle)", "CPU 時間有 %[1]s 用於標記、協助標記與清掃（另有 %[2]s 用的是閒置的處理器）", rule.Pct(c.Profile), rule.Pct(c.Idle))})
 	}
 	if c.Runtime >= 0 {
