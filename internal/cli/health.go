@@ -43,6 +43,10 @@ func issueText(i *apiv1.HealthIssue) string {
 		return fmt.Sprintf("scheduler p99 %v > %v", seconds(v), seconds(t))
 	case ops.CheckPoolWaiters:
 		return fmt.Sprintf("%.0f wait for a pool", v)
+	case ops.CheckMutexWait:
+		return fmt.Sprintf("lock waits %.1f s/s > %g", v, t)
+	case ops.CheckHeapGrowth:
+		return fmt.Sprintf("live heap %.1fx of before > %gx", v, t)
 	case ops.CheckRestarts:
 		return fmt.Sprintf("%.0f restarts in an hour", v)
 	case ops.CheckHeartbeat:

@@ -37,7 +37,7 @@ func (t *Thresholds) Of(c ops.HealthCheck) Threshold {
 	return Threshold{Off: true}
 }
 
-const numChecks = 8
+const numChecks = 10
 
 // The index of each check in Thresholds, values and gauges.
 const (
@@ -48,7 +48,9 @@ const (
 	checkThrottled
 	checkSched
 	checkWaiters
+	checkMutex
 	checkGoroutines
+	checkHeap
 )
 
 var checks = [numChecks]ops.HealthCheck(ops.HealthChecks())
@@ -63,6 +65,9 @@ const hold = 2 * ops.HeartbeatEvery
 // warnings are where operators begin to look: 85 % of a limit leaves no room for
 // a burst, a tenth of the periods throttled is seen in p99, and 10 ms in the run
 // queue is a frame of a game. What is critical is where requests already suffer.
+// One or two callers that wait for a connection are a pool that is used to the
+// full; a second of lock waits in each second is one goroutine that never gets on,
+// where a busy healthy service has some hundredths.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
 		checkHeartbeat:  {Warning: ops.SuspectAfter.Seconds()},
@@ -71,8 +76,10 @@ func DefaultThresholds() Thresholds {
 		checkCPU:        {Warning: 0.85, Critical: 0.97, For: hold},
 		checkThrottled:  {Warning: 0.10, Critical: 0.30, For: hold},
 		checkSched:      {Warning: 0.010, Critical: 0.100, For: hold},
-		checkWaiters:    {Warning: 0, Critical: 20, For: hold},
+		checkWaiters:    {Warning: 2, Critical: 20, For: hold},
+		checkMutex:      {Warning: 1, Critical: 20, For: hold},
 		checkGoroutines: {Warning: 3, Critical: 10, For: hold},
+		checkHeap:       {Warning: 2, For: hold},
 	}
 }
 
@@ -100,8 +107,9 @@ func (r HealthRules) Of(k ops.ServiceKey) Thresholds {
 type numbers [numChecks]float64
 
 // numbersOf reads a heartbeat. median is that of the goroutines in the last
-// hour, NaN = too short a past; restarts are those of the last hour.
-func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, median float64, restarts int) numbers {
+// hour and growth that of the live heap, NaN = too short a past; restarts are those
+// of the last hour.
+func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, median, growth float64, restarts int) numbers {
 	var n numbers
 	for i := range n {
 		n[i] = math.NaN()
@@ -121,6 +129,8 @@ func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, median float64, 
 	n[checkThrottled] = hb.ThrottledFraction
 	n[checkSched] = hb.SchedLatencyP99Second
 	n[checkWaiters] = float64(hb.PoolWaiters)
+	n[checkMutex] = hb.MutexWaitRate
+	n[checkHeap] = growth
 	n[checkMemory] = memoryOf(hb, p)
 	return n
 }
@@ -206,6 +216,7 @@ func (g *gauge) look(now time.Time, v float64, t Threshold) {
 type vigil struct {
 	gauges   [numChecks]gauge
 	baseline baseline
+	growth   growth
 	heard    bool
 }
 

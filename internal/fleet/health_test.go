@@ -67,6 +67,7 @@ func TestHealthOfHeartbeats(t *testing.T) {
 		p         ops.Process
 		agentless bool
 		usual     float64 // goroutines; 0 = too short a past
+		growth    float64
 		restarts  int
 		want      string
 	}{
@@ -83,7 +84,14 @@ func TestHealthOfHeartbeats(t *testing.T) {
 		"goroutines without a past":     {hb: ops.Heartbeat{Goroutines: 4000}, want: "ok"},
 		"a few goroutines":              {hb: ops.Heartbeat{Goroutines: 90}, usual: 8, want: "ok"},
 		"scheduler":                     {hb: ops.Heartbeat{SchedLatencyP99Second: 0.02}, want: "warning sched-latency 0.02 > 0.01 since 0s"},
-		"one who waits for the pool":    {hb: ops.Heartbeat{PoolWaiters: 1}, want: "warning pool-waiters 1 > 0 since 0s"},
+		"two who wait for the pool":     {hb: ops.Heartbeat{PoolWaiters: 2}, want: "ok"},
+		"three who wait for the pool":   {hb: ops.Heartbeat{PoolWaiters: 3}, want: "warning pool-waiters 3 > 2 since 0s"},
+		"a busy service's lock waits":   {hb: ops.Heartbeat{MutexWaitRate: 0.1}, want: "ok"},
+		"one that never gets its lock":  {hb: ops.Heartbeat{MutexWaitRate: 1.2}, want: "warning mutex-wait 1.2 > 1 since 0s"},
+		"a queue at a lock":             {hb: ops.Heartbeat{MutexWaitRate: 62}, want: "critical mutex-wait 62 > 20 since 0s"},
+		"a heap that grows":             {growth: 2.5, want: "warning heap-growth 2.5 > 2 since 0s"},
+		"a heap that grows a little":    {growth: 1.9, want: "ok"},
+		"from outside no heap is seen":  {growth: 9, agentless: true, want: "ok"},
 		"a pool that does not say":      {hb: ops.Heartbeat{PoolWaiters: -1}, want: "ok"},
 		"two restarts":                  {restarts: 2, want: "ok"},
 		"three restarts":                {restarts: 3, want: "warning restarts 3 > 2 since 0s"},
@@ -103,10 +111,49 @@ func TestHealthOfHeartbeats(t *testing.T) {
 			var v vigil
 			start := time.Unix(1e9, 0)
 			for n := range 7 {
-				v.look(start.Add(time.Duration(n)*5*time.Second), numbersOf(c.hb, c.p, c.agentless, usual, c.restarts), &th)
+				v.look(start.Add(time.Duration(n)*5*time.Second), numbersOf(c.hb, c.p, c.agentless, usual, c.growth, c.restarts), &th)
 			}
 			if got := say(v.health(start.Add(30*time.Second), 0, &th), start); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// Each number is what the live heap was in a quarter of a minute, in MiB.
+func TestAHeapGrowsWhenItsFloorLeavesTheOldCeiling(t *testing.T) {
+	minute := func(quarters string) string { return quarters + " " } // its four quarters
+	for name, c := range map[string]struct {
+		heap string
+		want float64 // 0 = too short a past
+	}{
+		"too short a past":           {minute("5 5 5 5") + minute("9 9 9 9") + minute("10 10 10 10") + "10", 0},
+		"a sawtooth":                 {strings.Repeat(minute("10 40 60 20"), 6), 10. / 60},
+		"a leak":                     {strings.Repeat(minute("10 12 15 10"), 5) + minute("20 30 40 50") + minute("60 70 80 90") + "100", 4},
+		"a jump that stays":          {strings.Repeat(minute("12 12 12 12"), 5) + strings.Repeat(minute("50 48 52 50"), 2) + "50", 4},
+		"a spike within a minute":    {strings.Repeat(minute("12 12 12 12"), 5) + minute("12 90 90 12") + "12", 1},
+		"many times next to nothing": {strings.Repeat(minute("1 1 1 1"), 5) + strings.Repeat(minute("15 15 15 15"), 2) + "15", 1},
+		"its first minutes fill it":  {minute("1 30 60 90") + minute("95 95 95 95") + strings.Repeat(minute("100 100 100 100"), 3) + "100", 1},
+		"what it was long ago":       {strings.Repeat(minute("20 20 20 20"), 3) + strings.Repeat(minute("80 80 80 80"), 11) + "80", 1},
+		"a process without an agent": {strings.Repeat(minute("0 0 0 0"), 9), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var g growth
+			at := time.Unix(16_666_666*60, 0)
+			for _, text := range strings.Fields(c.heap) {
+				var mib int64
+				if _, err := fmt.Sscan(text, &mib); err != nil {
+					t.Fatal(err)
+				}
+				g.add(at, mib<<20)
+				at = at.Add(15 * time.Second)
+			}
+			got := g.times()
+			if math.IsNaN(got) {
+				got = 0
+			}
+			if math.Abs(got-c.want) > 0.2 {
+				t.Errorf("%.2f times, want %.2f", got, c.want)
 			}
 		})
 	}
@@ -245,12 +292,12 @@ func TestTheUsualOutlivesTheCentre(t *testing.T) {
 }
 
 func TestHealthFile(t *testing.T) {
-	const all = "[heartbeat restarts memory cpu throttled sched-latency pool-waiters goroutines]"
+	const all = "[heartbeat restarts memory cpu throttled sched-latency pool-waiters mutex-wait goroutines heap-growth]"
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":            {"", "cpu 0.85/0.97/10s waiters 0/20/10s; user: cpu 0.85/0.97/10s waiters 0/20/10s"},
-		"defaults":         {"defaults:\n  cpu: {warning: 0.7, critical: 0.9, for: 30s}\n", "cpu 0.7/0.9/30s waiters 0/20/10s; user: cpu 0.7/0.9/30s waiters 0/20/10s"},
-		"a service":        {"defaults:\n  cpu: {for: 1m}\nservices:\n  color-game/user-service:\n    cpu: {warning: 0.5}\n    pool-waiters: {off: true}\n", "cpu 0.85/0.97/1m0s waiters 0/20/10s; user: cpu 0.5/0.97/1m0s waiters off"},
-		"json":             {`{"services":{"color-game/user-service":{"cpu":{"critical":0}}}}`, "cpu 0.85/0.97/10s waiters 0/20/10s; user: cpu 0.85/0/10s waiters 0/20/10s"},
+		"empty":            {"", "cpu 0.85/0.97/10s waiters 2/20/10s; user: cpu 0.85/0.97/10s waiters 2/20/10s"},
+		"defaults":         {"defaults:\n  cpu: {warning: 0.7, critical: 0.9, for: 30s}\n", "cpu 0.7/0.9/30s waiters 2/20/10s; user: cpu 0.7/0.9/30s waiters 2/20/10s"},
+		"a service":        {"defaults:\n  cpu: {for: 1m}\nservices:\n  color-game/user-service:\n    cpu: {warning: 0.5}\n    pool-waiters: {off: true}\n", "cpu 0.85/0.97/1m0s waiters 2/20/10s; user: cpu 0.5/0.97/1m0s waiters off"},
+		"json":             {`{"services":{"color-game/user-service":{"cpu":{"critical":0}}}}`, "cpu 0.85/0.97/10s waiters 2/20/10s; user: cpu 0.85/0/10s waiters 2/20/10s"},
 		"misspelt check":   {"defaults:\n  cpuu: {warning: 0.7}\n", `defaults: unknown check "cpuu": use one of ` + all},
 		"misspelt field":   {"defaults:\n  cpu: {warn: 0.7}\n", `line 2: unknown field "warn"`},
 		"percent":          {"services:\n  a/b:\n    cpu: {warning: 85}\n", `services: a/b: cpu: warning: 85 is more than everything: it is a share, so that 0.85 means 85 %`},
@@ -262,7 +309,7 @@ func TestHealthFile(t *testing.T) {
 		"heartbeat":        {"defaults:\n  heartbeat: {warning: 60}\n", `defaults: heartbeat: an instance is suspect after 15s without a heartbeat, which cannot be changed: only off can be said here`},
 		"something else":   {"- a\n- b\n", `line 1: `},
 		"no YAML":          {"defaults: [\n", `line 1: `},
-		"heartbeat may be": {"defaults:\n  heartbeat: {off: true}\n", "cpu 0.85/0.97/10s waiters 0/20/10s; user: cpu 0.85/0.97/10s waiters 0/20/10s"},
+		"heartbeat may be": {"defaults:\n  heartbeat: {off: true}\n", "cpu 0.85/0.97/10s waiters 2/20/10s; user: cpu 0.85/0.97/10s waiters 2/20/10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := ParseHealth([]byte(c.text))

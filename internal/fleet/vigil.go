@@ -14,7 +14,8 @@ func (f *Fleet) Thresholds(k ops.ServiceKey) Thresholds { return f.rules.Of(k) }
 func (f *Fleet) listen(m *member, now time.Time) {
 	hb := m.inst.Heartbeat
 	m.vigil.baseline.add(now, hb.Goroutines)
-	n := numbersOf(hb, m.inst.Process, m.inst.Agentless, m.vigil.baseline.usual(), f.restarts(m, now))
+	m.vigil.growth.add(now, hb.LiveHeapBytes)
+	n := numbersOf(hb, m.inst.Process, m.inst.Agentless, m.vigil.baseline.usual(), m.vigil.growth.times(), f.restarts(m, now))
 	m.vigil.look(now, n, &m.thresholds)
 	m.assess(now)
 }

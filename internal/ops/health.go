@@ -54,11 +54,13 @@ const (
 	CheckGoroutines   HealthCheck = "goroutines"    // times their own median of the last hour
 	CheckSchedLatency HealthCheck = "sched-latency" // p99 in seconds
 	CheckPoolWaiters  HealthCheck = "pool-waiters"  // how many wait for a connection
+	CheckMutexWait    HealthCheck = "mutex-wait"    // seconds that goroutines wait for locks in a second
+	CheckHeapGrowth   HealthCheck = "heap-growth"   // times what the live heap was within the last ten minutes
 	CheckRestarts     HealthCheck = "restarts"      // within the last hour
 	CheckHeartbeat    HealthCheck = "heartbeat"     // seconds without a sign of life
 )
 
 // HealthChecks returns all checks, in the order in which they are shown.
 func HealthChecks() []HealthCheck {
-	return []HealthCheck{CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckGoroutines}
+	return []HealthCheck{CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckMutexWait, CheckGoroutines, CheckHeapGrowth}
 }

@@ -38,7 +38,7 @@ export function useInstanceCharts(points: Readonly<Ref<Heartbeat[]>>, live: Read
     { title: t("chart.sched"), format: latency, atLeast: 0.0005, series: [{ label: t("chart.sched"), tone: "--c1", of: (h) => h.schedLatencyP99Seconds }, ...warning<Heartbeat>("sched-latency", (v) => v)] },
     { title: t("chart.waiters"), format: count, atLeast: 5, series: [{ label: t("chart.waiters"), tone: "--c1", of: (h) => h.poolWaiters }, ...warning<Heartbeat>("pool-waiters", (v) => v)] },
     { title: t("chart.throttled"), format: percent, atLeast: 0.05, series: [{ label: t("chart.throttled"), tone: "--c1", of: (h) => h.throttledFraction }, ...warning<Heartbeat>("throttled", (v) => v)] },
-    { title: `${t("chart.mutex")} (${t("chart.mutex.unit")})`, format: cores, atLeast: 0.1, series: [{ label: t("chart.mutex"), tone: "--c1", of: (h) => h.mutexWaitRate }] },
+    { title: `${t("chart.mutex")} (${t("chart.mutex.unit")})`, format: cores, atLeast: 0.1, series: [{ label: t("chart.mutex"), tone: "--c1", of: (h) => h.mutexWaitRate }, ...warning<Heartbeat>("mutex-wait", (v) => v)] },
   ]);
 
   const liveCharts = computed<Chart<LivePoint>[]>(() => [

@@ -457,8 +457,10 @@ type HealthIssue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "cpu" (share of the quota), "throttled" (share of periods), "memory" (share
 	// of the limit), "goroutines" (times their own median of the last hour),
-	// "sched-latency" (p99 in seconds), "pool-waiters", "restarts" (within the
-	// last hour), "heartbeat" (seconds of silence).
+	// "sched-latency" (p99 in seconds), "pool-waiters", "mutex-wait" (seconds that
+	// goroutines wait for locks in a second), "heap-growth" (times what the live
+	// heap was within ten minutes), "restarts" (within the last hour), "heartbeat"
+	// (seconds of silence).
 	Check string      `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
 	Level HealthLevel `protobuf:"varint,2,opt,name=level,proto3,enum=opscenter.api.v1.HealthLevel" json:"level,omitempty"`
 	// When the trouble began.

@@ -15,6 +15,8 @@ export const table = {
   "issue.goroutines": ["{v}× usual goroutines > {t}×", "goroutine 為平時的 {v} 倍＞{t} 倍"],
   "issue.sched-latency": ["sched p99 {v} > {t}", "排程 p99 {v}＞{t}"],
   "issue.pool-waiters": ["{v} wait for a pool", "{v} 個在等連線池"],
+  "issue.mutex-wait": ["lock waits {v} s/s > {t}", "鎖等待每秒 {v} 秒＞{t}"],
+  "issue.heap-growth": ["live heap {v}× of before > {t}×", "存活 heap 為先前的 {v} 倍＞{t} 倍"],
   "issue.restarts": ["{v} restarts in an hour", "一小時內重啟 {v} 次"],
   "issue.heartbeat": ["no heartbeat", "沒有心跳"],
   "issue.other": ["{check} {v} > {t}", "{check} {v}＞{t}"],

@@ -180,8 +180,10 @@ export type HealthIssue = Message<"opscenter.api.v1.HealthIssue"> & {
   /**
    * "cpu" (share of the quota), "throttled" (share of periods), "memory" (share
    * of the limit), "goroutines" (times their own median of the last hour),
-   * "sched-latency" (p99 in seconds), "pool-waiters", "restarts" (within the
-   * last hour), "heartbeat" (seconds of silence).
+   * "sched-latency" (p99 in seconds), "pool-waiters", "mutex-wait" (seconds that
+   * goroutines wait for locks in a second), "heap-growth" (times what the live
+   * heap was within ten minutes), "restarts" (within the last hour), "heartbeat"
+   * (seconds of silence).
    *
    * @generated from field: string check = 1;
    */
