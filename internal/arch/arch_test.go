@@ -25,7 +25,7 @@ var rows = []struct {
 	prefixes []string
 }{
 	{"words", []string{"gen", "internal/ops", "internal/changes", "internal/inflate"}},
-	{"the guest, the contracts' suites, and how an answer reads", []string{"agent", "internal/ops/opstest", "internal/report"}},
+	{"the guest, the contracts' suites, how an answer reads, and the form of the configuration", []string{"agent", "internal/config", "internal/ops/opstest", "internal/report"}},
 	{"readers", []string{"internal/profile", "internal/trace"}},
 	{"readers upon readers", []string{"internal/goroutines", "internal/heaptypes", "internal/speedscope"}},
 	{"what they say together", []string{"internal/evidence"}},
@@ -45,12 +45,12 @@ var rows = []struct {
 
 // narrower says what a package may import where its row alone would allow more.
 var narrower = map[string][]string{
-	"agent":        {"gen/opscenter/agent"},                                                    // a service pays for whatever it imports
-	"internal/cli": {"gen/opscenter/api", "internal/ops", "internal/report", "internal/audit"}, // a client, not a second centre
-	"internal/ops": {},                                                                         // the words need no one
-	"examples":     {"agent", "examples"},                                                      // what a service could import
-	"cmd":          {"internal/app"},                                                           // main makes a context and calls one function
-	"web":          {},                                                                         // files and a handler
+	"agent":        {"gen/opscenter/agent"},                                                                       // a service pays for whatever it imports
+	"internal/cli": {"gen/opscenter/api", "internal/ops", "internal/report", "internal/audit", "internal/config"}, // a client, not a second centre
+	"internal/ops": {},                                                                                            // the words need no one
+	"examples":     {"agent", "examples"},                                                                         // what a service could import
+	"cmd":          {"internal/app"},                                                                              // main makes a context and calls one function
+	"web":          {},                                                                                            // files and a handler
 	"internal/api": {"gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
 		"internal/census", "internal/flame", "internal/guide", "internal/timeline"},
 }

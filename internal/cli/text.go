@@ -12,6 +12,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/opscenter/opscenter/internal/ops"
 )
 
 // clean makes a foreign string harmless on a terminal: what a service says of
@@ -92,7 +94,7 @@ func nearest(word string, candidates []string) []string {
 	}
 	var near []scored
 	for _, c := range candidates {
-		d := editDistance(strings.ToLower(word), strings.ToLower(c))
+		d := ops.EditDistance(strings.ToLower(word), strings.ToLower(c))
 		contains := len(word) >= 3 && strings.Contains(c, word)
 		if d <= max(1, len(word)/4) || contains {
 			near = append(near, scored{c, d})
@@ -104,26 +106,4 @@ func nearest(word string, candidates []string) []string {
 		names = append(names, s.name)
 	}
 	return names
-}
-
-// editDistance is Levenshtein's. Foreign names are short: their length is
-// checked where they enter the fleet.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
