@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/opscenter/opscenter/internal/config"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -45,6 +46,12 @@ const ChildVerb = "tool-ui-child"
 type Config struct {
 	// Serve runs a centre until ctx ends. nil = this program has none.
 	Serve func(ctx context.Context, o ServeOptions) error
+	// Sections returns the sections that the configuration file may have, empty, each
+	// time anew; nil = none.
+	Sections func() []config.Section
+	// CheckConfig looks at what only the parts of a centre can judge, without
+	// starting any; nil = nothing more is looked at.
+	CheckConfig func(o ServeOptions) error
 	// Diagnose diagnoses files and running programs; nil = this program cannot.
 	Diagnose DiagnoseFunc
 	// Child runs what `ops tool-ui-child ARGS…` was started for and returns the
@@ -181,7 +188,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("centre", p.serveCmd())
+	add("centre", p.serveCmd(), p.configCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
@@ -195,7 +202,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}

@@ -15,9 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/opscenter/opscenter/internal/config"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -51,12 +52,27 @@ type ServeOptions struct {
 	// one that the centre serves on.
 	PublicURL   string
 	TraceViewer string // path of the program; empty = found by itself
-	// Logger is for the operator.
-	Logger *slog.Logger
+	// Logger is for the operator; LogLevel is the least that it tells, LogFormat
+	// text or json.
+	Logger    *slog.Logger
+	LogLevel  slog.Level
+	LogFormat string
+	// Config says where each value came from, and Files which files were read for
+	// it: when one of them changes, Load reads them all anew and fills the sections.
+	// nil = there is nothing to read again.
+	Config config.Effective
+	Files  []string
+	Load   func(sections []config.Section) (ServeOptions, error)
 	// Out is where the centre says its address, once it listens.
 	Out     io.Writer
 	Version string
 }
+
+// What is kept unless told otherwise.
+const (
+	defaultRetention      = 30 * 24 * time.Hour
+	defaultRetentionBytes = 50 << 30
+)
 
 const serveLong = `Serve runs the centre: the web page, the API and the agents' door on one port,
 with everything it keeps in one directory. It needs no configuration on the
@@ -75,14 +91,8 @@ const serveExample = `  ops serve                                          this 
   ops serve --retention 7d --retention-bytes 10GiB   keep less`
 
 func (p *program) serveCmd() *cobra.Command {
-	o := ServeOptions{Version: p.Version}
-	retention := durationValue{d: 30 * 24 * time.Hour}
-	heartbeat := durationValue{d: ops.HeartbeatEvery}
-	retentionBytes, reserve := bytesValue(50<<30), bytesValue(0)
-	var (
-		targets             []string
-		logLevel, logFormat string
-	)
+	given := p.newServeSettings()
+	var file string
 	cmd := &cobra.Command{
 		Use:     "serve",
 		Short:   "Run the centre (what ops does without a verb)",
@@ -93,37 +103,19 @@ func (p *program) serveCmd() *cobra.Command {
 			if p.Serve == nil {
 				return ops.Errorf(ops.Invalid, "this ops is a client only: run the centre where the full program is")
 			}
-			var err error
-			if o.BasePath, err = cleanBasePath(o.BasePath); err != nil {
+			load := p.loader(cmd, file)
+			var sections []config.Section
+			if p.Sections != nil {
+				sections = p.Sections()
+			}
+			o, err := load(sections)
+			if err != nil {
 				return err
 			}
-			if _, port, err := net.SplitHostPort(o.Listen); err != nil || !validPort(port) {
-				return ops.Errorf(ops.Invalid, "--listen %q is no address: use host:port, such as 127.0.0.1:8080 or :8443", o.Listen)
-			}
-			if (o.TLSCert == "") != (o.TLSKey == "") {
-				return ops.Errorf(ops.Invalid, "--tls-cert and --tls-key belong together: give both or neither")
-			}
-			for _, t := range targets {
-				target, err := parseTarget(t)
-				if err != nil {
-					return err
-				}
-				o.Targets = append(o.Targets, target)
-			}
-			for _, h := range o.AllowHosts {
-				if h == "" || strings.ContainsAny(h, "/ :") && net.ParseIP(h) == nil {
-					return ops.Errorf(ops.Invalid, "--allow-host %q is no host name: use one without scheme and port, such as ops.example.com", h)
-				}
-			}
-			if o.Logger, err = newLogger(p.Stderr, logLevel, logFormat); err != nil {
+			if o.Logger, err = newLogger(p.Stderr, o.LogLevel, o.LogFormat); err != nil {
 				return err
 			}
-			if heartbeat.d < time.Second || heartbeat.d > ops.HeartbeatEvery {
-				return ops.Errorf(ops.Invalid, "--heartbeat %v is out of bounds: use 1s to %v", heartbeat.d, ops.HeartbeatEvery)
-			}
-			o.Heartbeat = heartbeat.d
-			o.Retention, o.RetentionBytes, o.DiskReserveBytes = retention.d, int64(retentionBytes), int64(reserve)
-			o.TokenFile, o.Out = p.tokenFile, p.Stdout
+			o.Load, o.Out = load, p.Stdout
 			ctx, done := p.interruptible(cmd.Context())
 			defer done()
 			err = p.Serve(ctx, o)
@@ -133,29 +125,71 @@ func (p *program) serveCmd() *cobra.Command {
 			return err
 		},
 	}
-	f := cmd.Flags()
+	configFlag(cmd, &file)
+	given.declare(cmd.Flags())
+	return cmd
+}
+
+// declare says which flags there are: a flag is also a key of the file and a
+// name in the environment. Those that a running centre takes without a restart
+// are in live, names of files in paths.
+func (s *serveSettings) declare(f *pflag.FlagSet) {
+	o := &s.o
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`host:port` to serve on")
 	f.StringVar(&o.DataDir, "data", "./ops-data", "`directory` for captures and the catalogue")
 	f.StringVar(&o.BasePath, "base-path", "", "`path` under which a reverse proxy shows the centre, such as /ops")
 	f.StringVar(&o.TLSCert, "tls-cert", "", "`file` with the certificate chain (PEM)")
 	f.StringVar(&o.TLSKey, "tls-key", "", "`file` with its key (PEM)")
-	f.StringArrayVar(&targets, "target", nil, "an instance to add, as `project/service=URL`: http(s)://…/debug/pprof, or grpc(s)://host:port of an agent that listens (repeatable)")
+	f.StringArrayVar(&s.targets, "target", nil, "an instance to add, as `project/service=URL`: http(s)://…/debug/pprof, or grpc(s)://host:port of an agent that listens (repeatable)")
 	f.StringArrayVar(&o.StaticFiles, "static", nil, "`file` with a list of instances in YAML or JSON (repeatable)")
 	f.StringArrayVar(&o.FileSD, "file-sd", nil, "`file` of Prometheus file_sd targets, globs allowed (repeatable)")
 	f.StringArrayVar(&o.HTTPSD, "http-sd", nil, "`URL` that answers with Prometheus http_sd targets (repeatable)")
-	f.Var(&retention, "retention", "delete captures older than this, such as 30d or 12h; 0 keeps them for ever")
-	f.Var(&retentionBytes, "retention-bytes", "delete the oldest captures beyond this `size`; 0 = no limit")
-	f.Var(&reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
+	f.Var(&s.retention, "retention", "delete captures older than this, such as 30d or 12h; 0 keeps them for ever")
+	f.Var(&s.retentionBytes, "retention-bytes", "delete the oldest captures beyond this `size`; 0 = no limit")
+	f.Var(&s.reserve, "disk-reserve", "take no capture when less than this `size` is free (default 1 GiB or 5 % of the disk)")
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.ControlPolicy, "control-policy", "", "`file` in YAML that says which controls and methods each project allows (docs/control.md)")
-	f.Var(&heartbeat, "heartbeat", "how often agents tell how they are, from 1s on: as often do the rows of the page change")
+	f.Var(&s.heartbeat, "heartbeat", "how often agents tell how they are, from 1s on: as often do the rows of the page change")
 	f.StringVar(&o.NotifyFile, "notify", "", "`file` in YAML with the chats that are told of trouble (docs/notifications.md)")
 	f.StringVar(&o.PublicURL, "public-url", "", "`URL` by which people reach the centre, for links in notifications (default the one it serves on)")
 	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
-	f.StringVar(&logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")
-	f.StringVar(&logFormat, "log-format", "text", "`format` of the log: text or json")
-	return cmd
+	f.StringVar(&s.logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")
+	f.StringVar(&o.LogFormat, "log-format", "text", "`format` of the log: text or json")
+}
+
+// options puts what was said together and checks its form.
+func (s *serveSettings) options() (o ServeOptions, err error) {
+	o = s.o
+	if o.BasePath, err = cleanBasePath(o.BasePath); err != nil {
+		return o, err
+	}
+	if _, port, err := net.SplitHostPort(o.Listen); err != nil || !validPort(port) {
+		return o, ops.Errorf(ops.Invalid, "--listen %q is no address: use host:port, such as 127.0.0.1:8080 or :8443", o.Listen)
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return o, ops.Errorf(ops.Invalid, "--tls-cert and --tls-key belong together: give both or neither")
+	}
+	for _, t := range s.targets {
+		target, err := parseTarget(t)
+		if err != nil {
+			return o, err
+		}
+		o.Targets = append(o.Targets, target)
+	}
+	for _, h := range o.AllowHosts {
+		if h == "" || strings.ContainsAny(h, "/ :") && net.ParseIP(h) == nil {
+			return o, ops.Errorf(ops.Invalid, "--allow-host %q is no host name: use one without scheme and port, such as ops.example.com", h)
+		}
+	}
+	if o.LogLevel, err = logLevel(s.logLevel); err != nil {
+		return o, err
+	}
+	if o.Heartbeat = time.Duration(s.heartbeat); o.Heartbeat < time.Second || o.Heartbeat > ops.HeartbeatEvery {
+		return o, ops.Errorf(ops.Invalid, "--heartbeat %v is out of bounds: use 1s to %v", o.Heartbeat, ops.HeartbeatEvery)
+	}
+	o.Retention, o.RetentionBytes, o.DiskReserveBytes = time.Duration(s.retention), int64(s.retentionBytes), int64(s.reserve)
+	return o, nil
 }
 
 func validPort(port string) bool {
@@ -199,21 +233,20 @@ func parseTarget(s string) (ops.Target, error) {
 	return ops.Target{Project: ops.ProjectName(project), Service: ops.ServiceName(service), Source: "static", URL: address}, nil
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
+func logLevel(level string) (l slog.Level, err error) {
 	switch level {
 	case "debug", "info", "warn", "error":
-		if err := l.UnmarshalText([]byte(level)); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, ops.Errorf(ops.Invalid, "--log-level %q is unknown: use debug, info, warn or error", level)
+		return l, l.UnmarshalText([]byte(level))
 	}
+	return l, ops.Errorf(ops.Invalid, "--log-level %q is unknown: use debug, info, warn or error", level)
+}
+
+func newLogger(w io.Writer, level slog.Leveler, format string) (*slog.Logger, error) {
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), nil
 	}
 	return nil, ops.Errorf(ops.Invalid, "--log-format %q is unknown: use text or json", format)
 }
@@ -224,52 +257,18 @@ type durationValue struct {
 	set bool // the user said it
 }
 
-func (v *durationValue) String() string {
-	switch {
-	case v.d == 0:
-		return ""
-	case v.d%(24*time.Hour) == 0:
-		return strconv.Itoa(int(v.d/(24*time.Hour))) + "d"
-	}
-	return v.d.String()
-}
+func (v *durationValue) String() string { return config.Duration(v.d).String() }
 
 func (v *durationValue) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
+	d := config.Duration(v.d)
+	if err := d.Set(s); err != nil {
+		return err
 	}
-	if err != nil || d < 0 {
-		return fmt.Errorf("use a number and a unit, such as 30s, 5m, 12h or 7d")
-	}
-	v.d, v.set = d, true
+	v.d, v.set = time.Duration(d), true
 	return nil
 }
 
 func (v *durationValue) Type() string { return "duration" }
-
-// bytesValue is a flag that takes sizes: 500MB, 10GiB.
-type bytesValue int64
-
-func (v *bytesValue) String() string {
-	if *v == 0 {
-		return ""
-	}
-	return strings.ReplaceAll(humanize.IBytes(uint64(*v)), " ", "")
-}
-
-func (v *bytesValue) Set(s string) error {
-	n, err := humanize.ParseBytes(s)
-	if err != nil || n > math.MaxInt64 {
-		return fmt.Errorf("use a size such as 500MB or 10GiB")
-	}
-	*v = bytesValue(n)
-	return nil
-}
-
-func (v *bytesValue) Type() string { return "size" }
 
 func (p *program) versionCmd() *cobra.Command {
 	return &cobra.Command{

@@ -196,6 +196,22 @@ func splitList(s string) (out []string) {
 	return out
 }
 
+// Place tells where the value stands that an error speaks of, if its message
+// begins with a flag's name and the value did not come from that flag.
+func (e Effective) Place(err error) error {
+	rest, ok := strings.CutPrefix(err.Error(), "--")
+	if !ok {
+		return err
+	}
+	name, rest, _ := strings.Cut(rest, " ")
+	for _, v := range e.Values {
+		if v.Key == strings.TrimSuffix(name, ":") && (v.Origin == FromFile || v.Origin == FromEnv) {
+			return ops.Errorf(ops.KindOf(err), "%s: %s %s", v.Where, name, rest)
+		}
+	}
+	return err
+}
+
 // Changes names the keys whose values differ between two generations, sorted:
 // those that hold from now on, and those that wait for the next start. Keys of
 // sections are their first element.
