@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/config"
 	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/toolui"
@@ -13,7 +14,10 @@ import (
 
 // Run is the whole program: it returns the exit code.
 func Run(ctx context.Context, args []string) int {
-	return cli.Main(ctx, args, cli.Config{Serve: Serve, Child: toolui.ChildMain, Diagnose: diagnose})
+	return cli.Main(ctx, args, cli.Config{
+		Serve: Serve, Child: toolui.ChildMain, Diagnose: diagnose,
+		Sections: func() []config.Section { return new(sections).list() }, CheckConfig: checkConfig,
+	})
 }
 
 // diagnose is `ops diagnose` on what is not in a centre.

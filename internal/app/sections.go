@@ -57,4 +57,3 @@ func (f *fileSource) ResolvePaths(abs func(string) string) {
 		f.Paths[i] = abs(f.Paths[i])
 	}
 }
-

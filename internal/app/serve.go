@@ -37,9 +37,6 @@ import (
 	"github.com/opscenter/opscenter/internal/console/desk"
 	"github.com/opscenter/opscenter/internal/control"
 	"github.com/opscenter/opscenter/internal/discovery"
-	"github.com/opscenter/opscenter/internal/discovery/filesd"
-	"github.com/opscenter/opscenter/internal/discovery/httpsd"
-	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/flame"
 	"github.com/opscenter/opscenter/internal/fleet"
@@ -70,6 +67,15 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
+	var sec sections
+	if o.Load != nil {
+		// Anew, because only here it is known what the sections are.
+		loaded, err := o.Load(sec.list())
+		if err != nil {
+			return err
+		}
+		o.Config, o.Files = loaded.Config, loaded.Files
+	}
 	who, err := newAccess(o)
 	if err != nil {
 		return err
@@ -81,7 +87,7 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 		return ops.Errorf(ops.Unavailable, "%w: another program, or another centre, has the port: stop it or choose another with --listen", err)
 	}
 	defer ln.Close()
-	c, err := build(ctx, o, who, ln.Addr())
+	c, err := build(ctx, o, sec, who, ln.Addr())
 	if err != nil {
 		return err
 	}
@@ -91,6 +97,8 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 
 // center is the parts of a running centre.
 type center struct {
+	sections  sections
+	kept      keptSources
 	log       *slog.Logger
 	out       io.Writer
 	url       string // for people and the CLI
@@ -117,8 +125,8 @@ type center struct {
 	broken    chan error // the archive's fail-stop
 }
 
-func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (_ *center, err error) {
-	c := &center{log: o.Logger, out: o.Out, who: who, url: address(who, addr, o.BasePath), broken: make(chan error, 1)}
+func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, addr net.Addr) (_ *center, err error) {
+	c := &center{sections: sec, log: o.Logger, out: o.Out, who: who, url: address(who, addr, o.BasePath), broken: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -189,7 +197,7 @@ func build(ctx context.Context, o cli.ServeOptions, who access, addr net.Addr) (
 		Authorize: func(r *http.Request) error { return who.auth.Authorize(auth.ActorOf(r.Context()), auth.Join) },
 	})
 	endpoints := agentless.New(agentless.Config{Fleet: c.fleet, Logger: o.Logger})
-	found, err := sources(o)
+	found, err := c.kept.sources(o, c.sections.Sources)
 	if err != nil {
 		return nil, err
 	}
@@ -432,42 +440,6 @@ func address(who access, addr net.Addr, basePath string) string {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port) + basePath
-}
-
-func sources(o cli.ServeOptions) (out []discovery.Source, err error) {
-	var entries []static.Target
-	for _, t := range o.Targets {
-		entries = append(entries, static.Target{Project: string(t.Project), Service: string(t.Service), URL: t.URL, Labels: t.Labels})
-	}
-	for _, file := range o.StaticFiles {
-		more, err := static.Load(file)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, more...)
-	}
-	if len(entries) > 0 {
-		s, err := static.New(entries)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	if len(o.FileSD) > 0 {
-		s, err := filesd.New(filesd.Config{Paths: o.FileSD, Logger: o.Logger})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	for _, url := range o.HTTPSD {
-		s, err := httpsd.New(httpsd.Config{URL: url, Logger: o.Logger})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	return out, nil
 }
 
 // orForever turns the command line's "0 = no bound" into the archive's.

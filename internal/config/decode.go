@@ -341,7 +341,7 @@ func Nearest(word string, known []string) string {
 	if len(word) > 64 { // no key of ours is half as long
 		return ""
 	}
-	best, dist := "", max(1, len(word)/3)+1
+	best, dist := "", max(min(2, len(word)/2), len(word)/3)+1 // two letters that changed places are two apart
 	for _, k := range known {
 		if d := ops.EditDistance(strings.ToLower(word), strings.ToLower(k)); d < dist {
 			best, dist = k, d

@@ -50,11 +50,20 @@ func (d *Duration) UnmarshalText(b []byte) error { return d.Set(string(b)) }
 // Size is a number of bytes, written 500MB or 10GiB.
 type Size int64
 
+// String is exact: in the largest unit that leaves no rest.
 func (v Size) String() string {
 	if v == 0 {
 		return ""
 	}
-	return strings.ReplaceAll(humanize.IBytes(uint64(v)), " ", "")
+	for _, unit := range []struct {
+		bytes Size
+		name  string
+	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1e12, "TB"}, {1e9, "GB"}, {1e6, "MB"}, {1 << 10, "KiB"}, {1e3, "kB"}} {
+		if v%unit.bytes == 0 {
+			return strconv.FormatInt(int64(v/unit.bytes), 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(int64(v), 10) + "B"
 }
 
 // Set reads a size.
