@@ -70,8 +70,8 @@ when there is no file to check.`,
 			o, err := p.checked(cmd, file)
 			if p.json {
 				answer := struct {
-					File     string           `json:"file"`
-					OK       bool             `json:"ok"`
+					File     string          `json:"file"`
+					OK       bool            `json:"ok"`
 					Problems []configProblem `json:"problems"`
 				}{File: file, OK: err == nil, Problems: problemsOf(err)}
 				return errors.Join(p.printJSON(answer), err)
