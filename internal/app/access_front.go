@@ -38,8 +38,8 @@ type route struct {
 
 // parts is what lies behind the routes.
 type parts struct {
-	calls, tunnel http.Handler
-	tools         *toolui.UI
+	calls, tunnel, metrics http.Handler
+	tools                  *toolui.UI
 	// mayCapture checks a caller's right to look at a capture.
 	mayCapture func(*http.Request, ops.CaptureID) error
 }
@@ -50,6 +50,7 @@ func routes(o cli.ServeOptions, p parts) []route {
 		{"/api/", "", checked, p.calls},
 		{"/pprof/", auth.View, aCapture, p.tools},
 		{"/trace/", auth.View, aCapture, p.tools},
+		{"GET /metrics", auth.View, theCentre, p.metrics}, // all projects' numbers
 		{"GET /healthz", "", everyone, healthz},
 		{"/", auth.View, something, web.Handler(web.Config{BasePath: o.BasePath})},
 	}

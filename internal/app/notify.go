@@ -36,6 +36,9 @@ const oldNews = time.Hour
 
 // tellOf tells of a capture that was diagnosed for the first time.
 func (c *center) tellOf(capture ops.Capture, f ops.Findings) {
+	if !capture.Imported {
+		c.metrics.Diagnosed(capture, f)
+	}
 	if capture.Imported || time.Since(capture.Finished) > oldNews {
 		return
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -95,6 +96,18 @@ func TestAVerdictReachesTheChat(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("nobody was told")
+	}
+
+	resp, err := hc.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	for _, want := range []string{`opscenter_finding_score{instance_id="` + a.BootID() + `"`, `opscenter_captures_total{project="color-game",service="ledger",state="done"} 1`} {
+		if !strings.Contains(string(scores), want) {
+			t.Errorf("%s is not in\n%s", want, scores)
+		}
 	}
 
 	list, err := channels.ListChannels(t.Context(), connect.NewRequest(&apiv1.ListChannelsRequest{}))

@@ -42,6 +42,7 @@ import (
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/guide"
+	"github.com/opscenter/opscenter/internal/metrics"
 	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
@@ -118,6 +119,7 @@ type center struct {
 	captures  *capture.Engine
 	diagnoses *examine.Keeper
 	notifier  *notify.Notifier
+	metrics   *metrics.Metrics
 	profiles  *flame.Reader
 	timelines *timeline.Timelines
 	tools     *toolui.UI
@@ -224,6 +226,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	if c.notifier, err = newNotifier(o, c.url); err != nil {
 		return nil, err
 	}
+	c.metrics = c.newMetrics(o)
 	c.profiles = flame.New(flame.Config{Archive: c.archive})
 	c.timelines = timeline.New(timeline.Config{Open: c.archive.OpenArtifact, Dir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
@@ -262,7 +265,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
 		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	}
-	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, tools: c.tools, mayCapture: api.OfCapture(serves, auth.View)})
+	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, mayCapture: api.OfCapture(serves, auth.View)})
 
 	// The centre watches itself like any other process: over the same tunnel.
 	c.agent = agent.Config{
@@ -361,6 +364,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	})
 	outer.Go(func() error { return named("profiles", c.profiles.Run(octx)) })
 	outer.Go(func() error { return named("notifications", c.notifier.Run(octx)) })
+	outer.Go(func() error { return named("metrics", c.metrics.Run(octx)) })
 	outer.Go(func() error { return named("what the fleet tells", c.notifier.Watch(octx, c.fleet)) })
 	inner, cctx := errgroup.WithContext(ctx)
 	inner.Go(func() error { return named("captures", c.captures.Run(cctx)) })

@@ -38,7 +38,7 @@ var rows = []struct {
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
 	{"examiners", []string{"internal/examine"}},
 	{"views", []string{"internal/census", "internal/flame", "internal/guide", "internal/timeline"}},
-	{"faces", []string{"internal/api", "internal/cli", "web"}},
+	{"faces", []string{"internal/api", "internal/cli", "internal/metrics", "web"}},
 	{"wiring", []string{"internal/app"}},
 	{"programs", []string{"cmd", "examples", "bench", "test", "scripts", "internal/arch", "internal/diagnosis/corpus"}},
 }

@@ -1,0 +1,23 @@
+package app
+
+import (
+	"context"
+
+	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/fleet"
+	"github.com/opscenter/opscenter/internal/metrics"
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+func (c *center) newMetrics(o cli.ServeOptions) *metrics.Metrics {
+	return metrics.New(metrics.Config{
+		Version:   o.Version,
+		Instances: func() []ops.Instance { return c.fleet.Instances(fleet.Filter{}) },
+		Storage: func(ctx context.Context) (stored, free int64) {
+			s := c.archive.Status(ctx)
+			return s.StoredBytes, s.FreeBytes
+		},
+		Captures: c.captures.Subscribe, Capture: c.captured, Channels: c.notifier.Channels,
+		Logger: o.Logger,
+	})
+}
