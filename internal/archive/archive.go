@@ -10,6 +10,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,23 @@ type Config struct {
 type Retention struct {
 	MaxAge   time.Duration // 0 = 30 days, negative = for ever
 	MaxBytes int64         // 0 = 50 GiB, negative = no limit
+	// Projects are those with bounds of their own; what is 0 there is as above. The
+	// captures of a project with MaxBytes of its own count there alone.
+	Projects map[ops.ProjectName]Retention
+}
+
+// of returns the bounds of a project's captures, and whose bytes they share; ""
+// = those of all without bytes of their own.
+func (r Retention) of(p ops.ProjectName) (bounds Retention, shared ops.ProjectName) {
+	own, ok := r.Projects[p]
+	if !ok {
+		return r, ""
+	}
+	bounds = Retention{MaxAge: cmp.Or(own.MaxAge, r.MaxAge), MaxBytes: cmp.Or(own.MaxBytes, r.MaxBytes)}
+	if own.MaxBytes != 0 {
+		shared = p
+	}
+	return bounds, shared
 }
 
 // The defaults of Config.
@@ -79,7 +97,7 @@ type Archive struct {
 	rows      ops.Catalogue
 	blobs     ops.Blobs
 	log       *slog.Logger
-	retention Retention
+	retention atomic.Pointer[Retention]
 	space     *space
 	lock      *os.File // nil without a Dir
 	onFailure func(error)
@@ -117,9 +135,10 @@ func Open(ctx context.Context, c Config) (*Archive, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Archive{
-		rows: c.Catalogue, blobs: c.Blobs, log: c.Logger, retention: c.Retention.WithDefaults(), onFailure: c.OnFailure,
+		rows: c.Catalogue, blobs: c.Blobs, log: c.Logger, onFailure: c.OnFailure,
 		failed: make(chan struct{}), active: map[ops.CaptureID]*activity{}, later: map[string]func(context.Context) error{},
 	}
+	a.SetRetention(c.Retention)
 	if c.Dir != "" {
 		lock, err := lockDir(c.Dir)
 		if err != nil {
@@ -138,6 +157,15 @@ func Open(ctx context.Context, c Config) (*Archive, error) {
 	a.space.remakeBallast(ctx)
 	return a, nil
 }
+
+// SetRetention replaces the bounds; Run applies them within minutes.
+func (a *Archive) SetRetention(r Retention) {
+	r = r.WithDefaults()
+	a.retention.Store(&r)
+}
+
+// SetReserve replaces Config.Reserve.
+func (a *Archive) SetReserve(bytes int64) { a.space.setReserve(bytes) }
 
 // Close gives up the lock. It waits for nobody: end Run and all callers first.
 func (a *Archive) Close() error {
@@ -190,7 +218,7 @@ type Status struct {
 
 // Status returns how the archive does.
 func (a *Archive) Status(ctx context.Context) Status {
-	s := Status{StoredBytes: a.stored.Load(), ReserveBytes: a.space.reserve, Retention: a.retention}
+	s := Status{StoredBytes: a.stored.Load(), ReserveBytes: a.space.reserve.Load(), Retention: *a.retention.Load()}
 	var err error
 	if s.FreeBytes, err = a.space.free(ctx); err != nil {
 		s.Problem = "the free space cannot be determined: " + err.Error()

@@ -453,6 +453,9 @@ func TestRetention(t *testing.T) {
 		{"by size, oldest first", archive.Retention{MaxAge: -1, MaxBytes: 3500}, "7 6 5 3* 1p"},
 		{"by size, exactly", archive.Retention{MaxAge: -1, MaxBytes: 4000}, "7 6 5 4 3* 1p"},
 		{"the newest stays even if it is too big alone", archive.Retention{MaxAge: -1, MaxBytes: 10}, "7 3* 1p"},
+		{"a project keeps less", archive.Retention{MaxAge: -1, MaxBytes: -1, Projects: map[ops.ProjectName]archive.Retention{"even": {MaxAge: 25 * day}}}, "7 6 5 3* 1p"},
+		{"a project keeps all", archive.Retention{MaxAge: 15 * day, Projects: map[ops.ProjectName]archive.Retention{"even": {MaxAge: -1}}}, "7 6 4 3* 2 1p 0"},
+		{"bytes of its own count alone", archive.Retention{MaxAge: -1, MaxBytes: 1000, Projects: map[ops.ProjectName]archive.Retention{"even": {MaxBytes: 2000}}}, "7 6 4 3* 1p"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := start(t, t.TempDir(), func(c *archive.Config) { c.Retention = tc.keep })
@@ -460,6 +463,7 @@ func TestRetention(t *testing.T) {
 				id := ops.CaptureID(fmt.Sprintf("%d-capture", i))
 				x := opstest.SampleCapture(id, 1)
 				x.Created = now.Add(-time.Duration(8-i)*10*day + time.Hour) // 80, 70 … 10 days ago
+				x.Project = []ops.ProjectName{"even", "odd"}[i%2]
 				must(t, c.Begin(t.Context(), x))
 				store(t, c.Archive, ops.ArtifactRef{Capture: id, Instance: "boot-0", Name: "cpu.pprof"}, strings.Repeat("x", 1000))
 				if i == 3 {

@@ -283,9 +283,11 @@ func (a *Archive) erase(ctx context.Context, c ops.Capture) error {
 
 // sweep deletes what retention no longer keeps, oldest first.
 func (a *Archive) sweep(ctx context.Context, now time.Time) error {
-	var total, kept int64 // of all captures; of unpinned ones, newest first
+	retention := *a.retention.Load()
+	var total int64                     // of all captures
+	kept := map[ops.ProjectName]int64{} // of unpinned ones, newest first, by whose bounds hold
+	tooMuch := map[ops.ProjectName]bool{}
 	var outdated []ops.Capture
-	tooMuch := false
 	err := a.eachCapture(ctx, func(c ops.Capture) error {
 		size := c.SizeBytes()
 		total += size
@@ -297,9 +299,12 @@ func (a *Archive) sweep(ctx context.Context, now time.Time) error {
 			since = c.Created
 		}
 		// The newest stays even if it is too big alone: somebody has just made it.
-		tooMuch = tooMuch || a.retention.MaxBytes > 0 && kept > 0 && kept+size > a.retention.MaxBytes
-		kept += size
-		if tooMuch || a.retention.MaxAge > 0 && now.Sub(since) > a.retention.MaxAge {
+		bounds, shared := retention.of(c.Project)
+		if bounds.MaxBytes > 0 && kept[shared] > 0 && kept[shared]+size > bounds.MaxBytes {
+			tooMuch[shared] = true
+		}
+		kept[shared] += size
+		if tooMuch[shared] || bounds.MaxAge > 0 && now.Sub(since) > bounds.MaxAge {
 			outdated = append(outdated, ops.Capture{ID: c.ID, Finished: since})
 		}
 		return nil

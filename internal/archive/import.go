@@ -91,9 +91,9 @@ func (a *Archive) RoomFor(ctx context.Context, bytes int64) error {
 	if err != nil {
 		return ops.Errorf(ops.Exhausted, "the free space cannot be determined: %w", err)
 	}
-	if free >= 0 && free-bytes < a.space.reserve {
+	if free >= 0 && free-bytes < a.space.reserve.Load() {
 		return ops.Errorf(ops.Exhausted, "the bundle needs %s, but the disk has only %s free and %s are kept in reserve: delete captures or free some space",
-			humanize.IBytes(uint64(bytes)), humanize.IBytes(uint64(free)), humanize.IBytes(uint64(a.space.reserve)))
+			humanize.IBytes(uint64(bytes)), humanize.IBytes(uint64(free)), humanize.IBytes(uint64(a.space.reserve.Load())))
 	}
 	return nil
 }

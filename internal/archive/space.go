@@ -24,7 +24,7 @@ type space struct {
 	blobs   ops.Blobs
 	dir     string
 	log     *slog.Logger
-	reserve int64
+	reserve atomic.Int64
 
 	// left is the free space as last seen, less what was written since; seen is
 	// when (Unix nanoseconds).
@@ -37,19 +37,24 @@ type space struct {
 const freeSpaceFor = 250 * time.Millisecond
 
 func newSpace(c Config, log *slog.Logger) *space {
-	s := &space{blobs: c.Blobs, dir: c.Dir, log: log, reserve: c.Reserve, ballastBytes: c.Ballast}
-	if s.reserve == 0 {
-		s.reserve = defaultReserve
-		var st unix.Statfs_t
-		if s.dir != "" && unix.Statfs(s.dir, &st) == nil {
-			s.reserve = max(s.reserve, int64(st.Blocks)*int64(st.Bsize)/20) //nolint:unconvert // other systems have other types here
-		}
-	}
-	s.reserve = max(s.reserve, 0)
+	s := &space{blobs: c.Blobs, dir: c.Dir, log: log, ballastBytes: c.Ballast}
+	s.setReserve(c.Reserve)
 	if s.ballastBytes == 0 {
 		s.ballastBytes = defaultBallast
 	}
 	return s
+}
+
+// setReserve takes Config.Reserve.
+func (s *space) setReserve(bytes int64) {
+	if bytes == 0 {
+		bytes = defaultReserve
+		var st unix.Statfs_t
+		if s.dir != "" && unix.Statfs(s.dir, &st) == nil {
+			bytes = max(bytes, int64(st.Blocks)*int64(st.Bsize)/20) //nolint:unconvert // other systems have other types here
+		}
+	}
+	s.reserve.Store(max(bytes, 0))
 }
 
 // free returns the free bytes of the fuller of the two places, or -1 where
@@ -82,12 +87,13 @@ func (s *space) check(ctx context.Context) error {
 // take accounts for n bytes about to be written, or is Exhausted if they would
 // eat into the reserve. It looks at the disk only now and then.
 func (s *space) take(ctx context.Context, n int64) error {
-	if s.reserve == 0 {
+	reserve := s.reserve.Load()
+	if reserve == 0 {
 		return nil
 	}
 	left := s.left.Add(-n)
 	now := time.Now().UnixNano()
-	if left >= s.reserve && now-s.seen.Load() < int64(freeSpaceFor) {
+	if left >= reserve && now-s.seen.Load() < int64(freeSpaceFor) {
 		return nil
 	}
 	free, err := s.free(ctx)
@@ -99,9 +105,9 @@ func (s *space) take(ctx context.Context, n int64) error {
 	}
 	s.left.Store(free - n)
 	s.seen.Store(now)
-	if free-n < s.reserve {
+	if free-n < reserve {
 		return ops.Errorf(ops.Exhausted, "the disk has %s free and %s are kept in reserve: delete captures or free some space",
-			humanize.IBytes(uint64(max(free, 0))), humanize.IBytes(uint64(s.reserve)))
+			humanize.IBytes(uint64(max(free, 0))), humanize.IBytes(uint64(reserve)))
 	}
 	return nil
 }
@@ -119,7 +125,7 @@ func (s *space) remakeBallast(ctx context.Context) {
 		return
 	}
 	free, err := s.free(ctx)
-	if err != nil || free >= 0 && free < s.reserve+s.ballastBytes {
+	if err != nil || free >= 0 && free < s.reserve.Load()+s.ballastBytes {
 		return
 	}
 	if err := preallocate(name, s.ballastBytes); err != nil {

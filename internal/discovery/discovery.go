@@ -64,17 +64,24 @@ const (
 
 // Manager runs sources and connections.
 type Manager struct {
-	sources []Source
 	dir     string
 	connect func(context.Context, ops.Target) error
 	log     *slog.Logger
 
-	mu      sync.Mutex     // guards all below
-	lists   [][]ops.Target // per source, the last it said; the slices never change
-	states  []state        // per source
+	mu      sync.Mutex // guards all below, and what slots point to
+	slots   []*slot    // in the order of the configuration; the slice never changes
 	running map[string]*connection
+	ctx     context.Context // Run's; nil = it does not run
 	ended   bool
-	wg      sync.WaitGroup // of connections; Add under mu while not ended
+	wg      sync.WaitGroup // of connections and sources; Add under mu while not ended
+}
+
+// slot is a source and what is known of it.
+type slot struct {
+	source Source
+	list   []ops.Target // the last it said; the slice never changes
+	state
+	stop context.CancelFunc // nil until it runs
 }
 
 type connection struct {
@@ -103,15 +110,16 @@ type Status struct {
 
 // Status tells how each source does, in the order of the configuration.
 func (m *Manager) Status() []Status {
-	out := make([]Status, len(m.sources))
 	m.mu.Lock()
-	for n, st := range m.states {
-		out[n] = Status{Targets: len(m.lists[n]), Heard: st.heard, StaleSince: st.from}
+	slots := m.slots
+	out := make([]Status, len(slots))
+	for n, s := range slots {
+		out[n] = Status{Targets: len(s.list), Heard: s.heard, StaleSince: s.from}
 	}
 	m.mu.Unlock()
-	for n, s := range m.sources {
-		out[n].Source = s.Name()
-		t, ok := s.(interface {
+	for n, s := range slots {
+		out[n].Source = s.source.Name()
+		t, ok := s.source.(interface {
 			Problem() string
 			ProblemSince() time.Time
 		})
@@ -128,9 +136,9 @@ func (m *Manager) Status() []Status {
 // NewManager makes a manager; Run starts it.
 func NewManager(cfg Config) *Manager {
 	m := &Manager{
-		sources: cfg.Sources, dir: cfg.Dir, connect: cfg.Connect, log: cfg.Logger,
-		lists: make([][]ops.Target, len(cfg.Sources)), states: make([]state, len(cfg.Sources)), running: map[string]*connection{},
+		dir: cfg.Dir, connect: cfg.Connect, log: cfg.Logger, running: map[string]*connection{},
 	}
+	m.slots = slotsOf(cfg.Sources)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -139,18 +147,16 @@ func NewManager(cfg Config) *Manager {
 
 // Run runs the sources and connections until ctx ends and all of them have.
 func (m *Manager) Run(ctx context.Context) error {
-	var sources sync.WaitGroup
-	for n, s := range m.sources {
-		sources.Go(func() { m.runSource(ctx, n, s) })
-		if m.dir != "" {
-			sources.Go(func() { m.recall(ctx, n) })
-		}
+	m.mu.Lock()
+	m.ctx = ctx
+	for _, s := range m.slots {
+		m.start(s)
 	}
 	if m.dir != "" {
-		sources.Go(func() { m.keep(ctx) })
+		m.wg.Go(func() { m.keep(ctx) })
 	}
+	m.mu.Unlock()
 	<-ctx.Done()
-	sources.Wait()
 	m.mu.Lock()
 	m.ended = true
 	m.mu.Unlock()
@@ -158,11 +164,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-func (m *Manager) runSource(ctx context.Context, n int, s Source) {
-	pause := firstPause
+func (m *Manager) runSource(ctx context.Context, in *slot) {
+	pause, s := firstPause, in.source
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.Run(ctx, func(list []ops.Target) { m.apply(ctx, n, list, time.Time{}) })
+		err := s.Run(ctx, func(list []ops.Target) { m.apply(in, list, time.Time{}) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -178,25 +184,30 @@ func (m *Manager) runSource(ctx context.Context, n int, s Source) {
 // listed no longer, or differently, and starts those that are missing. A URL
 // that several sources list belongs to the first of them. A list from before the
 // centre started, saved at that time, gives way to one of this run.
-func (m *Manager) apply(ctx context.Context, n int, list []ops.Target, saved time.Time) {
+func (m *Manager) apply(in *slot, list []ops.Target, saved time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st := &m.states[n]
-	if m.ended || (!saved.IsZero() && !st.heard.IsZero()) {
+	if m.ended || (!saved.IsZero() && !in.heard.IsZero()) || !slices.Contains(m.slots, in) {
 		return
 	}
-	if st.from = saved; saved.IsZero() {
-		st.heard, st.unsaved = time.Now(), true
+	if in.from = saved; saved.IsZero() {
+		in.heard, in.unsaved = time.Now(), true
 	}
-	m.lists[n] = slices.Clone(list)
+	in.list = slices.Clone(list)
+	m.reconcile(in)
+}
+
+// reconcile makes the connections those of the lists. news is the source that
+// said something; nil = the sources themselves are others. m.mu is held.
+func (m *Manager) reconcile(news *slot) {
 	wanted := map[string]ops.Target{}
-	for from, l := range m.lists {
-		for _, t := range l {
-			t.Source = m.sources[from].Name()
+	for _, from := range m.slots {
+		for _, t := range from.list {
+			t.Source = from.source.Name()
 			first, listed := wanted[t.URL]
 			if !listed {
 				wanted[t.URL] = t
-			} else if news := from == n || first.Source == m.sources[n].Name(); news && (first.Project != t.Project || first.Service != t.Service) {
+			} else if isNews := news == nil || from == news || first.Source == news.source.Name(); isNews && (first.Project != t.Project || first.Service != t.Service) {
 				// Who looks for the second name would look in vain.
 				m.log.Warn("target left out: its URL is listed twice and belongs to the first", "source", t.Source, "service", string(t.Project)+"/"+string(t.Service),
 					"url", redact(t.URL), "first", string(first.Project)+"/"+string(first.Service), "first_source", first.Source)
@@ -221,11 +232,15 @@ func (m *Manager) apply(ctx context.Context, n int, list []ops.Target, saved tim
 		}
 	}
 	if len(missing) > 0 {
-		m.log.Info("targets changed", "source", m.sources[n].Name(), "targets", len(wanted), "new", len(missing))
+		source := "configuration"
+		if news != nil {
+			source = news.source.Name()
+		}
+		m.log.Info("targets changed", "source", source, "targets", len(wanted), "new", len(missing))
 	}
 	spread := min(time.Duration(len(missing))*spreadEach, spreadMax)
 	for _, t := range missing {
-		cctx, stop := context.WithCancelCause(ctx)
+		cctx, stop := context.WithCancelCause(m.ctx)
 		m.running[t.URL] = &connection{t, stop}
 		m.wg.Go(func() {
 			defer stop(nil)

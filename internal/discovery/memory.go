@@ -30,37 +30,37 @@ type remembered struct {
 	Targets []ops.Target `json:"targets"`
 }
 
-func (m *Manager) file(n int) string {
-	sum := sha256.Sum256([]byte(m.sources[n].Name()))
+func (m *Manager) file(in *slot) string {
+	sum := sha256.Sum256([]byte(in.source.Name()))
 	return filepath.Join(m.dir, hex.EncodeToString(sum[:8])+".json")
 }
 
 // recall gives a source that says nothing after a while the list of the last run.
-func (m *Manager) recall(ctx context.Context, n int) {
+func (m *Manager) recall(ctx context.Context, in *slot) {
 	sleep(ctx, recallAfter)
-	if ctx.Err() != nil || m.heard(n) {
+	if ctx.Err() != nil || m.heard(in) {
 		return
 	}
-	list, saved, err := m.load(n)
+	list, saved, err := m.load(in)
 	switch {
 	case os.IsNotExist(err):
 		return
 	case err != nil:
-		m.log.Warn("what the source said before the centre started cannot be read", "source", m.sources[n].Name(), "error", err)
+		m.log.Warn("what the source said before the centre started cannot be read", "source", in.source.Name(), "error", err)
 		return
 	}
-	m.log.Warn("the source has not said yet what there is: its list from before the centre started is taken", "source", m.sources[n].Name(), "targets", len(list), "saved", saved)
-	m.apply(ctx, n, list, saved)
+	m.log.Warn("the source has not said yet what there is: its list from before the centre started is taken", "source", in.source.Name(), "targets", len(list), "saved", saved)
+	m.apply(in, list, saved)
 }
 
-func (m *Manager) heard(n int) bool {
+func (m *Manager) heard(in *slot) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.states[n].heard.IsZero()
+	return !in.heard.IsZero()
 }
 
-func (m *Manager) load(n int) ([]ops.Target, time.Time, error) {
-	name := m.file(n)
+func (m *Manager) load(in *slot) ([]ops.Target, time.Time, error) {
+	name := m.file(in)
 	fi, err := os.Stat(name)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -95,22 +95,25 @@ func (m *Manager) keep(ctx context.Context) {
 }
 
 func (m *Manager) save() {
-	for n := range m.sources {
+	m.mu.Lock()
+	slots := m.slots
+	m.mu.Unlock()
+	for _, in := range slots {
 		m.mu.Lock()
-		unsaved, list := m.states[n].unsaved, m.lists[n]
-		m.states[n].unsaved = false
+		unsaved, list := in.unsaved, in.list
+		in.unsaved = false
 		m.mu.Unlock()
 		if !unsaved {
 			continue
 		}
-		if err := m.write(n, list); err != nil {
-			m.log.Warn("the list of a source is not remembered beyond this run", "source", m.sources[n].Name(), "error", err)
+		if err := m.write(in, list); err != nil {
+			m.log.Warn("the list of a source is not remembered beyond this run", "source", in.source.Name(), "error", err)
 		}
 	}
 }
 
-func (m *Manager) write(n int, list []ops.Target) error {
-	b, err := json.Marshal(remembered{m.sources[n].Name(), time.Now().UTC(), list})
+func (m *Manager) write(in *slot, list []ops.Target) error {
+	b, err := json.Marshal(remembered{in.source.Name(), time.Now().UTC(), list})
 	if err != nil {
 		return err
 	}
@@ -127,5 +130,5 @@ func (m *Manager) write(n int, list []ops.Target) error {
 		return err
 	}
 	// No fsync: a list that is lost with the power is asked for again.
-	return os.Rename(f.Name(), m.file(n))
+	return os.Rename(f.Name(), m.file(in))
 }

@@ -89,7 +89,7 @@ func TestAListThatCannotBeRead(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d, s := newDialer(), newSource("x")
 				m, stop := remembering(t.TempDir(), d, s)
-				if err := os.WriteFile(m.file(0), []byte(c.text), 0o600); err != nil {
+				if err := os.WriteFile(m.file(m.slots[0]), []byte(c.text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * recallAfter)
@@ -137,7 +137,7 @@ func TestStatusTellsWhatIsStale(t *testing.T) {
 func TestURLsWithPasswordsAreKeptFromOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "discovery")
 	m := NewManager(Config{Sources: []Source{newSource("static")}, Dir: dir})
-	if err := m.write(0, []ops.Target{{Service: "s", URL: "http://u:secret@a:1/debug/pprof"}}); err != nil {
+	if err := m.write(m.slots[0], []ops.Target{{Service: "s", URL: "http://u:secret@a:1/debug/pprof"}}); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)

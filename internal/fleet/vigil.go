@@ -8,7 +8,22 @@ import (
 )
 
 // Thresholds returns what the health of a service's instances is judged by.
-func (f *Fleet) Thresholds(k ops.ServiceKey) Thresholds { return f.rules.Of(k) }
+func (f *Fleet) Thresholds(k ops.ServiceKey) Thresholds {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rules.Of(k)
+}
+
+// SetHealth replaces the thresholds. Who is in trouble by them shows with the
+// next heartbeat: a check still has to hold for as long as it says.
+func (f *Fleet) SetHealth(r HealthRules) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = r
+	for _, m := range f.members {
+		m.thresholds = r.Of(m.inst.Key())
+	}
+}
 
 // listen judges an instance by a heartbeat. The caller holds f.mu.
 func (f *Fleet) listen(m *member, now time.Time) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opscenter/opscenter/internal/audit"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -59,11 +60,18 @@ type Needs struct {
 // Rails are the guard rails.
 type Rails struct {
 	record audit.Recorder
-	policy Policy
+	policy atomic.Pointer[Policy]
 }
 
 // New makes the gate in front of a record.
-func New(record audit.Recorder, policy Policy) *Rails { return &Rails{record: record, policy: policy} }
+func New(record audit.Recorder, policy Policy) *Rails {
+	g := &Rails{record: record}
+	g.SetPolicy(policy)
+	return g
+}
+
+// SetPolicy replaces the policy; what has begun goes on.
+func (g *Rails) SetPolicy(p Policy) { g.policy.Store(&p) }
 
 // Needs says what the request would have to bring; it reads nothing of what the
 // person gave.
@@ -72,7 +80,7 @@ func (g *Rails) Needs(r Request) Needs {
 	if !r.Mutating {
 		return n
 	}
-	n.Refused = g.policy.refusal(r)
+	n.Refused = g.policy.Load().refusal(r)
 	if r.DryRun {
 		return n
 	}
