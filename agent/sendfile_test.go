@@ -109,7 +109,7 @@ func (s *sender) add(a *Agent, id string) {
 	r := c.newArtifact(sendArtifact, agentv1.Kind_KIND_TRACE, agentv1.Phase_PHASE_WINDOW, 0, time.Now())
 	r.mu.Lock()
 	r.store.close()
-	r.store = &firstBytes{fileStore{f: f}, s.size}
+	r.store = &firstBytes{fileStore: fileStore{f: f}, size: s.size}
 	r.size = s.size
 	r.mu.Unlock()
 	r.close(time.Now())

@@ -105,6 +105,8 @@ type fileStore struct {
 
 	mu sync.RWMutex // held to read while the file is in use, to write to close it
 	f  *os.File     // nil after close
+
+	waits atomic.Bool // the file cannot be read without waiting
 }
 
 func (s *fileStore) Write(p []byte) (int, error) {
@@ -131,11 +133,21 @@ func (s *fileStore) ReadAt(p []byte, off int64) (int, error) {
 	if s.f == nil {
 		return 0, errStoreClosed
 	}
-	n, err := s.f.ReadAt(p, off)
+	n := 0
+	if !s.waits.Load() {
+		var no bool
+		if n, no = readInMemory(s.f, p, off); no {
+			s.waits.Store(true)
+		}
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	rest, err := s.f.ReadAt(p[n:], off+int64(n))
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return n, err
+	return n + rest, err
 }
 
 func (s *fileStore) resumable() bool { return true }

@@ -120,9 +120,13 @@ func (a *Agent) dialCenter() (net.Conn, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Control:         controlTCP,
 	}
-	conn, err := d.DialContext(ctx, "tcp", a.cfg.center.Host)
-	if err != nil || a.cfg.center.Scheme != "https" {
-		return conn, err
+	dialled, err := d.DialContext(ctx, "tcp", a.cfg.center.Host)
+	if err != nil {
+		return nil, err
+	}
+	conn := direct(dialled)
+	if a.cfg.center.Scheme != "https" {
+		return conn, nil
 	}
 	under := &gatherConn{Conn: conn}
 	secure := tls.Client(under, tlsConfig(a.cfg.center.Hostname(), a.cfg.pin))
