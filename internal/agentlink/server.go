@@ -91,10 +91,7 @@ const (
 	// machine without a battery begins in 1970.
 	maxClockOffset = 100 * 365 * 24 * time.Hour
 
-	// streamWindow bounds what one stream may have in flight and unread. It covers
-	// 10 Gbit/s at nearly a millisecond; a larger one only costs memory.
-	streamWindow = 1 << 20
-	// connWindow bounds nothing that streamWindow does not: gRPC returns it as the
+	// connWindow bounds nothing that the window of a stream does not: gRPC returns it as the
 	// bytes arrive, read or not. Every quarter of it is a message to the agent,
 	// which has to wake up for it.
 	connWindow = 16 << 20
@@ -112,6 +109,7 @@ type Server struct {
 	maxBytes int64         // of one capture
 	silence  time.Duration // of a capture's stream, after which its connection counts as lost
 	frames   framePool
+	wide     wide
 	storm    storm
 
 	closing context.Context // ends with Close
@@ -318,9 +316,12 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 }
 
 func (s *Server) tunnel(ctx context.Context, nc net.Conn, who claim) error {
+	isWide, leave := s.wide.enter()
+	defer leave()
+	nc, l := laneOf(nc, isWide)
 	once := make(chan net.Conn, 1)
 	once <- nc
-	cc, err := s.client("tunnel", insecure.NewCredentials(), readBuffer(nc), func(context.Context, string) (net.Conn, error) {
+	cc, err := s.client("tunnel", insecure.NewCredentials(), l, func(context.Context, string) (net.Conn, error) {
 		select {
 		case c := <-once:
 			return c, nil
@@ -355,14 +356,14 @@ func (s *Server) Connect(ctx context.Context, t ops.Target) error {
 	defer s.wg.Done()
 	ctx, cancel := s.context(ctx)
 	defer cancel()
-	creds, ahead := insecure.NewCredentials(), readPlain
+	creds, l := insecure.NewCredentials(), lane{narrowWindow, readPlain}
 	if u.Scheme == "grpcs" {
 		cfg := s.cfg.TLS.Clone()
 		if cfg == nil {
 			cfg = &tls.Config{}
 		}
 		cfg.ServerName = cmp.Or(cfg.ServerName, u.Hostname())
-		creds, ahead = credentials.NewTLS(cfg), readTLS
+		creds, l.readAhead = credentials.NewTLS(cfg), readTLS
 	}
 	var opts []grpc.DialOption
 	if s.cfg.Token != "" {
@@ -370,7 +371,7 @@ func (s *Server) Connect(ctx context.Context, t ops.Target) error {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: discovery.GuardDial}
 	var dialErr lastError
-	cc, err := s.client(u.Host, creds, ahead, func(ctx context.Context, address string) (net.Conn, error) {
+	cc, err := s.client(u.Host, creds, l, func(ctx context.Context, address string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, "tcp", address)
 		dialErr.set(err)
 		return c, err
@@ -428,13 +429,13 @@ func (bearer) RequireTransportSecurity() bool { return false }
 // client makes a gRPC client whose connections come from dial. It sends no
 // keepalive pings: on a server that is not ours they may be against its policy,
 // and the heartbeat tells more.
-func (s *Server) client(target string, creds credentials.TransportCredentials, readAhead int, dial func(context.Context, string) (net.Conn, error), more ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (s *Server) client(target string, creds credentials.TransportCredentials, l lane, dial func(context.Context, string) (net.Conn, error), more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(dial),
-		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialWindowSize(l.window),
 		grpc.WithInitialConnWindowSize(connWindow),
-		grpc.WithReadBufferSize(readAhead),
+		grpc.WithReadBufferSize(l.readAhead),
 		experimental.WithBufferPool(&s.frames),
 		grpc.WithSharedWriteBuffer(true),
 		grpc.WithIdleTimeout(0),
