@@ -17,6 +17,7 @@ system() {
   have chromium || have chromium-browser || have google-chrome || missing+=(chromium)
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || missing+=(postgresql)
   have dot || missing+=(graphviz)
+  have etcd || missing+=(etcd-server)
   [ -n "$(fc-list :lang=zh-tw 2>/dev/null | head -n 1)" ] || missing+=(fonts-noto-cjk)
   [ ${#missing[@]} -eq 0 ] && return
 
