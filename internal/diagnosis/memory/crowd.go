@@ -354,3 +354,10 @@ func (c *crowds) started(e *evidence.Evidence, x *crowd) (found *evidence.Frame)
 }
 
 func beganBy(start string) bool { return beginners(&evidence.Frame{Function: start}) }
+
+// byRequest reports whether a server's request starts goroutines of a function.
+func (c *crowds) byRequest(e *evidence.Evidence, start string) bool {
+	return e.Trace != nil && slices.ContainsFunc(e.Trace.Creations, func(b evidence.Creation) bool {
+		return b.Start == start && b.Stack.Index(servers) >= 0
+	})
+}

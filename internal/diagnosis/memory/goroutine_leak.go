@@ -191,6 +191,9 @@ func (l *leakSearch) byGrowth(s *leakSuspect) {
 	}
 	s.connected = s.state == goroutines.NetRead || s.state == goroutines.NetWrite || l.connections(s.crowd, (*crowd).growth)
 	switch {
+	case s.connected && s.state == goroutines.NetRead && s.stuck && l.c.byRequest(l.e, s.start):
+		// Not somebody who has connected, but whom a request has connected to.
+		s.connected, s.most = false, 74
 	case s.connected:
 		s.most = 45
 	case s.state == goroutines.Sleep && !s.ticking:

@@ -192,31 +192,22 @@ func (u *unboundedSearch) value(s *swarm) float64 {
 }
 
 // ownClient reports whether these are clients of this very process that no request
-// has started: a test's or a demo's load.
+// has started: a test's or a demo's load. Handlers that do nothing but sleep play
+// somebody else's slow service.
 func (u *unboundedSearch) ownClient(s *swarm) bool {
-	if s.main.wait.Class != goroutines.HTTPClient && s.main.wait.Class != goroutines.RPCClient || u.byRequest(s) {
+	if s.main.wait.Class != goroutines.HTTPClient && s.main.wait.Class != goroutines.RPCClient || u.c.byRequest(u.e, s.start) {
 		return false
 	}
-	serving := 0
+	serving, asleep := 0, 0
 	for _, x := range u.c.all {
 		if x.handler || x.stack.Index(servers) >= 0 && x.wait.Class != goroutines.HTTPServerIdle {
 			serving += x.after
+			if x.handler && x.state == goroutines.Sleep {
+				asleep += x.after
+			}
 		}
 	}
-	return 2*serving >= s.after
-}
-
-// byRequest reports whether a server's request starts them.
-func (u *unboundedSearch) byRequest(s *swarm) bool {
-	if u.e.Trace == nil {
-		return false
-	}
-	for _, b := range u.e.Trace.Creations {
-		if b.Start == s.start && b.Stack.Index(servers) >= 0 {
-			return true
-		}
-	}
-	return false
+	return 2*serving >= s.after && 2*asleep < serving
 }
 
 func (u *unboundedSearch) finding(s *swarm) ops.Finding {

@@ -317,6 +317,8 @@ func (v *view) roleOf(s *sender, t *wait) role {
 		return unasked
 	case t.handler:
 		return answering
+	case v.strays(s, t):
+		return forgotten
 	case slices.ContainsFunc(s.receivers, func(r receiver) bool { return r.spare }):
 		return spreading
 	case s.stuck && v.forgotten(s, t):
@@ -349,6 +351,29 @@ func (v *view) unasked(s *sender) bool {
 func (v *view) forgotten(s *sender, t *wait) bool {
 	direct := slices.ContainsFunc(s.waits, func(w *wait) bool { return w.start == w.user.Function })
 	return direct && len(s.receivers) == 0 && (t.now > 1 || t.now > t.before && v.before != nil)
+}
+
+// strays reports whether some of those who began with the send are taken and the
+// others never, more and more of them: each call has a channel of its own, and who
+// would receive has left. It shows by that those who are taken wait for moments only,
+// while of a queue that moves on everybody waits about as long; or by that they are
+// started where they are received from, and hardly any is.
+func (v *view) strays(s *sender, t *wait) bool {
+	direct := slices.ContainsFunc(s.waits, func(w *wait) bool { return w.start == w.user.Function })
+	if !direct || t.whole < 10 || t.now-t.before < 10 || v.before == nil {
+		return false
+	}
+	var count int64
+	var total time.Duration
+	perCall := true
+	for _, w := range s.waits {
+		for _, x := range v.wakers(w) {
+			count, total = count+x.Count, total+x.Total
+			perCall = perCall && startedIn(w, x.Waker)
+		}
+	}
+	quick := count > 0 && total/time.Duration(count) < v.traced()/20
+	return quick || count > 0 && perCall && (t.count-t.open)*5 < t.count-t.whole
 }
 
 // siblings reports whether others in the sender's package wait to receive, or to

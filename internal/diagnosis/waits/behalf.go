@@ -9,7 +9,8 @@ import (
 	"github.com/opscenter/opscenter/internal/goroutines"
 )
 
-// A request may wait for an answer by way of others: in a WaitGroup or an errgroup
+// A request may wait for an answer by way of others: at a channel for one of a few
+// workers, in a WaitGroup or an errgroup
 // for goroutines that it started and that ask, or in singleflight for one that asks
 // on behalf of all. What those ask is asked for the request.
 
@@ -21,8 +22,12 @@ func (v *view) adopt() {
 			continue
 		}
 		for _, w := range v.waits {
-			if !w.handler && w.asks() && startedIn(w, h.stack) {
+			switch {
+			case w.handler || !w.asks():
+			case startedIn(w, h.stack):
 				w.parents, h.parent = append(w.parents, h), true
+			case v.worksFor(w, h):
+				w.parents, h.parent, w.queued, h.queued = append(w.parents, h), true, true, true
 			}
 		}
 	}
@@ -31,17 +36,37 @@ func (v *view) adopt() {
 	}
 }
 
+// worksFor reports whether a request that waits at a channel is woken by goroutines
+// which stay, and which spend most of their time waiting for answers: a few workers
+// that ask for all.
+func (v *view) worksFor(w, h *wait) bool {
+	if v.traced() == 0 || h.state == goroutines.Semaphore || !h.direct() || w.start == "" || !slices.ContainsFunc(v.wakers(h), func(x evidence.Wake) bool { return startOf(x.Waker) == w.start }) {
+		return false
+	}
+	for i := range v.e.Trace.Groups {
+		if g := &v.e.Trace.Groups[i]; g.Func == w.start {
+			return g.Born == 0 && v.busy(w) >= mostlyAsks*float64(g.Goroutines)
+		}
+	}
+	return false
+}
+
+// mostlyAsks is the share of their time that workers wait for answers from which on
+// more of them would ask more.
+const mostlyAsks = 0.6
+
 // forRequests is how long requests wait for the last of several answers that they ask
-// for at once at a place; 0 = they do not.
-func (v *view) forRequests(p *place) (longest time.Duration) {
+// for at once at a place, or, queued, until one of those who ask is free; 0 = they do
+// not.
+func (v *view) forRequests(p *place) (longest time.Duration, queued bool) {
 	for _, w := range p.waits {
 		for _, h := range w.parents {
 			if d, _, known := v.mean(h); known && d > longest {
-				longest = d
+				longest, queued = d, w.queued
 			}
 		}
 	}
-	return longest
+	return longest, queued
 }
 
 // startedIn reports whether the function that a goroutine began with is written in

@@ -75,11 +75,15 @@ type place struct {
 	// long it waits for all of them, and answer for one. 0 = one, or unknown.
 	times  int64
 	answer time.Duration
+	lines  int // of the program at which it asks so; 0 or 1 = this one
+	// queued is set if requests hand their work to a few goroutines that ask here, and
+	// queue for those: delay is how long, and answer what one answer takes.
+	queued bool
 }
 
 // single is how long one answer takes.
 func (p *place) single() time.Duration {
-	if p.times > 0 {
+	if p.times > 0 || p.queued {
 		return p.answer
 	}
 	return p.delay
@@ -129,8 +133,9 @@ func (v *view) fineDownstream(d *downstream) ops.Text {
 		return rule.Say("waiting for %[2]s (%[3]s): %[1]s, and nothing says for how long", "%s 在 %[3]s 等待 %[2]s，但沒有資料說明等了多久",
 			rule.Goroutines(d.busy), d.name(), rule.Line(p.user))
 	}
+	one := place{delay: p.single(), atLeast: p.atLeast, known: true}
 	return rule.Say("the slowest answers are those of %[1]s (%[2]s): %[3]s, %[4]s waiting at a time", "回應最慢的是 %[2]s 呼叫的 %[1]s：%[3]s，同一時間%[4]s 在等",
-		d.name(), rule.Line(p.user), p.lasting(), rule.Goroutines(p.busy))
+		d.name(), rule.Line(p.user), one.lasting(), rule.Goroutines(p.busy))
 }
 
 // downstreams are sorted by score, then by how many wait.
@@ -151,8 +156,9 @@ func (v *view) downstreams() (out []downstream) {
 	}
 	for i := range out {
 		d := &out[i]
+		chains := v.chains(d)
 		for j := range d.places {
-			v.judgePlace(d, &d.places[j])
+			v.judgePlace(d, &d.places[j], chains[d.places[j].user])
 			d.busy += d.places[j].busy
 		}
 		slices.SortStableFunc(d.places, func(a, b place) int {
@@ -178,14 +184,17 @@ func (d *downstream) add(w *wait) {
 	d.places = append(d.places, place{user: w.user, waits: []*wait{w}})
 }
 
-func (v *view) judgePlace(d *downstream, p *place) {
+func (v *view) judgePlace(d *downstream, p *place, c chain) {
 	s := sum(p.waits)
 	p.busy = v.busyAll(p.waits) + v.busyAll(v.sharers(p))
 	p.delay, p.atLeast, p.known = v.answerTime(p.waits)
-	if d := v.forRequests(p); d > p.delay {
-		p.delay, p.atLeast, p.known, p.last = d, false, true, true
+	if d, queued := v.forRequests(p); d > p.delay {
+		p.answer, p.delay, p.atLeast, p.known, p.last, p.queued = p.delay, d, false, true, !queued, queued
 	}
-	v.oneByOne(p)
+	if c.times >= 2 && c.delay > p.delay*3/2 {
+		p.answer, p.delay, p.times, p.lines = p.delay, c.delay, c.times, c.lines
+		p.atLeast, p.known, p.last, p.queued = false, true, false, false
+	}
 	x75 := slowAnswer
 	if d.client == "HTTP" {
 		x75 = slowHTTP
@@ -209,17 +218,6 @@ func (v *view) judgePlace(d *downstream, p *place) {
 	}
 	if p.doubt = v.mayBePoll(d, p, &s); p.doubt {
 		p.score = min(p.score, 45)
-	}
-}
-
-// oneByOne looks for requests that ask again and again at a place: what they wait is
-// the sum of it, however quick each answer is.
-func (v *view) oneByOne(p *place) {
-	for _, w := range p.waits {
-		if d, times, ok := v.perRequest(w); ok && d > p.delay*3/2 {
-			p.answer, p.delay, p.times = p.delay, d, times
-			p.atLeast, p.known, p.last = false, true, false
-		}
 	}
 }
 
@@ -309,8 +307,8 @@ func (v *view) effect(w *wait) bool {
 	outside := v.busyAll(v.pick(func(x *wait) bool { return x.asks() && !x.handler && x.client == w.client }))
 	inside, asleep, asking := 0.0, 0.0, 0.0
 	for _, h := range v.handlers() {
-		if h.parent {
-			continue // it waits for those who ask
+		if h.parent && !h.queued {
+			continue // it waits for those who ask, each for one
 		}
 		n := v.counted(h)
 		if v.now == nil {
@@ -318,10 +316,10 @@ func (v *view) effect(w *wait) bool {
 		}
 		inside += n
 		switch {
+		case h.asks(), h.parent:
+			asking += n // of a driver that sleeps as well
 		case h.state == goroutines.Sleep:
 			asleep += n
-		case h.asks():
-			asking += n
 		}
 	}
 	if v.now != nil {

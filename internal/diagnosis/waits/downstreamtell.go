@@ -28,6 +28,9 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	}
 	d.say(&f, p)
 	f.Remedies = d.remedies()
+	if p.queued {
+		f.Remedies = append([]ops.Text{rule.Say("Have more goroutines ask at once, as many as the other side bears, or let each request ask by itself with a limit.", "讓更多 goroutine 同時詢問（以對方能承受為限），或讓每個請求自己詢問並設並行上限。")}, f.Remedies...)
+	}
 	if p.times > 0 {
 		f.Remedies = append([]ops.Text{
 			rule.Say("Ask once for all of them: a query with IN or a join, a batch request, a pipeline.", "一次問完全部：用 IN 或 JOIN 查詢、批次請求、pipeline。"),
@@ -63,6 +66,14 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 		f.Title = rule.Say("%[1]s waits for %[3]s (%[2]s)", "%[1]s 正在等待 %[3]s（%[2]s）", who, at, d.name())
 	case p.last:
 		f.Title = rule.Say("%[1]s asks %[4]s for requests that wait %[3]s for the last answer (%[2]s)", "%[1]s 替請求詢問 %[4]s，請求要等 %[3]s 才拿到最後一個回應（%[2]s）", who, at, p.each(), d.name())
+	case p.queued:
+		f.Title = rule.Say("%[1]s waits %[5]s for every answer of %[4]s, and requests queue %[3]s for whoever asks (%[2]s)", "%[1]s 每次等 %[4]s 回應 %[5]s，請求則要排隊 %[3]s 才輪到（%[2]s）", who, at, p.each(), d.name(), rule.Dur(p.answer))
+		f.Explanation = rule.Say("Requests hand their work to a few goroutines, and these spend most of their time waiting for answers, which uses no CPU. As many answers as there are of them are under way at most, and everybody else waits in the queue before them.",
+			"請求把工作交給少數幾個 goroutine，而它們大部分時間都停著等回應，不耗 CPU。同時進行的詢問最多就這幾個，其他請求都排在前面的佇列裡等。")
+	case p.times > 0 && p.lines > 1:
+		f.Title = rule.Say("requests ask %[4]s at %[5]d lines, one after the other: %[3]s of waiting (%[1]s, %[2]s)", "請求依序在 %[5]d 處詢問 %[4]s，共等待 %[3]s（%[1]s，%[2]s）", who, at, p.each(), d.name(), p.lines)
+		f.Explanation = rule.Say("Each answer takes about %[1]s, which may be quick enough; but the next is asked for only when the one before is there, so that a request waits for the sum of them. The goroutine is parked meanwhile and uses no CPU.",
+			"每個回應約 %[1]s，單看也許不慢；但要等前一個回來才問下一個，請求就得等全部加總。期間 goroutine 停著不耗 CPU。", rule.Dur(p.answer))
 	case p.times > 0:
 		f.Title = rule.Say("%[1]s asks %[4]s about %[5]s times for a request, one after the other: %[3]s of waiting (%[2]s)", "%[1]s 每個請求要依序詢問 %[4]s 約 %[5]s 次，共等待 %[3]s（%[2]s）", who, at, p.each(), d.name(), rule.Count(p.times))
 		f.Explanation = rule.Say("Each answer takes %[1]s, which may be quick enough; but the next is asked for only when the one before is there, so that a request waits for the sum of them: as many round trips as it has items (N+1). The goroutine is parked meanwhile and uses no CPU.",
@@ -75,6 +86,9 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 			"請求已經送出，goroutine 停在那裡等回應，期間不耗 CPU，所以行程看起來很閒，呼叫端卻在等。加 CPU 或加副本都沒有用：時間花在對方，或花在路上。")
 	}
 	f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s each.", "同一時間%[1]s 在等 %[2]s，每次%[3]s。", rule.Goroutines(d.busy), d.name(), p.lasting())
+	if p.queued {
+		f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s for each answer; a request waits %[4]s until it has its own.", "同一時間%[1]s 在等 %[2]s，每個回應平均 %[3]s；一個請求要等 %[4]s 才拿到自己的。", rule.Goroutines(d.busy), d.name(), rule.Dur(p.answer), rule.Dur(p.delay))
+	}
 	if p.times > 0 {
 		f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s for each answer and %[4]s for all that a request asks for.", "同一時間%[1]s 在等 %[2]s，每個回應平均 %[3]s，一個請求合計 %[4]s。", rule.Goroutines(d.busy), d.name(), rule.Dur(p.answer), rule.Dur(p.delay))
 	}

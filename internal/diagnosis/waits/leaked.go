@@ -177,8 +177,15 @@ func (v *view) nesting(p *pool) *nested {
 	givers := v.givers(p) // whoever gives back does not hold it at a later line
 	for _, b := range inner {
 		for _, a := range inner {
-			if in, at, ok := evidence.Shared(a.stack, b.stack); ok && keeps(a) && !givers[a.user.Function] && in.Line < at.Line {
-				return &nested{outer: in, inner: within(b.stack, at), wait: b, seen: true}
+			if !keeps(a) || givers[a.user.Function] {
+				continue
+			}
+			for _, t := range b.all {
+				for _, s := range a.all {
+					if in, at, ok := evidence.Shared(s, t); ok && in.Line < at.Line && in.Function == at.Function {
+						return &nested{outer: in, inner: within(t, at), wait: b, seen: true}
+					}
+				}
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package waits
 import (
 	"cmp"
 	"hash/maphash"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -31,10 +30,14 @@ type wait struct {
 	// them; parent: it is such a wait.
 	parents []*wait
 	parent  bool
+	// queued is set of both if the requests wait until these goroutines, which are few,
+	// get at what they want.
+	queued bool
 
 	// Of the trace.
-	count, open, whole, visits int64
-	total, max                 time.Duration
+	count, open, whole int64
+	total, max         time.Duration
+	sites              []seenAt // at most maxStacks
 	// Of the block profile of the window.
 	blocked int64
 	delay   time.Duration
@@ -108,7 +111,10 @@ func (v *view) addSite(s *evidence.Site) {
 		return
 	}
 	w := v.at(s.Stack, traceState(s), s.Start)
-	w.count, w.open, w.whole, w.visits = w.count+s.Count, w.open+s.Open, w.whole+s.Whole, w.visits+s.Visits
+	w.count, w.open, w.whole = w.count+s.Count, w.open+s.Open, w.whole+s.Whole
+	if len(w.sites) < maxStacks {
+		w.sites = append(w.sites, seenAt{stack: s.Stack, count: s.Count - s.Whole, visits: s.Visits, total: s.Total})
+	}
 	w.total, w.max = w.total+s.Total, max(w.max, s.Max)
 }
 
@@ -284,24 +290,10 @@ func (v *view) mean(w *wait) (d time.Duration, atLeast, ok bool) {
 	}
 }
 
-// perRequest is how long a request waits here in all, and how many times, one after
-// the other, where it waits more than once: by Little's law again, the average number
-// of those who wait over the rate at which requests come. ok is false if it waits
-// once, or is none.
-func (v *view) perRequest(w *wait) (d time.Duration, times int64, ok bool) {
-	if !w.handler || w.visits < 3 || v.traced() == 0 {
-		return 0, 0, false
-	}
-	// What was there before the trace began came no second time.
-	times = int64(math.Round(float64(w.count-w.whole) / float64(w.visits)))
-	return w.total / time.Duration(w.visits), times, times >= 2
-}
-
 // sum adds up waits of one thing.
 func sum(ws []*wait) (s wait) {
 	for _, w := range ws {
 		s.count, s.open, s.whole, s.total, s.max = s.count+w.count, s.open+w.open, s.whole+w.whole, s.total+w.total, max(s.max, w.max)
-		s.visits += w.visits
 		s.blocked, s.delay = s.blocked+w.blocked, s.delay+w.delay
 		s.now, s.before, s.aged = s.now+w.now, s.before+w.before, max(s.aged, w.aged)
 		s.handler = s.handler || w.handler
