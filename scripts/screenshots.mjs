@@ -49,33 +49,61 @@ const screens = [
   ["difference", `/compare?a=${fine}/*&b=${lock}/*&show=profiles`, "canvas"],
   ["instance", `/instances/${instance}`, "canvas"],
   ["console", "/console", "main"],
+  ["control", "/control?service=color-game/user-service", "main h1"],
+  ["audit", "/audit", "main h1"],
+  ["troubled", "/?state=trouble", "main h1"],
   ["guide", "/guide", "[data-rule]"],
   ["chapter", "/guide/4", "[data-t=sample] [data-finding]"],
   ["rule", "/guide/rules/pool-leaked", "[data-part=means]"],
 ];
-// Every look on a laptop, and the two that differ most on a large screen.
-const looks = [["light", "en-US", 1280, 800], ["dark", "zh-TW", 1280, 800], ["dark", "en-US", 1280, 800], ["light", "zh-TW", 1280, 800], ["light", "en-US", 1920, 1080], ["dark", "zh-TW", 1920, 1080]];
+// A screen is opened once in each language and then looked at in every size and theme,
+// several screens at a time: what takes long is opening.
+const sizes = [[1280, 800], [1920, 1080]];
+const themes = ["light", "dark"];
+const atOnce = Number(process.env.JOBS ?? 3);
+const patience = 30_000;
+const settle = 350; // what a canvas and the layout need after a change of size or theme
 const only = process.env.ONLY?.split(",");
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--no-first-run"] });
-try {
-  for (const [theme, locale, width, height] of looks) {
-    const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, locale, reducedMotion: "reduce" });
-    for (const [name, path, ready, act] of screens) {
-      if (only && !only.includes(name)) continue;
-      const page = await context.newPage();
-      const response = await page.goto(centre + path, { waitUntil: "load" });
-      if (!response.ok()) throw new Error(`${path}: ${response.status()}`);
-      await page.waitForSelector("[data-live=live]");
-      if (ready) await page.waitForSelector(ready);
-      if (act) await act(page);
-      await page.waitForTimeout(1200); // the first second of live figures; what is drawn
-      const file = join(dir, `${name}-${theme}-${locale}-${width}.png`);
-      await page.screenshot({ path: file });
-      console.log(file);
-      await page.close();
+const jobs = screens.filter(([name]) => !only || only.includes(name)).flatMap((screen) => ["en-US", "zh-TW"].map((locale) => [locale, ...screen]));
+const failed = [];
+
+async function take(browser, [locale, name, path, ready, act]) {
+  const context = await browser.newContext({ viewport: { width: sizes[0][0], height: sizes[0][1] }, colorScheme: themes[0], locale, reducedMotion: "reduce" });
+  try {
+    const page = await context.newPage();
+    page.setDefaultTimeout(patience);
+    const response = await page.goto(centre + path, { waitUntil: "load" });
+    if (!response.ok()) throw new Error(`${path}: ${response.status()}`);
+    await page.waitForSelector("[data-live=live]");
+    if (ready) await page.waitForSelector(ready);
+    if (act) await act(page);
+    await page.waitForTimeout(1200); // the first second of live figures
+    for (const [width, height] of sizes) {
+      await page.setViewportSize({ width, height });
+      for (const theme of themes) {
+        await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
+        await page.waitForTimeout(settle);
+        await page.screenshot({ path: join(dir, `${name}-${theme}-${locale}-${width}.png`) });
+      }
     }
+    console.log(`${name} ${locale}`);
+  } finally {
     await context.close();
   }
+}
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--no-first-run"] });
+try {
+  await Promise.all(Array.from({ length: atOnce }, async () => {
+    for (let job; (job = jobs.shift()); ) {
+      // One screen that cannot be had does not cost the others.
+      await take(browser, job).catch((err) => failed.push(`${job[1]} ${job[0]}: ${String(err.message).split("\n")[0]}`));
+    }
+  }));
 } finally {
   await browser.close();
+}
+if (failed.length) {
+  console.error(`no picture of:\n  ${failed.join("\n  ")}`);
+  process.exitCode = 1;
 }

@@ -107,7 +107,7 @@ func (v *View) Goroutine(ctx context.Context, id trace.GoID, at time.Duration) (
 	if err != nil {
 		return out, err
 	}
-	out.Times, out.Sites = sites.times, sites.list(goroutineSites)
+	out.Times, out.Sites = sites.times, sites.list(goroutineSites, true)
 	if found {
 		iv, err := v.interval(ctx, &chosen)
 		if err != nil {
@@ -270,7 +270,7 @@ func (v *View) Statistics(ctx context.Context, from, to time.Duration, tracks []
 	for _, s := range sums[1:] {
 		all.join(s)
 	}
-	return Statistics{Times: all.times, Goroutines: all.goroutines(), Sites: all.list(goroutineSites), Intervals: all.intervals}, nil
+	return Statistics{Times: all.times, Goroutines: all.goroutines(), Sites: all.list(goroutineSites, false), Intervals: all.intervals}, nil
 }
 
 // sums are of intervals, by place.
@@ -365,11 +365,14 @@ func (s *sums) goroutines() (n int64) {
 	return n
 }
 
-// list is the places with the longest total.
-func (s *sums) list(most int) []Site {
+// list is the places with the longest total; with rest also those of goroutines that
+// wait for work.
+func (s *sums) list(most int, rest bool) []Site {
 	keys := make([]place, 0, len(s.sites))
 	for at := range s.sites {
-		keys = append(keys, at)
+		if rest || !atRest(s.view.stack(at.stack)) {
+			keys = append(keys, at)
+		}
 	}
 	slices.SortFunc(keys, func(a, b place) int {
 		x, y := s.sites[a], s.sites[b]

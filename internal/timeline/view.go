@@ -146,7 +146,7 @@ func (v *View) Overview() Overview {
 		o.Generations = append(o.Generations, g.Start)
 	}
 	for i := range a.Sites {
-		if s := &a.Sites[i]; means(s.State) && len(o.Sites) < overviewSites {
+		if s := &a.Sites[i]; len(o.Sites) < overviewSites && means(s.State) && !atRest(v.stack(s.Stack)) {
 			o.Sites = append(o.Sites, v.site(s))
 		}
 	}

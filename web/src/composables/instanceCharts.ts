@@ -17,7 +17,7 @@ export function useInstanceCharts(points: Readonly<Ref<Heartbeat[]>>, live: Read
   const charts = computed<Chart<Heartbeat>[]>(() => [
     { title: t("chart.cpu"), format: cores, atLeast: 0.1, series: [
       { label: t("chart.cpu.used"), tone: "--c1", of: (h) => h.cpuCores },
-      { label: t("chart.cpu.quota"), tone: "--c-limit", limit: true, of: (h) => h.cpuQuotaCores || h.gomaxprocs || null },
+      { label: points.value.some((h) => h.cpuQuotaCores) ? t("chart.cpu.quota") : "GOMAXPROCS", tone: "--c-limit", limit: true, of: (h) => h.cpuQuotaCores || h.gomaxprocs || null },
       ...warning<Heartbeat>("cpu", (v, h) => v * (h.cpuQuotaCores || h.gomaxprocs) || null),
     ] },
     { title: own("chart.states"), format: count, atLeast: 10, series: [

@@ -15,6 +15,11 @@ export interface Palette {
 const hues: Record<string, readonly number[]> = { own: [28, 44, 58, 72, 86, 12], other: [128, 146, 162, 232, 250, 268], std: [196], runtime: [300], none: [260] };
 const chroma: Record<string, number> = { own: 1, other: 0.9, std: 0.8, runtime: 0.42, none: 0.08 };
 
+/** What the code of an origin can be filled with: each of its packages has one of these. */
+export const fillsOf = (origin: "own" | "other" | "std" | "runtime", dark: boolean): string[] => hues[origin]!.map((hue) => fillOf(origin, hue, dark));
+
+const fillOf = (origin: string, hue: number, dark: boolean): string => (dark ? `oklch(0.44 ${0.085 * chroma[origin]!} ${hue})` : `oklch(0.87 ${0.075 * chroma[origin]!} ${hue})`);
+
 export function paletteOf(frames: Frames, dark: boolean, module = ""): Palette {
   const fills: string[] = [];
   const index = new Map<string, number>();
@@ -22,7 +27,7 @@ export function paletteOf(frames: Frames, dark: boolean, module = ""): Palette {
     const origin = originOf(name, module);
     const list = hues[origin]!;
     const hue = list[hash(packageOf(name)) % list.length]!;
-    const fill = dark ? `oklch(0.44 ${0.085 * chroma[origin]!} ${hue})` : `oklch(0.87 ${0.075 * chroma[origin]!} ${hue})`;
+    const fill = fillOf(origin, hue, dark);
     let i = index.get(fill);
     if (i === undefined) index.set(fill, (i = fills.push(fill) - 1));
     return i;

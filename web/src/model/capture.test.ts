@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { applyCaptures, artifactRows, lossesOf, mergeCapture, mergeList, progressOf, type Artifact } from "./capture";
+import { applyCaptures, artifactRows, lossesOf, mergeCapture, mergeList, placeFirst, progressOf, type Artifact } from "./capture";
 import { captureOf, targetOf } from "./testdata";
 
 const artifact = (name: string, kind: string, a: Partial<Artifact> = {}): Artifact => ({ name, kind, phase: "window", takenAt: 0, windowStart: 0, windowEnd: 0, sizeBytes: 1, sha256: "", losses: [], partial: false, derived: false, ...a });
@@ -72,3 +72,9 @@ test("files come in the order of kinds, raw ends below, pairs where both ends ar
     ].join("\n"),
   );
 });
+
+test.each([
+  ["`game.(*Room).placeStrict` holds a mutex (pgx) (room.go:105)", "room.go:105", "`game.(*Room).placeStrict` holds a mutex (pgx)"],
+  ["`user.(*Service).Login` 正在做密碼雜湊（user.go:115）", "user.go:115", "`user.(*Service).Login` 正在做密碼雜湊"],
+  ["goroutines wait 245 ms for a CPU", "", "goroutines wait 245 ms for a CPU"],
+])("the place in %j is %s", (title, place, text) => expect(placeFirst(title)).toEqual({ place, text }));

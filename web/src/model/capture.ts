@@ -214,3 +214,9 @@ export function artifactRows(artifacts: Artifact[]): ArtifactRow[] {
       return { artifact, raw, pair: !raw && before && isProfile(artifact) ? { before, after } : null };
     });
 }
+
+/** A verdict's line of code apart from its words, which say it last: "… (room.go:105)". */
+export function placeFirst(title: string): { place: string; text: string } {
+  const m = /\s*[(（]([^\s()（）]+\.(?:go|s|c):\d+)[)）]/.exec(title);
+  return m ? { place: m[1]!, text: title.slice(0, m.index) + title.slice(m.index + m[0].length) } : { place: "", text: title };
+}

@@ -8,6 +8,7 @@ export const table = {
   files: ["Files", "檔案"],
   flame: ["Flame graph", "火焰圖"],
   timeline: ["Timeline", "時間軸"],
+  "timeline.none": ["There is no execution trace in this capture; open it to take one", "這次擷取沒有執行追蹤；開啟後可以再擷取一次"],
   goroutines: ["Goroutines", "Goroutine"],
   metrics: ["Runtime metrics", "執行期指標"],
   cancelled: ["This capture was cancelled", "這次擷取已取消"],
