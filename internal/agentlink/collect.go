@@ -44,6 +44,9 @@ type collection struct {
 	spec ops.Spec
 	sink ops.Sink
 	conn *conn // the current one
+	// kept: the agent took it by itself, and has it for whoever comes. It is
+	// acknowledged when all has arrived, and never dropped.
+	kept bool
 
 	heard     bool      // the agent has said anything of this window
 	last      time.Time // when it did so last
@@ -103,7 +106,11 @@ func violation(format string, args ...any) error {
 // explained, and artifacts may be open.
 func (c *collection) run(ctx context.Context, first *conn) error {
 	c.conn = first
-	err := c.listen(ctx)
+	begin := c.listen
+	if c.kept {
+		begin = c.fetch
+	}
+	err := begin(ctx)
 	for {
 		switch {
 		case err == nil && len(c.pending()) == 0:
@@ -113,7 +120,7 @@ func (c *collection) run(ctx context.Context, first *conn) error {
 			err = c.fetch(ctx)
 			continue
 		case ctx.Err() != nil || !isLost(err):
-			if c.conn != first || c.lastWord {
+			if (c.conn != first || c.lastWord) && !c.kept {
 				c.drop(ctx) // the stream whose end drops it is not there any more
 			}
 			return err
@@ -374,6 +381,10 @@ func (c *collection) lose(l ops.Loss) {
 // ack lets the agent give up its copy. If that fails it is tried once more at
 // the end; after that the agent's own patience sees to it.
 func (c *collection) ack(ctx context.Context, n ...uint32) {
+	if c.kept && !c.lastWord {
+		c.unacked = append(c.unacked, n...)
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := c.conn.client.AckArtifact(ctx, &agentv1.AckArtifactRequest{CaptureId: string(c.id), Artifacts: n}); err != nil {

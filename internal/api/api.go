@@ -90,6 +90,8 @@ type Config struct {
 	Channels Channels
 	// Speedscope writes a profile in speedscope's format.
 	Speedscope func(context.Context, ops.ArtifactRef, io.Writer) error
+	// Rules are what instances watch themselves by.
+	Rules Rules
 	// Guide teaches: recorded captures and what rules mean.
 	Guide *guide.Guide
 	// Headline returns what was said last of a capture in a line, NotFound if nothing was.
@@ -135,6 +137,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewTriggerServiceHandler(ruleServer{s}, opts...))
 	s.routeFiles(mux)
 	return mux
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opscenter/opscenter/internal/examine"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/rules"
 )
 
 // controlFleet shows the fleet as the control engine sees it.
@@ -117,6 +118,39 @@ func (a auditedCaptures) Import(ctx context.Context, bundle io.ReaderAt, size in
 		return string(c.ID), err
 	})
 	return c, err
+}
+
+// auditedRules puts on record who changes what instances watch themselves by.
+type auditedRules struct {
+	*rules.Center
+	record *audit.Log
+}
+
+func (a auditedRules) recorded(ctx context.Context, in audit.Intent, fn func() error) error {
+	in.Actor, in.Mutating = auth.ActorOf(ctx).Name, true
+	act, err := a.record.Begin(ctx, in)
+	if err != nil {
+		return err
+	}
+	err = fn()
+	out := audit.Outcome{Result: audit.Succeeded}
+	if err != nil {
+		out = audit.Outcome{Result: audit.Failed, Message: err.Error()}
+	}
+	// That the outcome is not on record is in the log; what was done was done.
+	_ = act.End(context.WithoutCancel(ctx), out)
+	return err
+}
+
+// Put implements api.Rules.
+func (a auditedRules) Put(ctx context.Context, name, before, text string) error {
+	return a.recorded(ctx, audit.Intent{Action: "rules.put", Subject: name}, func() error { return a.Center.Put(name, before, text) })
+}
+
+// Enable implements api.Rules.
+func (a auditedRules) Enable(ctx context.Context, name string, on bool) error {
+	action := map[bool]string{true: "rules.enable", false: "rules.disable"}[on]
+	return a.recorded(ctx, audit.Intent{Action: action, Subject: name}, func() error { return a.Center.Enable(name, on) })
 }
 
 // auditedFiles puts on record who takes raw artifacts and bundles away. Looking

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -46,6 +47,7 @@ import (
 	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
+	"github.com/opscenter/opscenter/internal/rules"
 	"github.com/opscenter/opscenter/internal/timeline"
 	"github.com/opscenter/opscenter/internal/toolui"
 )
@@ -117,6 +119,7 @@ type center struct {
 	fleet     *fleet.Fleet
 	sources   *discovery.Manager
 	captures  *capture.Engine
+	rules     *rules.Center
 	diagnoses *examine.Keeper
 	notifier  *notify.Notifier
 	metrics   *metrics.Metrics
@@ -182,13 +185,13 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		}
 	}
 	c.rails = guard.New(c.record, policy)
-	var rules fleet.HealthRules
+	var health fleet.HealthRules
 	if o.HealthFile != "" {
-		if rules, err = fleet.LoadHealth(o.HealthFile); err != nil {
+		if health, err = fleet.LoadHealth(o.HealthFile); err != nil {
 			return nil, err
 		}
 	}
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: rules, HeartbeatEvery: o.Heartbeat})
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: health, HeartbeatEvery: o.Heartbeat})
 
 	if err := c.fleet.Load(ctx); err != nil {
 		return nil, err
@@ -227,6 +230,12 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		return nil, err
 	}
 	c.metrics = c.newMetrics(o)
+	if c.rules, err = rules.New(rules.Config{
+		Fleet: ruleFleet{c.fleet}, Captures: c.captures, Headline: c.diagnoses.Headline,
+		Dir: cmp.Or(o.RulesDir, filepath.Join(o.DataDir, "rules")), HistoryFile: filepath.Join(o.DataDir, "rules.jsonl"), Logger: o.Logger,
+	}); err != nil {
+		return nil, err
+	}
 	c.profiles = flame.New(flame.Config{Archive: c.archive})
 	c.timelines = timeline.New(timeline.Config{Open: c.archive.OpenArtifact, Dir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger})
 	if c.tools, err = toolui.New(toolui.Config{
@@ -251,6 +260,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		Desk:      c.desk,
 		Controls:  control.New(control.Config{Fleet: controlFleet{c.fleet}, Rails: c.rails, Logger: o.Logger}),
 		Record:    c.record,
+		Rules:     auditedRules{c.rules, c.record},
 		Channels:  auditedChannels{c.notifier, c.record},
 		TraceWindows: func(ctx context.Context, ref ops.ArtifactRef) ([]api.TraceWindow, string, error) {
 			windows, loss, err := c.tools.TraceWindows(ctx, ref)
@@ -350,6 +360,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	outer.Go(func() error { return named("discovery", c.sources.Run(octx)) })
 	outer.Go(func() error { return named("tool UIs", c.tools.Run(octx)) })
 	outer.Go(func() error { return named("diagnoses", c.diagnoses.Run(octx)) })
+	outer.Go(func() error { return named("rules", c.rules.Run(octx)) })
 	outer.Go(func() error {
 		var err error
 		if c.who.cert != nil {
@@ -472,6 +483,11 @@ type captureFleet struct{ *fleet.Fleet }
 func (f captureFleet) Instances(k ops.ServiceKey) []ops.Instance {
 	return f.Fleet.Instances(fleet.Filter{Project: k.Project, Service: k.Service})
 }
+
+// ruleFleet shows it as the rules see it.
+type ruleFleet struct{ *fleet.Fleet }
+
+func (f ruleFleet) Instances() []ops.Instance { return f.Fleet.Instances(fleet.Filter{}) }
 
 func (c *center) system(ctx context.Context, o cli.ServeOptions, started time.Time) api.System {
 	stored := c.archive.Status(ctx)

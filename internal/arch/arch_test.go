@@ -36,7 +36,7 @@ var rows = []struct {
 	{"guard rails", []string{"internal/guard"}},
 	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/notify"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
-	{"examiners", []string{"internal/examine"}},
+	{"examiners", []string{"internal/rules", "internal/examine"}},
 	{"views", []string{"internal/census", "internal/flame", "internal/guide", "internal/timeline"}},
 	{"faces", []string{"internal/api", "internal/cli", "internal/metrics", "web"}},
 	{"wiring", []string{"internal/app"}},
@@ -52,7 +52,7 @@ var narrower = map[string][]string{
 	"cmd":          {"internal/app"},                                                                              // main makes a context and calls one function
 	"web":          {},                                                                                            // files and a handler
 	"internal/api": {"gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
-		"internal/census", "internal/flame", "internal/guide", "internal/timeline"},
+		"internal/census", "internal/flame", "internal/guide", "internal/timeline", "internal/rules"},
 }
 
 // sameRow lists the packages of one subject that are split over folders of one row.

@@ -27,6 +27,8 @@ const publishEvery = 250 * time.Millisecond
 type run struct {
 	e  *Engine
 	id ops.CaptureID
+	// kept: the instance took it by itself.
+	kept bool
 	// ctx ends when the capture is cancelled or cut off. Set when admitted.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -255,7 +257,7 @@ func (r *run) collect(link ops.Link, s *sink) (end ending) {
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() { r.watch(ctx, link, ended, cancel) })
-	end.summary, end.err = link.Collect(ctx, r.id, r.spec(), s)
+	end.summary, end.err = r.take(ctx, link, s)
 	if end.err != nil { // else it finished in spite of it
 		end.cause = context.Cause(ctx)
 	}

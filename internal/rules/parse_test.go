@@ -1,0 +1,107 @@
+package rules
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+func rule(lines ...string) string {
+	return "rules:\n  - name: r\n    " + strings.Join(lines, "\n    ") + "\n"
+}
+
+func TestPresetsAreRulesThatAreOff(t *testing.T) {
+	text, err := os.ReadFile("presets.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defs, err := Parse("presets.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range defs {
+		if d.Enabled {
+			t.Errorf("%s is on", d.Name)
+		}
+		got = append(got, d.Name+" | "+d.When+" | "+strings.Join(d.Do, "; ")+" | "+d.Limits)
+	}
+	want := []string{
+		"cpu-burn | cpu ≥ 85 % for 20s | capture 10s cpu, goroutine, trace, runtime; notify | 2× per 6h0m0s, cooldown 15m0s, memory ≤ 95 %",
+		"waiting-for-connections | pool-waiters ≥ 10 for 10s | snapshot goroutine; capture 5s goroutine, trace, runtime; notify | 2× per 6h0m0s, cooldown 15m0s, memory ≤ 95 %",
+		"goroutines-pile-up | goroutines ≥ 500, ≥ 3× usual for 10s | flight 5s; snapshot goroutine; capture 5s goroutine, block, mutex, runtime; notify | 2× per 6h0m0s, cooldown 15m0s, memory ≤ 95 %",
+		"stall | slow * ≥ 50ms, 1× within 1m0s | flight 2s; notify | 6× per 6h0m0s, cooldown 1m0s, memory ≤ 95 %",
+		"heap-grows | heap-slope ≥ 4 MiB/min for 1m0s | pair; notify | 2× per 6h0m0s, cooldown 30m0s, memory ≤ 95 %",
+		"before-the-kill | memory ≥ 90 % | snapshot; notify | 2× per 6h0m0s, cooldown 10m0s, memory ≤ 97 %",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWhatAFileSays(t *testing.T) {
+	defs, err := Parse("a.yaml", []byte(rule(
+		"for: {project: color-game, service: game-*, labels: {zone: a}}",
+		"when: {slow: 'grpc:*', longer: 40ms, quantile: p99.5, times: 100, within: 2m}",
+		"do: [{flight: 3s}, pair, {capture: 5s}]",
+		"limits: {cooldown: 1m, times: 5, per: 2h, stop_after: 9, max_memory: 80 %, max_cpu: 90 %}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := defs[0]
+	want := ops.Rule{
+		Name: "r", Revision: d.Revision,
+		Trigger: ops.RuleTrigger{Signal: "grpc:*", Longer: 40 * time.Millisecond, Quantile: 0.995, Times: 100, Within: 2 * time.Minute},
+		Actions: []ops.RuleAction{{Kind: ops.RuleFlight, Last: 3 * time.Second}, {Kind: ops.RulePair}, {Kind: ops.RuleCapture, For: 5 * time.Second}},
+		Bounds:  ops.RuleBounds{Cooldown: time.Minute, Budget: 5, Per: 2 * time.Hour, StopAfter: 9, MaxMemory: 0.8, MaxCPU: 0.9},
+	}
+	if diff := cmp.Diff(want, d.Rule); diff != "" {
+		t.Error(diff)
+	}
+	of := func(service, zone string) bool {
+		return d.Of(ops.Instance{Project: "color-game", Service: ops.ServiceName(service), Labels: map[string]string{"zone": zone}})
+	}
+	if !of("game-service", "a") || of("game-service", "b") || of("user-service", "a") || !d.Enabled {
+		t.Error("it is for the wrong instances")
+	}
+}
+
+func TestErrorsNameTheLine(t *testing.T) {
+	do := "do: [snapshot]"
+	for want, text := range map[string]string{
+		`a.yaml:3: unknown field "wen"`:                                                             rule("wen: {metric: cpu}", do),
+		`a.yaml:4: above: "much" is no share: write one such as 80%`:                                rule("when:", "  above: much", "  metric: cpu", do),
+		`a.yaml:3: unknown metric "entropy": use one of cpu, throttled, goroutines, memory`:         rule("when: {metric: entropy, above: 1}", do),
+		`a.yaml:4: hold: "soon" is no time from 0s to 1h0m0s: write one such as 10s or 2m`:          rule("when: {metric: cpu, above: 1%,", "  hold: soon}", do),
+		`a.yaml:4: unknown step "explode": use flight, snapshot, pair, capture, diagnose or notify`: rule("when: {metric: cpu, above: 80%}", "do: [explode]"),
+		`a.yaml:2: what is it to do? Write "do:" and a list of`:                                     rule("when: {metric: cpu, above: 80%}"),
+		`a.yaml:3: longer than what? Write "longer: 50ms"`:                                          rule("when: {slow: bet}", do),
+		`a.yaml:5: max_memory: 120% is no share up to 100%`:                                         rule("when: {metric: cpu, above: 80%}", do, "limits: {max_memory: 120%}"),
+		`a.yaml:1: unknown field "rule": write "rules:" and a list below it`:                        "rule:\n  - name: a\n",
+		`a.yaml:2: a rule is named with up to 64`:                                                   "rules:\n  - name: A B\n",
+		`a.yaml:5: there are two rules named r`:                                                     rule("when: {metric: cpu, above: 80%}", do) + "  - name: r\n    when: {metric: cpu, above: 80%}\n    do: [snapshot]\n",
+		`a.yaml:4: flight: "1h" is no time from 1s to 59s`:                                          rule("when: {metric: cpu, above: 80%}", "do: [{flight: 1h}]"),
+	} {
+		_, err := Parse("a.yaml", []byte(text))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	text, err := os.ReadFile("presets.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add([]byte("rules:\n- - a\n"))
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		_, _ = Parse("fuzz.yaml", text) // whatever it says: it returns
+	})
+}
