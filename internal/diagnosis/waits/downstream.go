@@ -62,6 +62,7 @@ type downstream struct {
 type place struct {
 	user    *evidence.Frame
 	waits   []*wait
+	told    []*wait // those of them whose mean is delay; nil = all
 	busy    float64
 	delay   time.Duration // how long one wait lasts
 	atLeast bool
@@ -187,7 +188,7 @@ func (d *downstream) add(w *wait) {
 func (v *view) judgePlace(d *downstream, p *place, c chain) {
 	s := sum(p.waits)
 	p.busy = v.busyAll(p.waits) + v.busyAll(v.sharers(p))
-	p.delay, p.atLeast, p.known = v.answerTime(p.waits)
+	p.delay, p.atLeast, p.known, p.told = v.answerTime(p.waits)
 	if d, queued := v.forRequests(p); d > p.delay {
 		p.answer, p.delay, p.atLeast, p.known, p.last, p.queued = p.delay, d, false, true, !queued, queued
 	}
@@ -226,14 +227,15 @@ func part(score int, share float64) int { return int(math.Round(float64(score) *
 // answerTime is how long one answer takes: the mean of those waits that make up
 // most of the time. Short ones beside them are the rest of the same answer,
 // which was already there.
-func (v *view) answerTime(ws []*wait) (d time.Duration, atLeast, ok bool) {
+func (v *view) answerTime(ws []*wait) (d time.Duration, atLeast, ok bool, of []*wait) {
+	of = ws
 	for _, w := range ws {
 		m, least, known := v.mean(w)
 		if known && m > d && 5*w.total >= sumTotal(ws) {
-			d, atLeast, ok = m, least, true
+			d, atLeast, ok, of = m, least, true, []*wait{w}
 		}
 	}
-	return d, atLeast, ok
+	return d, atLeast, ok, of
 }
 
 func sumTotal(ws []*wait) (t time.Duration) {

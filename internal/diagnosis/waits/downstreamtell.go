@@ -1,6 +1,8 @@
 package waits
 
 import (
+	"time"
+
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -37,7 +39,10 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 			rule.Say("Where that cannot be, ask side by side, a few at a time (errgroup with SetLimit), or keep answers that rarely change.", "做不到的話，改成平行詢問並限制數量（errgroup 加 SetLimit），或快取很少變動的結果。"),
 		}, f.Remedies...)
 	}
-	f.Evidence = v.proofs(p.waits)
+	f.Evidence = v.proofsOf(p.waits, p.told)
+	if p.last || p.queued {
+		f.Evidence = append(f.Evidence, v.requestProof(p)...)
+	}
 	if p.times > 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "waits_per_request", Value: float64(p.times), Unit: "waits",
 			Text: rule.Say("a request waits here about %[1]s times, one after the other, %[2]s in all", "一個請求在這裡依序等待約 %[1]s 次，共 %[2]s", rule.Count(p.times), rule.Dur(p.delay))})
@@ -97,6 +102,24 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 	}
 }
 
+// requestProof is what the requests wait that others ask for.
+func (v *view) requestProof(p *place) (out []ops.Proof) {
+	var longest *wait
+	var most time.Duration
+	for _, w := range p.waits {
+		for _, h := range w.parents {
+			if d, _, known := v.mean(h); known && d > most {
+				longest, most = h, d
+			}
+		}
+	}
+	if longest != nil {
+		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "request_wait_seconds", Value: longest.total.Seconds(), Unit: "s",
+			Text: rule.Say("requests, at %[1]s: %[2]s", "請求端（%[1]s）：%[2]s", rule.Line(longest.user), v.traceText(longest))})
+	}
+	return out
+}
+
 // temper adds what limits the finding.
 func (v *view) temper(f *ops.Finding, p *place) {
 	if p.doubt {
@@ -109,8 +132,8 @@ func (v *view) temper(f *ops.Finding, p *place) {
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindCPU}}
 		text := rule.Say("how long one wait takes is not measured: that needs a trace", "每次等待多久並未量到，需要 trace 才知道")
 		if p.known && p.atLeast && p.waits[0].aged == 0 {
-			text = rule.Say("how long one wait takes is estimated: no call costs less than %s of CPU, so %s in %s of CPU use cannot be waiting for less", "每次等待的時間是推估的：每次呼叫至少耗 %s CPU，以同時%s 在等、CPU 用量 %s 計算，等待不可能更短",
-				rule.Dur(callCost), rule.Goroutines(p.busy), v.cores())
+			text = rule.Say("how long one wait takes is estimated: no call costs less than %s of CPU, so %s in %s of CPU use cannot be waiting for less than %s each", "每次等待的時間是推估的：每次呼叫至少耗 %s CPU，以同時%s 在等、CPU 用量 %s 計算，每次等待不可能少於 %s",
+				rule.Dur(callCost), rule.Goroutines(p.busy), v.cores(), rule.Dur(p.delay))
 		}
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "estimate", Value: p.delay.Seconds(), Unit: "s", Text: text})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
@@ -17,7 +18,7 @@ func (p *place) lasting() ops.Text {
 	d := rule.Dur(p.delay)
 	switch {
 	case !p.known:
-		return rule.Say("an unknown time", "未知的時間")
+		return rule.Say("an unknown time", "多久不明")
 	case p.atLeast:
 		return rule.Say("at least %s", "至少 %s", d)
 	}
@@ -115,17 +116,18 @@ func (v *view) sure(ws []*wait) ops.Confidence {
 
 // proofs are the figures of waits: what the trace, the block profile and the
 // snapshots say of them.
-func (v *view) proofs(ws []*wait) (out []ops.Proof) {
-	s := sum(ws)
-	if s.count > 0 {
-		mean, least, _ := v.mean(&s)
-		p := place{delay: mean, atLeast: least, known: true}
-		out = append(out, ops.Proof{
-			Artifact: ops.KindTrace, Metric: "wait_seconds", Value: s.total.Seconds(), Unit: "s",
-			Text: rule.Say("waits in %[3]s of trace: %[1]s, together %[2]s; each %[4]s, the longest %[5]s; still waiting at its end: %[6]s",
-				"%[3]s 的追蹤中有 %[1]s 次等待、合計 %[2]s：每次%[4]s，最長 %[5]s；結束時仍有 %[6]s 次未完成",
-				rule.Count(s.count), rule.Dur(s.total), rule.Dur(v.traced()), p.lasting(), rule.Dur(s.max), rule.Count(s.open)),
-		})
+func (v *view) proofs(ws []*wait) []ops.Proof { return v.proofsOf(ws, ws) }
+
+// proofsOf is proofs where only some of the waits make up the time that is told; the
+// others are those for the rest of something that was there already.
+func (v *view) proofsOf(ws, told []*wait) (out []ops.Proof) {
+	s, main := sum(ws), sum(told)
+	if main.count > 0 {
+		text := v.traceText(&main)
+		if n := s.count - main.count; n > 0 {
+			text = rule.Say("%[1]s; besides, shorter waits for the rest of what had come: %[2]s, together %[3]s", "%[1]s；另有 %[2]s 次較短的等待（等其餘資料），合計 %[3]s", text, rule.Count(n), rule.Dur(s.total-main.total))
+		}
+		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "wait_seconds", Value: main.total.Seconds(), Unit: "s", Text: text})
 	}
 	if s.blocked > 0 {
 		share := 0.0
@@ -134,8 +136,8 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		}
 		out = append(out, ops.Proof{
 			Artifact: ops.KindBlock, Metric: "delay_seconds", Value: s.delay.Seconds(), Unit: "s", Share: min(1, share),
-			Text: rule.Say("waits that ended in the window: %[1]s, together %[2]s, which is %[3]s of all blocking", "時窗內結束的等待有 %[1]s 次、合計 %[2]s，占所有阻塞時間的 %[3]s",
-				rule.Count(s.blocked), rule.Dur(s.delay), rule.Pct(share)),
+			Text: rule.Say("waits that ended in the whole window: %[1]s, together %[2]s, which is %[4]s each and %[3]s of all blocking", "整個時窗內結束的等待有 %[1]s 次、合計 %[2]s，每次 %[4]s，占所有阻塞時間的 %[3]s",
+				rule.Count(s.blocked), rule.Dur(s.delay), rule.Pct(share), rule.Dur(s.delay/time.Duration(s.blocked))),
 		})
 	}
 	if s.now+s.before > 0 && v.now != nil {
@@ -154,6 +156,27 @@ func (v *view) proofs(ws []*wait) (out []ops.Proof) {
 		})
 	}
 	return out
+}
+
+// traceText writes what a trace has of waits, so that the figures can be checked
+// against each other: how long one takes is what all took over those that ended.
+func (v *view) traceText(s *wait) ops.Text {
+	mean, least, _ := v.mean(s)
+	all, longest, count := rule.Dur(s.total), rule.Dur(s.max), rule.Count(s.count)
+	switch ended := s.count - s.open; {
+	case ended <= 0:
+		return rule.Say("waits in %[1]s of trace: %[2]s, none of which ended; together %[3]s, %[4]s each so far, the longest %[5]s", "%[1]s 的追蹤中有 %[2]s 次等待，沒有一次結束；合計 %[3]s，每次已等 %[4]s，最長 %[5]s",
+			rule.Dur(v.traced()), count, all, rule.Dur(mean), longest)
+	case mean == s.max && s.total/time.Duration(ended) > s.max:
+		return rule.Say("waits in %[1]s of trace: %[2]s, of which %[3]s ended; together %[4]s, the longest %[5]s", "%[1]s 的追蹤中有 %[2]s 次等待，其中 %[3]s 次結束；合計 %[4]s，最長 %[5]s",
+			rule.Dur(v.traced()), count, rule.Count(ended), all, longest)
+	case s.open > 0:
+		return rule.Say("waits in %[1]s of trace: %[2]s ended, %[3]s more not over at its end; together %[4]s, which is %[5]s for each that ended; the longest %[6]s", "%[1]s 的追蹤中有 %[2]s 次等待結束，另有 %[3]s 次到最後仍未結束；合計 %[4]s，除以結束的次數為每次 %[5]s；最長 %[6]s",
+			rule.Dur(v.traced()), rule.Count(ended), rule.Count(s.open), all, (&place{delay: mean, atLeast: least}).each(), longest)
+	default:
+		return rule.Say("waits in %[1]s of trace: %[2]s, together %[3]s, which is %[4]s each; the longest %[5]s", "%[1]s 的追蹤中有 %[2]s 次等待，合計 %[3]s，每次 %[4]s；最長 %[5]s",
+			rule.Dur(v.traced()), count, all, (&place{delay: mean, atLeast: least}).each(), longest)
+	}
 }
 
 // cpuProof says how busy the process is. ok is false if nothing tells.
