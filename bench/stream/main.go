@@ -229,6 +229,9 @@ func (b *bench) transfer(w way, size int64, streams int) (outcome, error) {
 	if err := b.ctx.Err(); err != nil {
 		return outcome{}, err
 	}
+	if err := warm(filepath.Join(b.dir, "data"), size); err != nil {
+		return outcome{}, err
+	}
 	child := func(role, address string) (*measure.Child, string, error) {
 		cmd, err := measure.Again(b.ctx, "-role", role, "-peer", w.peer, "-address", address, "-dir", b.dir,
 			"-size", strconv.FormatInt(size, 10), "-streams", strconv.Itoa(streams), "-tls="+strconv.FormatBool(w.tls))
