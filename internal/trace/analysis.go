@@ -263,9 +263,11 @@ func (t *Trace) Analyze(ctx context.Context, opts Options) (*Analysis, error) {
 
 // worker is what reading one generation needs, kept for the next one.
 type worker struct {
+	_   [cacheLines]byte // see reader
 	d   decoder
 	buf buffer
 	a   genStates
+	_   [cacheLines]byte
 }
 
 // each reads the generations from to to at the same time and hands the results to

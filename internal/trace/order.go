@@ -99,6 +99,7 @@ type decoder struct {
 	time       uint64
 	events     int64
 	sink       sink
+	current    event
 	err        error // damage
 	halt       error // the context's, or set by the sink: hand out no more
 }
@@ -118,6 +119,10 @@ func (d *decoder) run(ctx context.Context, g *loaded, first bool, out sink) erro
 	d.ctx, d.gen, d.stacks, d.first, d.sink = ctx, g, g.stacks.dense, first, out
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if d.heap == nil { // large enough to be nobody else's cache lines as well
+		d.ps, d.ms = make([]procSlot, 0, 64), make([]threadSlot, 0, 64)
+		d.sources, d.heap = make([]source, 0, 64), make([]heapEntry, 0, 64)
 	}
 	d.gs, d.free, d.ps, d.ms = d.gs[:0], d.free[:0], d.ps[:0], d.ms[:0]
 	d.byID.reset()
@@ -144,9 +149,9 @@ func (d *decoder) run(ctx context.Context, g *loaded, first bool, out sink) erro
 	for i := len(d.heap)/2 - 1; i >= 0; i-- {
 		d.down(i)
 	}
-	var e event
+	d.current = event{}
 	for len(d.heap) > 0 {
-		if err := d.turn(&e); err != nil {
+		if err := d.turn(&d.current); err != nil {
 			return err
 		}
 	}
