@@ -7,6 +7,7 @@ export const en = {
   "nav.fleet": "Fleet",
   "nav.captures": "Captures",
   "nav.audit": "Audit",
+  "nav.notify": "Notify",
   "nav.console": "Call",
   "cmd.console": "The gRPC console",
   "nav.guide": "Guide",

@@ -9,6 +9,7 @@ export const zhTW: Record<Key, string> = {
   "nav.fleet": "總覽",
   "nav.captures": "擷取",
   "nav.audit": "稽核",
+  "nav.notify": "通知",
   "nav.console": "呼叫",
   "cmd.console": "gRPC 主控台",
   "nav.guide": "指南",
