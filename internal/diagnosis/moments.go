@@ -40,28 +40,67 @@ func moments(d *ops.Diagnosis, t *evidence.Trace) {
 }
 
 // momentOf is the longest wait at the first of the places at which anybody waited.
+// Who keeps others waiting comes before those: the first goroutine is the one to
+// look at, and a queue says nothing of what it stands for. Last comes one that waits.
 func momentOf(where []ops.Place, sites []evidence.Site) *ops.Moment {
-	for _, p := range where {
-		var at []*evidence.Site
-		for i := range sites {
-			s := &sites[i]
-			if s.Longest > 0 && s.Max > 0 && s.State != trace.StateIdle && slices.ContainsFunc(s.Stack, func(f *evidence.Frame) bool { return isAt(f, p) }) {
-				at = append(at, s)
-			}
-		}
+	places := slices.Clone(where)
+	slices.SortStableFunc(places, func(a, b ops.Place) int { return cmp.Compare(blockRank(a.Role), blockRank(b.Role)) })
+	var m *ops.Moment
+	for _, p := range places {
+		at := waitsAt(p, sites)
 		if len(at) == 0 {
 			continue
 		}
-		slices.SortStableFunc(at, func(a, b *evidence.Site) int { return cmp.Compare(b.Max, a.Max) })
-		m := &ops.Moment{From: at[0].LongestFrom, To: at[0].LongestFrom + at[0].Max}
-		for _, s := range at {
-			if id := int64(s.Longest); len(m.Goroutines) < momentGoroutines && !slices.Contains(m.Goroutines, id) {
-				m.Goroutines = append(m.Goroutines, id)
+		if m != nil {
+			if queues(p.Role) {
+				m.Goroutines = appendNew(m.Goroutines, at[:1])
+				break
 			}
+			continue
 		}
-		return m
+		m = &ops.Moment{From: at[0].LongestFrom, To: at[0].LongestFrom + at[0].Max}
+		m.Goroutines = appendNew(nil, at[:min(len(at), momentGoroutines-1)])
+		if queues(p.Role) {
+			break
+		}
 	}
-	return nil
+	return m
+}
+
+// waitsAt is the waits at a place, the longest first.
+func waitsAt(p ops.Place, sites []evidence.Site) (at []*evidence.Site) {
+	for i := range sites {
+		s := &sites[i]
+		if s.Longest > 0 && s.Max > 0 && s.State != trace.StateIdle && slices.ContainsFunc(s.Stack, func(f *evidence.Frame) bool { return isAt(f, p) }) {
+			at = append(at, s)
+		}
+	}
+	slices.SortStableFunc(at, func(a, b *evidence.Site) int { return cmp.Compare(b.Max, a.Max) })
+	return at
+}
+
+func appendNew(ids []int64, sites []*evidence.Site) []int64 {
+	for _, s := range sites {
+		if id := int64(s.Longest); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// queues reports whether who is at such a place waits for somebody else of the program.
+func queues(r ops.Role) bool {
+	return r == ops.RoleWait || r == ops.RoleSend || r == ops.RoleAcquire
+}
+
+func blockRank(r ops.Role) int {
+	switch {
+	case r == ops.RoleIO || r == ops.RoleHold:
+		return 0
+	case !queues(r):
+		return 1
+	}
+	return 2
 }
 
 func isAt(f *evidence.Frame, p ops.Place) bool {

@@ -39,6 +39,15 @@ func TestProofsOfTheTraceSayWhereToLook(t *testing.T) {
 	if m := d.Findings[0].Evidence[1].Moment; m == nil || m.Goroutines[0] != 12 {
 		t.Errorf("%+v", m)
 	}
+	// Who does the I/O comes before the longest of those who wait for it, of whom one is told.
+	queue, io := lock, ops.Place{Role: ops.RoleIO, Function: "main.pay", File: "pay.go", Line: 30}
+	queue.Role = ops.RoleWait
+	d = finding(queue, io)
+	moments(&d, tr)
+	want = &ops.Moment{From: time.Second, To: time.Second + time.Minute, Goroutines: []int64{12, 9}}
+	if m := d.Findings[0].Evidence[1].Moment; !reflect.DeepEqual(m, want) {
+		t.Errorf("%+v, want %+v", m, want)
+	}
 	for _, tr := range []*evidence.Trace{nil, {}, tr} {
 		d = finding(nowhere)
 		moments(&d, tr)
