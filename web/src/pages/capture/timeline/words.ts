@@ -91,7 +91,7 @@ export const table = {
   created: ["created by G{id}", "由 G{id} 建立"],
   woken: ["woken by G{id}", "由 G{id} 喚醒"],
   hover: ["Point at the timeline: what is there is said here.", "將游標移到時間軸上，這裡會說明內容。"],
-  keys: ["W S zoom · A D pan · F focus · [ ] same state · ? all keys", "W S 縮放 · A D 平移 · F 聚焦 · [ ] 同狀態 · ? 全部按鍵"],
+  keys: ["← ↑ ↓ → cursor · W S zoom · A D pan · F focus · [ ] same state · ? all keys", "← ↑ ↓ → 游標 · W S 縮放 · A D 平移 · F 聚焦 · [ ] 同狀態 · ? 全部按鍵"],
   "cmd.zoom": ["Zoom in and out", "放大與縮小"],
   "cmd.pan": ["Move left and right", "向左與向右移動"],
   "cmd.focus": ["Zoom to what is selected", "縮放到選取內容"],
