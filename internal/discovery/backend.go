@@ -159,8 +159,9 @@ func (n Naming) Target(service, host string, port int, meta map[string]string) (
 		return ops.Target{}, ops.Errorf(ops.Invalid, "%.80q is no host", host)
 	}
 	t := ops.Target{
-		Project: ops.ProjectName(cmp.Or(meta[MetaProject], n.Project)),
-		Service: ops.ServiceName(cmp.Or(meta[MetaService], n.Service, service)),
+		Project:  ops.ProjectName(cmp.Or(meta[MetaProject], n.Project)),
+		Service:  ops.ServiceName(cmp.Or(meta[MetaService], n.Service, service)),
+		Instance: ops.InstanceID(meta[MetaInstance]),
 	}
 	scheme := cmp.Or(meta[MetaScheme], n.Scheme, "http")
 	t.URL = scheme + "://" + net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))

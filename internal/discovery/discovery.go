@@ -203,6 +203,9 @@ func (m *Manager) reconcile(news *slot) {
 	wanted := map[string]ops.Target{}
 	for _, from := range m.slots {
 		for _, t := range from.list {
+			if t.URL == "" {
+				continue // whoever is there dials
+			}
 			t.Source = from.source.Name()
 			first, listed := wanted[t.URL]
 			if !listed {
@@ -322,6 +325,12 @@ func Normalize(t ops.Target) (ops.Target, error) {
 	if !ops.ValidName(string(t.Service)) {
 		return t, ops.Errorf(ops.Invalid, "service %q is not a valid name: use letters, digits, dot, underscore and hyphen", t.Service)
 	}
+	if t.Instance != "" && !t.Instance.Valid() {
+		return t, ops.Errorf(ops.Invalid, "instance id %q is not valid: use 4 to 40 of a-z, 0-9 and hyphen", clip(string(t.Instance)))
+	}
+	if t.URL == "" && (t.Instance != "" || t.Pod != "") {
+		return t, checkLabels(t.Labels)
+	}
 	u, err := url.Parse(t.URL)
 	if err != nil {
 		var ue *url.Error
@@ -351,16 +360,21 @@ func Normalize(t ops.Target) (ops.Target, error) {
 		return t, ops.Errorf(ops.Invalid, "URL %q has no host: write %s://host:port", u.Redacted(), u.Scheme)
 	case u.RawQuery != "" || u.Fragment != "":
 		return t, ops.Errorf(ops.Invalid, "URL %q has a query or fragment: write only %s://host:port and, for pprof, the path", u.Redacted(), u.Scheme)
-	case len(t.Labels) > MaxLabels:
-		return t, ops.Errorf(ops.Invalid, "%d labels are too many: use at most %d", len(t.Labels), MaxLabels)
-	}
-	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
-		if k == "" || len(k) > MaxLabelName || len(t.Labels[k]) > MaxLabelValue {
-			return t, ops.Errorf(ops.Invalid, "label %q is too long or has no name: use a name of 1 to %d bytes and a value of at most %d", clip(k), MaxLabelName, MaxLabelValue)
-		}
 	}
 	t.URL = u.String()
-	return t, nil
+	return t, checkLabels(t.Labels)
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return ops.Errorf(ops.Invalid, "%d labels are too many: use at most %d", len(labels), MaxLabels)
+	}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if k == "" || len(k) > MaxLabelName || len(labels[k]) > MaxLabelValue {
+			return ops.Errorf(ops.Invalid, "label %q is too long or has no name: use a name of 1 to %d bytes and a value of at most %d", clip(k), MaxLabelName, MaxLabelValue)
+		}
+	}
+	return nil
 }
 
 func clip(s string) string {

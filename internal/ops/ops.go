@@ -206,9 +206,17 @@ type Target struct {
 	// Source is the source's name, such as "static" or "file-sd".
 	Source string
 	// URL is "http(s)://host:port/debug/pprof" for an agentless target, or
-	// "grpc(s)://host:port" for an agent that listens.
+	// "grpc(s)://host:port" for an agent that listens. Empty = the source knows that
+	// the process is there, but not how to reach it: its agent has to dial.
 	URL    string
 	Labels map[string]string
+
+	// Which process it is, as far as the source knows: the boot id of its agent, or
+	// its pod, "namespace/name".
+	Instance InstanceID `json:",omitempty"`
+	Pod      string     `json:",omitempty"`
+	// Complaint is what the source has against it: "critical: TTL expired".
+	Complaint string `json:",omitempty"`
 }
 
 // Kind is what an artifact holds.

@@ -22,6 +22,8 @@ type value struct {
 	Service string            `json:"service"`
 	URL     string            `json:"url"`
 	Labels  map[string]string `json:"labels"`
+	// Instance is the boot id of the agent, so that it is not taken for another.
+	Instance string `json:"instance"`
 
 	Op       int             `json:"Op"` // 1 = deleted
 	Addr     string          `json:"Addr"`
@@ -48,7 +50,7 @@ func (c Config) read(key string, b []byte) (t ops.Target, listed bool, err error
 		return t, false, nil
 	}
 	meta := metadata(v.Metadata)
-	for name, own := range map[string]string{discovery.MetaProject: v.Project, discovery.MetaService: v.Service} {
+	for name, own := range map[string]string{discovery.MetaProject: v.Project, discovery.MetaService: v.Service, discovery.MetaInstance: v.Instance} {
 		if own != "" {
 			meta[name] = own
 		}
@@ -59,7 +61,7 @@ func (c Config) read(key string, b []byte) (t ops.Target, listed bool, err error
 	for k, l := range v.Labels {
 		meta[k] = l
 	}
-	if v.URL != "" {
+	if v.URL != "" || (v.Addr == "" && v.Instance != "") {
 		t, err = c.Naming.Target(service, "unused", 1, meta) // names and labels
 		if err != nil {
 			return t, false, err

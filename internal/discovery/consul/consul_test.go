@@ -1,0 +1,303 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/ops/opstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// standIn answers the two calls a source makes as Consul's HTTP API documents
+// them: blocking queries with an index, ACL refusals, check filters. It is no
+// Consul.
+type standIn struct {
+	*httptest.Server
+
+	mu       sync.Mutex
+	index    uint64
+	changed  chan struct{}
+	services map[string][]any
+	garbage  bool
+	token    string // wanted; empty = any
+	queries  []url.Values
+}
+
+func newStandIn(t *testing.T) *standIn {
+	c := &standIn{index: 7, changed: make(chan struct{}), services: map[string][]any{}}
+	c.Server = httptest.NewServer(http.HandlerFunc(c.serve))
+	t.Cleanup(func() { c.stop(t) })
+	return c
+}
+
+func (c *standIn) stop(*testing.T) {
+	c.CloseClientConnections()
+	c.Close()
+}
+
+func (c *standIn) start(t *testing.T) {
+	ln, err := net.Listen("tcp", c.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.index = 3 // a leader restored from a copy counts from before
+	c.mu.Unlock()
+	c.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: c.Config.Handler}}
+	c.Start()
+}
+
+func (c *standIn) serve(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	asked, _ := strconv.ParseUint(q.Get("index"), 10, 64)
+	wait, err := time.ParseDuration(q.Get("wait"))
+	if err != nil {
+		wait = time.Minute
+	}
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		c.queries = append(c.queries, q)
+		if c.token != "" && r.Header.Get("X-Consul-Token") != c.token {
+			c.mu.Unlock()
+			http.Error(w, "Permission denied: token lacks permission", http.StatusForbidden)
+			return
+		}
+		if asked == 0 || c.index != asked {
+			break
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+			continue
+		case <-timeout.C:
+		case <-r.Context().Done():
+			return
+		}
+		c.mu.Lock()
+		break
+	}
+	defer c.mu.Unlock()
+	w.Header().Set("X-Consul-Index", fmt.Sprint(c.index))
+	if c.garbage {
+		fmt.Fprint(w, `[{"Service": {`)
+		return
+	}
+	service, isHealth := strings.CutPrefix(r.URL.Path, "/v1/health/service/")
+	switch {
+	case r.URL.Path == "/v1/catalog/services":
+		out := map[string][]string{"consul": {}}
+		for name := range c.services {
+			out[name] = []string{"game"}
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	case isHealth:
+		out := []any{}
+		for _, e := range c.services[service] {
+			if m, ok := e.(map[string]any); ok && q.Has("passing") && fmt.Sprint(m["Checks"]) != "<nil>" && strings.Contains(fmt.Sprint(m["Checks"]), "critical") {
+				continue
+			}
+			out = append(out, e)
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (c *standIn) change(fn func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fn()
+	c.index++
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *standIn) set(t *testing.T, targets []ops.Target) {
+	services := map[string][]any{}
+	for i, tg := range targets {
+		u, err := url.Parse(tg.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := strconv.Atoi(u.Port())
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta := map[string]string{"ops_project": string(tg.Project)}
+		for k, v := range tg.Labels {
+			meta[k] = v
+		}
+		name := string(tg.Service)
+		services[name] = append(services[name], map[string]any{
+			"Node":    map[string]any{"Node": "", "Address": "192.168.0.1"},
+			"Service": map[string]any{"ID": fmt.Sprint(i), "Service": name, "Address": u.Hostname(), "Port": port, "Meta": meta},
+		})
+	}
+	c.change(func() { c.services, c.garbage = services, false })
+}
+
+func TestSource(t *testing.T) {
+	opstest.TestSource(t, func(t *testing.T, initial []ops.Target) opstest.SourceBackend {
+		c := newStandIn(t)
+		c.set(t, initial)
+		s, err := New(Config{Address: c.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opstest.SourceBackend{
+			Source: s, Set: c.set,
+			Break: func(*testing.T) { c.change(func() { c.garbage = true }) },
+			Stop:  c.stop, Start: c.start,
+			Refuse: func(*testing.T) string {
+				c.change(func() { c.token = "secret" })
+				return "refuses to answer (403) without a token: set token_file"
+			},
+		}
+	})
+}
+
+// An answer to /v1/health/service/user-service in the shape that Consul documents,
+// cut to what matters.
+const documented = `[
+ {"Node":{"ID":"6d1e","Node":"node-a","Address":"10.0.0.1","Datacenter":"dc1"},
+  "Service":{"ID":"user-1","Service":"user-service","Tags":["canary","zone=a"],"Address":"","Meta":{"version":"1.2.3","ops_pprof_port":"6060"},"Port":9000,"Weights":{"Passing":1,"Warning":1}},
+  "Checks":[{"Node":"node-a","CheckID":"serfHealth","Name":"Serf Health Status","Status":"passing","Output":"Agent alive and reachable"},
+            {"Node":"node-a","CheckID":"service:user-1","Name":"Service check","Status":"critical","Output":"TTL expired (last output before timeout follows): fine\nmore","ServiceID":"user-1"}]},
+ {"Node":{"Node":"node-b","Address":"10.0.0.2"},
+  "Service":{"ID":"user-2","Service":"user-service","Tags":null,"Address":"10.1.0.2","Port":9000},
+  "Checks":[{"CheckID":"serfHealth","Status":"passing"}]},
+ {"Node":{"Node":"node-c","Address":"10.0.0.3"},"Service":{"ID":"user-3","Service":"user-service","Port":0},"Checks":[]}
+]`
+
+func TestWhatAnInstanceSays(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"passing only", Config{}, "default/user-service http://10.1.0.2:9000/debug/pprof map[node:node-b]"},
+		{"all, with what is wrong", Config{All: true}, `default/user-service http://10.0.0.1:6060/debug/pprof map[node:node-a tags:canary version:1.2.3 zone:a] critical: TTL expired (last output before timeout follows): fine
+default/user-service http://10.1.0.2:9000/debug/pprof map[node:node-b]`},
+		{"named", Config{All: true, Services: []string{"user-service"}, Datacenter: "dc2", Naming: discovery.Naming{Project: "color-game", Scheme: "grpc", Labels: map[string]string{"dc": "2"}}}, `color-game/user-service grpc://10.0.0.1:6060 map[dc:2 node:node-a tags:canary version:1.2.3 zone:a] critical: TTL expired (last output before timeout follows): fine
+color-game/user-service grpc://10.1.0.2:9000 map[dc:2 node:node-b]`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			standIn := newStandIn(t)
+			var entries []any
+			if err := json.Unmarshal([]byte(documented), &entries); err != nil {
+				t.Fatal(err)
+			}
+			standIn.change(func() { standIn.services["user-service"] = entries })
+			c.cfg.Address = standIn.URL
+			s, lists := run(t, c.cfg)
+			if got := <-lists; got != c.want {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+			eventually(t, s, `instance "user-3" of service "user-service": port 0 is none: register one, or set port in the source's configuration`)
+			standIn.mu.Lock()
+			defer standIn.mu.Unlock()
+			for _, q := range standIn.queries {
+				if q.Get("dc") != c.cfg.Datacenter {
+					t.Errorf("asked for %v", q)
+				}
+			}
+		})
+	}
+}
+
+func TestATokenFromAFile(t *testing.T) {
+	c := newStandIn(t)
+	c.token = "secret"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, lists := run(t, Config{Address: c.URL, TokenFile: file})
+	eventually(t, s, "refuses to answer (403) with this token: let its policy read nodes and services")
+	if strings.Contains(s.Problem(), "wrong") {
+		t.Error("the token is told: " + s.Problem())
+	}
+	if err := os.WriteFile(file, []byte(" secret\n"), 0o600); err != nil { // without a restart
+		t.Fatal(err)
+	}
+	if got := <-lists; got != "" {
+		t.Error(got)
+	}
+}
+
+func run(t *testing.T, cfg Config) (*Source, chan string) {
+	t.Helper()
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	lists, ended := make(chan string, 100), make(chan error, 1)
+	go func() {
+		ended <- s.Run(ctx, func(l []ops.Target) {
+			var lines []string
+			for _, tg := range l {
+				lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s/%s %s %v %s", tg.Project, tg.Service, tg.URL, tg.Labels, tg.Complaint)))
+			}
+			lists <- strings.Join(lines, "\n")
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s.(*Source), lists
+}
+
+func eventually(t *testing.T, s *Source, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(s.Problem(), want); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("problem %q, want one with %q", s.Problem(), want)
+		}
+	}
+}
+
+func TestNew(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, ""},
+		{Config{Address: "https://consul.example.com:8501", TLS: discovery.TLS{ServerName: "x"}}, ""},
+		{Config{Address: "consul"}, `address: "consul" is none: write host:port or https://host:port`},
+		{Config{Address: "ftp://a:1"}, `address: "ftp://a:1" is none: write host:port or https://host:port`},
+		{Config{TLS: discovery.TLS{ServerName: "x"}}, "tls: the address is not https: write it as https://host:port"},
+		{Config{Services: []string{""}}, "services: a name is empty"},
+		{Config{Services: make([]string, 151)}, "services: a name is empty"},
+		{Config{Naming: discovery.Naming{Project: "a b"}}, `project: "a b" is not a valid name: use letters, digits, dot, underscore and hyphen`},
+	} {
+		_, err := New(c.cfg)
+		if (err == nil) != (c.want == "") || err != nil && (err.Error() != c.want || ops.KindOf(err) != ops.Invalid) {
+			t.Errorf("%v\nwant %s", err, c.want)
+		}
+	}
+}
