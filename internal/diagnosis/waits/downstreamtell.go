@@ -18,10 +18,18 @@ func (d *downstream) name() ops.Text {
 	return rule.Say("%s", "%s", d.client)
 }
 
+// service reports whether another service is asked, which can be captured as well.
+func (d *downstream) service() bool {
+	return d.client == "HTTP" || d.client == "gRPC" || d.client == "net/rpc"
+}
+
 func (v *view) tellDownstream(d *downstream) ops.Finding {
 	p := &d.places[0]
 	f := ops.Finding{Rule: "downstream-wait", Scenario: 2, Score: p.score, Confidence: v.sure(p.waits)}
 	f.Where = append(f.Where, rule.At(ops.RoleIO, p.user))
+	if h := p.waits[0].helper; h != nil {
+		f.Where = []ops.Place{rule.At(ops.RoleCall, p.user), rule.At(ops.RoleIO, h)}
+	}
 	for _, c := range callers(p.waits[0].stack, p.waits[0].at) {
 		f.Where = addPlace(f.Where, c)
 	}
@@ -30,6 +38,10 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	}
 	d.say(&f, p)
 	f.Remedies = d.remedies()
+	if d.service() && d.remote == "" {
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindGoroutine, Metric: "remote", Unit: "hosts",
+			Text: rule.Say("which host is asked this capture does not say: no label (server.address, peer.service) names it", "這次擷取看不出問的是哪一台主機：沒有標籤（server.address、peer.service）指出來")})
+	}
 	if p.queued {
 		f.Remedies = append([]ops.Text{rule.Say("Have more goroutines ask at once, as many as the other side bears, or let each request ask by itself with a limit.", "讓更多 goroutine 同時詢問（以對方能承受為限），或讓每個請求自己詢問並設並行上限。")}, f.Remedies...)
 	}
@@ -50,7 +62,7 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	if c, ok := v.cpuProof(); ok && v.saturation() < saturated {
 		f.Evidence = append(f.Evidence, c)
 	}
-	f.CounterEvidence = append(v.busyCPU(), v.lossProof()...)
+	f.CounterEvidence = append(append(v.busyCPU(), v.lossProof()...), f.CounterEvidence...)
 	v.temper(&f, p)
 	return f
 }
@@ -163,10 +175,10 @@ func (d *downstream) remedies() []ops.Text {
 			rule.Say("Find out whether the other side still accepts: its backlog, its connection limit, the network in between.", "確認對方是否還能接受連線：accept 佇列、連線數上限、中間的網路。"),
 			limits,
 		}
-	case d.client == "HTTP" || d.client == "gRPC" || d.client == "net/rpc":
+	case d.service():
 		return []ops.Text{
+			rule.Say("Capture the service that is called next (ops capture SERVICE): its own verdict says why it is slow.", "接著擷取被呼叫的服務（ops capture SERVICE），看它自己的診斷為什麼慢。"),
 			limits,
-			rule.Say("Capture the service that is called in the same window: its own verdict says why it is slow.", "在同一時間擷取被呼叫的服務，看它自己的診斷為什麼慢。"),
 			rule.Say("Ask less: cache answers, join several requests into one, ask in parallel what does not depend on each other.", "減少呼叫：快取結果、合併請求，互不相依的請求改為平行送出。"),
 		}
 	case d.client == "Redis" || d.client == "memcached":

@@ -18,7 +18,10 @@ type wait struct {
 	state goroutines.State
 	user  *evidence.Frame // the program's line; nil = none of its own
 	at    int             // of user in stack
-	stack evidence.Stack
+	// helper is the line below user that waits, if that is in a function through which
+	// many ask; nil = user itself.
+	helper *evidence.Frame
+	stack  evidence.Stack
 	// all are the stacks that were seen, at most maxStacks.
 	all []evidence.Stack
 	// start is the function that the goroutines began with.
@@ -68,11 +71,13 @@ type view struct {
 	// the waiter's stack.
 	wakes map[uint64][]int
 	seed  maphash.Seed
+	// callers are those of the program's functions that merely relay: see asker.
+	callers map[string]map[string]bool
 }
 
 // viewOf joins. ok is false if there is neither a trace nor a snapshot.
 func viewOf(e *evidence.Evidence) (v *view, ok bool) {
-	v = &view{e: e, byKey: map[waitKey]*wait{}, wakes: map[uint64][]int{}, seed: maphash.MakeSeed(), now: e.Goroutines, before: e.GoroutinesBefore}
+	v = &view{e: e, byKey: map[waitKey]*wait{}, wakes: map[uint64][]int{}, seed: maphash.MakeSeed(), now: e.Goroutines, before: e.GoroutinesBefore, callers: callersOf(e)}
 	if v.now == nil {
 		v.now, v.before = e.Dump, nil
 	}
@@ -168,7 +173,12 @@ func (v *view) addGoroutines(g *evidence.Goroutines, count func(*wait, int)) {
 // at returns the wait that a stack belongs to.
 func (v *view) at(s evidence.Stack, st goroutines.State, start string) *wait {
 	o, i := look(s, st)
-	var user *evidence.Frame
+	var user, helper *evidence.Frame
+	if i >= 0 && o.kind == ask && !o.sql && (o.client == "HTTP" || o.client == "gRPC" || o.client == "net/rpc") {
+		if j := v.asker(s, i); j > i {
+			helper, i = s[i], j
+		}
+	}
 	if i >= 0 {
 		user = s[i]
 	}
@@ -179,7 +189,7 @@ func (v *view) at(s evidence.Stack, st goroutines.State, start string) *wait {
 	k := waitKey{o, st, user, start}
 	w := v.byKey[k]
 	if w == nil {
-		w = &wait{op: o, state: st, user: user, at: i, stack: s, start: start, handler: s.Index(inHandler) > i}
+		w = &wait{op: o, state: st, user: user, helper: helper, at: i, stack: s, start: start, handler: s.Index(inHandler) > i}
 		v.byKey[k] = w
 		v.waits = append(v.waits, w)
 	}
