@@ -15,7 +15,7 @@ import (
 var ids = []ops.RuleID{
 	"channel-backpressure", "cpu-gc-pressure", "cpu-hot-path", "cpu-password-hashing", "cpu-throttled", "deadlock", "downstream-wait",
 	"goroutine-churn", "goroutine-leak", "heap-growth", "lock-contention", "lock-held-across-io", "log-contention", "memory-limit-thrash",
-	"pool-exhausted", "pool-leaked", "response-body-leak", "retained-objects", "scheduler-latency", "syscall-blocked", "thread-explosion",
+	"pool-exhausted", "pool-leaked", "response-body-leak", "retained-objects", "scheduler-latency", "slow-call", "syscall-blocked", "thread-explosion",
 	"timer-leak", "timer-storm", "unbounded-concurrency",
 }
 

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/goroutines"
@@ -87,6 +88,22 @@ func OfGoroutines(s *goroutines.Snapshot, frames *Frames) *Goroutines {
 	return out
 }
 
+// slowCategory is what the agent marks slow calls with; the text is the name of
+// the call, " took ", and a duration.
+const slowCategory = "slow"
+
+func slowCall(l trace.Log) (SlowCall, bool) {
+	at := strings.LastIndex(l.Text, " took ")
+	if l.Category != slowCategory || at < 0 {
+		return SlowCall{}, false
+	}
+	took, err := time.ParseDuration(l.Text[at+len(" took "):])
+	if err != nil || took <= 0 {
+		return SlowCall{}, false
+	}
+	return SlowCall{Name: l.Text[:at], From: l.Time - took, End: l.Time, Goroutine: l.Goroutine}, true
+}
+
 // OfTrace reads a trace whole, and the locks in it, and makes stacks of both.
 func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.Loss, error) {
 	a, err := t.Analyze(ctx, trace.Options{Goroutines: 1})
@@ -119,6 +136,12 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 			Stack: stack, Start: withoutArguments(t.GroupName(s.Group)), Reason: s.Reason, State: s.State, Lock: s.Lock, Wait: stack.Wait(),
 			Count: s.Count, Total: s.Total, Max: s.Max, Longest: s.Longest, LongestFrom: s.LongestFrom, Open: s.Open, Whole: s.Whole, Visits: s.Visits,
 		})
+	}
+	for _, l := range a.Logs {
+		if call, ok := slowCall(l); ok {
+			call.Stack = c.of(l.Stack)
+			out.Slow = append(out.Slow, call)
+		}
 	}
 	for _, w := range a.Wakes {
 		out.Wakes = append(out.Wakes, Wake{Waiter: c.of(w.Waiter), Waker: c.of(w.Waker), Count: w.Count, Total: w.Total})

@@ -227,6 +227,17 @@ type Trace struct {
 	Regions       []trace.Annotation
 	// Samples of the CPU profiler within the trace, usually of 10 ms each.
 	Samples []Samples
+	// Slow are the calls that the service told its agent of and a rule watched for.
+	Slow []SlowCall
+}
+
+// SlowCall is a call that took long, as the service itself said when it ended.
+type SlowCall struct {
+	Name string
+	// From and End are when it ran, since the trace began; From can be before it.
+	From, End time.Duration
+	Goroutine trace.GoID
+	Stack     Stack // where it was told
 }
 
 // Latency is how long goroutines that were ready to run waited for a processor.

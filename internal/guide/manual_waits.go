@@ -12,6 +12,13 @@ func waitsManual() map[ops.RuleID]Manual {
 			NotThis:    say("Subscriptions, streams and long polls, where nobody promised to answer soon. Waiting for a free connection is an exhausted pool. A process too busy to read answers has a CPU problem.", "訂閱、串流與長輪詢本來就沒有承諾很快回應。等空閒連線是連線池耗盡。忙到沒空讀回應的程序是 CPU 問題。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindRuntime, ops.KindCPU}, Related: []ops.RuleID{"pool-exhausted", "pool-leaked", "lock-held-across-io"},
 		},
+		"slow-call": {
+			Means:      say("A call that the service times took long, once. On the average of a window it is nothing; whoever was in it felt it.", "服務計時的某個呼叫這一次花了很久。在時間窗的平均裡看不見，但遇上的人有感。"),
+			Evidence:   say("The mark that the agent leaves in the trace when a call that a rule watches for has ended, and the longest waits at the same moment. Behind a lock, the line at which whoever gave it back had been meanwhile.", "規則監看的呼叫結束時，agent 在 trace 裡留下的標記，以及同一時刻最長的等待。如果是等鎖，就是釋放鎖的 goroutine 當時所在的那一行。"),
+			Thresholds: say("60 ms are a warning, 120 ms critical; from 25 ms on a notice.", "60 毫秒是警告，120 毫秒是嚴重；25 毫秒起是提示。"),
+			NotThis:    say("Calls that nobody told of are not judged. What everybody waits for all the time is told by the rules on locks, pools and downstreams.", "沒有回報的呼叫不會被判斷。大家一直在等的事情，由鎖、連線池與下游的規則說明。"),
+			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine}, Related: []ops.RuleID{"lock-held-across-io", "lock-contention", "scheduler-latency"},
+		},
 		"pool-exhausted": {
 			Means:      say("All connections of a pool are in use and others queue for one. The same happens to requests at a semaphore of the program's own.", "連線池的連線全部用掉了，其他人排隊等。程式自己的 semaphore 也會讓請求遇到同樣的事。"),
 			Evidence:   say("Waits in the acquire of database/sql, pgxpool, Redis, MongoDB and net/http; what those who have a connection wait for; the pools' own figures where the agent was handed them.", "在 database/sql、pgxpool、Redis、MongoDB 與 net/http 取得連線時的等待；拿到連線的人在等什麼；交給 agent 的連線池自己的數字。"),

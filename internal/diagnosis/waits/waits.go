@@ -8,5 +8,5 @@ import "github.com/opscenter/opscenter/internal/diagnosis/rule"
 
 // Rules are this family's rules.
 func Rules() []rule.Rule {
-	return []rule.Rule{downstreamWait(), poolExhausted(), poolLeaked(), channelBackpressure()}
+	return []rule.Rule{downstreamWait(), poolExhausted(), poolLeaked(), channelBackpressure(), slowCall()}
 }

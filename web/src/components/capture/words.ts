@@ -315,6 +315,7 @@ export const table = {
   "dx.rule.response-body-leak": ["Response body leak", "回應內容未關閉"],
   "dx.rule.retained-objects": ["Retained objects", "物件滯留"],
   "dx.rule.scheduler-latency": ["Scheduler latency", "排程延遲"],
+  "dx.rule.slow-call": ["Slow call", "呼叫緩慢"],
   "dx.rule.syscall-blocked": ["Blocked in system calls", "阻塞在系統呼叫"],
   "dx.rule.thread-explosion": ["Thread explosion", "執行緒暴增"],
   "dx.rule.timer-leak": ["Timer leak", "計時器洩漏"],
