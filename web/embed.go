@@ -22,6 +22,12 @@ import (
 //go:embed all:dist
 var dist embed.FS
 
+// Tokens is the style sheet with the colours and measures of the page, for pages
+// that stand before it.
+//
+//go:embed src/styles/tokens.css
+var Tokens string
+
 // Config says how the page is served. Its zero value serves it at the root.
 type Config struct {
 	// BasePath is where browsers find the centre: "/ops" behind a proxy that

@@ -99,6 +99,8 @@ type Config struct {
 	// System answers GetSystem, except for what concerns the caller.
 	System func(context.Context) System
 	Auth   auth.Authorizer
+	// Accounts are who logs in; nil = nobody has to.
+	Accounts *auth.Accounts
 	// Refused is told of calls that were not let through; nil = nobody is.
 	Refused func(ctx context.Context, call string, err error)
 	// Retention is how long captures are kept; 0 = for ever.
@@ -136,6 +138,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewAccessServiceHandler(accessServer{s}, opts...))
 	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTriggerServiceHandler(ruleServer{s}, opts...))
 	s.routeFiles(mux)
@@ -164,7 +167,11 @@ func (g gate) wire(ctx context.Context, procedure string, err error) error {
 		g.log.ErrorContext(ctx, "request failed", "procedure", procedure, "actor", auth.ActorOf(ctx).Name, "err", err)
 		return connect.NewError(connect.CodeInternal, errors.New("the centre failed at this; its log says why"))
 	}
-	return connect.NewError(wireCodes[kind], errors.New(err.Error()))
+	out := connect.NewError(wireCodes[kind], errors.New(err.Error()))
+	if wait := retryAfter(err); wait != "" {
+		out.Meta().Set("Retry-After", wait)
+	}
+	return out
 }
 
 func (s *server) GetSystem(ctx context.Context, _ *connect.Request[apiv1.GetSystemRequest]) (*connect.Response[apiv1.GetSystemResponse], error) {

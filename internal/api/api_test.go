@@ -188,6 +188,9 @@ func TestACallerWithoutPermissionIsRefusedEverywhere(t *testing.T) {
 		"POST /api/import",
 	}
 	for _, p := range procedures() {
+		if declaredRules()[p].need == "" { // for everyone who is known
+			continue
+		}
 		if !slices.Contains(streams(), p) { // a stream says so in its end message: below
 			urls = append(urls, "POST "+p)
 		}

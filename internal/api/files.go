@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -223,6 +225,19 @@ func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
+// retryAfter is in how many seconds an error goes away by itself, as far as it
+// says; for other limits, which end when something else does, a moment.
+func retryAfter(err error) string {
+	var retry *auth.RetryError
+	switch {
+	case errors.As(err, &retry):
+		return strconv.Itoa(int(max(retry.After, time.Second) / time.Second))
+	case ops.KindOf(err) == ops.Exhausted:
+		return "5"
+	}
+	return ""
+}
+
 var httpCodes = map[ops.ErrorKind]int{
 	ops.NotFound: http.StatusNotFound, ops.Invalid: http.StatusBadRequest, ops.Conflict: http.StatusConflict,
 	ops.Unavailable: http.StatusServiceUnavailable, ops.Exhausted: http.StatusTooManyRequests, ops.Denied: http.StatusForbidden,
@@ -242,6 +257,9 @@ func writeError(w http.ResponseWriter, err error) {
 	if merr != nil {
 		http.Error(w, message, code)
 		return
+	}
+	if wait := retryAfter(err); wait != "" {
+		w.Header().Set("Retry-After", wait)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -18,7 +18,17 @@ type GuardConfig struct {
 	// machine. "*" allows every name.
 	Hosts []string
 	// Certificate, if set, allows the names it was made for.
-	Certificate *tls.Certificate
+	Certificate func() (*tls.Certificate, error)
+	// Open says which requests need no actor; nil = none.
+	Open func(*http.Request) bool
+	// Welcome answers a browser that shows no login, and reports whether it did;
+	// nil = it is told in a sentence, and asked for a password.
+	Welcome func(http.ResponseWriter, *http.Request) bool
+	// Limit is asked once the actor is known and says no when they ask too much;
+	// nil = there is no limit. done is called when the request was answered.
+	Limit func(*http.Request, auth.Actor) (done func(), err error)
+	// Refused is told of requests that were turned away; nil = nobody is.
+	Refused func(r *http.Request, what string, err error)
 }
 
 // Guard lets a request through to next only under a known host name, not from
@@ -29,11 +39,26 @@ func Guard(cfg GuardConfig, next http.Handler) http.Handler {
 		writeError(w, ops.Errorf(ops.Denied, "the request comes from another site's page (%s): open the centre itself", r.Header.Get("Origin")))
 	}))
 	inner := csrf.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strayed(r) {
+			writeError(w, ops.Errorf(ops.Denied, "the request comes from another site's page (%s): open the centre itself", asciiOnly(r.Header.Get("Sec-Fetch-Site"))))
+			return
+		}
+		if cfg.Open != nil && cfg.Open(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
 		actor, err := cfg.Auth.Authenticate(r)
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", `Basic realm="OPS Center", charset="UTF-8"`)
-			http.Error(w, err.Error(), http.StatusUnauthorized)
+			turnAway(cfg, w, r, err)
 			return
+		}
+		if cfg.Limit != nil {
+			done, err := cfg.Limit(r, actor)
+			if err != nil {
+				writeError(w, err)
+				return
+			}
+			defer done()
 		}
 		next.ServeHTTP(w, r.WithContext(auth.WithActor(r.Context(), actor)))
 	}))
@@ -50,6 +75,40 @@ func Guard(cfg GuardConfig, next http.Handler) http.Handler {
 	})
 }
 
+// strayed reports whether another site's page makes the browser ask: for an
+// image, a script, a frame, by fetch. What it may do is let people follow a link.
+// Reading changes nothing, but how long it takes and whether it works is told,
+// and it costs the centre work.
+func strayed(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+		return false
+	}
+	followed := r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	return !followed || r.Method != http.MethodGet && r.Method != http.MethodHead
+}
+
+// turnAway answers a request that has no actor.
+func turnAway(cfg GuardConfig, w http.ResponseWriter, r *http.Request, err error) {
+	if ops.KindOf(err) != ops.Denied {
+		writeError(w, err)
+		return
+	}
+	if cfg.Welcome != nil && cfg.Welcome(w, r) {
+		return
+	}
+	// Nothing shown is not worth the record; something wrong is.
+	if cfg.Refused != nil && (r.Header.Get("Authorization") != "") {
+		cfg.Refused(r, "request", err)
+	}
+	if cfg.Welcome == nil {
+		w.Header().Set("WWW-Authenticate", `Basic realm="OPS Center", charset="UTF-8"`)
+	} else {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="OPS Center"`)
+	}
+	http.Error(w, err.Error(), http.StatusUnauthorized)
+}
+
 func hostAllowed(cfg GuardConfig, hostport string) bool {
 	host := hostname(hostport)
 	if strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback() {
@@ -60,7 +119,11 @@ func hostAllowed(cfg GuardConfig, hostport string) bool {
 			return true
 		}
 	}
-	return cfg.Certificate != nil && cfg.Certificate.Leaf != nil && host != "" && cfg.Certificate.Leaf.VerifyHostname(host) == nil
+	if cfg.Certificate == nil || host == "" {
+		return false
+	}
+	cert, err := cfg.Certificate()
+	return err == nil && cert.Leaf != nil && cert.Leaf.VerifyHostname(host) == nil
 }
 
 func hostname(hostport string) string {

@@ -3,6 +3,7 @@ package app
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/opscenter/opscenter/internal/api"
 	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/auth/loginpage"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/toolui"
@@ -40,6 +42,7 @@ type route struct {
 type parts struct {
 	calls, tunnel, metrics http.Handler
 	tools                  *toolui.UI
+	login                  *loginpage.Pages // nil = nobody logs in
 	// mayCapture checks a caller's right to look at a capture.
 	mayCapture func(*http.Request, ops.CaptureID) error
 }
@@ -53,6 +56,11 @@ func routes(o cli.ServeOptions, p parts) []route {
 		{"GET /metrics", auth.View, theCentre, p.metrics}, // all projects' numbers
 		{"GET /healthz", "", everyone, healthz},
 		{"/", auth.View, something, web.Handler(web.Config{BasePath: o.BasePath})},
+	}
+	if p.login != nil {
+		for _, pattern := range loginpage.Patterns() {
+			out = append(out, route{pattern, "", everyone, p.login})
+		}
 	}
 	protoregistry.GlobalFiles.RangeFilesByPackage("opscenter.api.v1", func(f protoreflect.FileDescriptor) bool {
 		for i := range f.Services().Len() {
@@ -98,9 +106,16 @@ func (r route) allowed(a auth.Authorizer, p parts) http.Handler {
 
 // front puts everything on one port, under the base path, behind the guard.
 func front(o cli.ServeOptions, who access, p parts) http.Handler {
-	mux := http.NewServeMux()
+	mux, unasked := http.NewServeMux(), http.NewServeMux()
 	for _, r := range routes(o, p) {
 		mux.Handle(r.pattern, r.allowed(who.auth, p))
+		if r.on == everyone {
+			unasked.Handle(r.pattern, r.handler)
+		}
+	}
+	open := func(r *http.Request) bool {
+		_, pattern := unasked.Handler(&http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: strings.TrimPrefix(r.URL.Path, o.BasePath)}})
+		return pattern != ""
 	}
 
 	var inner http.Handler = mux
@@ -118,7 +133,16 @@ func front(o cli.ServeOptions, who access, p parts) http.Handler {
 		})
 		inner = under
 	}
-	guarded := api.Guard(api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.cert}, inner)
+	cfg := api.GuardConfig{Auth: who.auth, Hosts: o.AllowHosts, Certificate: who.certificate(), Open: open}
+	if who.pages != nil {
+		cfg.Welcome = who.pages.Welcome
+	}
+	if who.accounts != nil {
+		cfg.Refused = func(r *http.Request, what string, err error) {
+			who.accounts.Refused(r.Context(), "", who.address(r), "request.refused", what, err)
+		}
+	}
+	guarded := api.Guard(cfg, inner)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A trace page is in a sandbox, from which the browser sends no
 		// credentials: the secret in the address stands for them.

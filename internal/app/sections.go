@@ -1,6 +1,7 @@
 package app
 
 import (
+	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/config"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
@@ -12,11 +13,13 @@ import (
 // package config says what its struct has to look like.
 type sections struct {
 	Sources sourcesSection
+	Access  auth.Settings
 }
 
 func (s *sections) list() []config.Section {
 	return []config.Section{
 		{Key: "sources", Into: &s.Sources, About: "Where instances are that no agent joins for. Each kind is a list.", Example: sourcesExample},
+		{Key: "access", Into: &s.Access, About: "Who may come in, and how. Users and tokens: `ops user`, `ops token`.", Example: accessExample, Restart: true},
 	}
 }
 
@@ -26,6 +29,21 @@ type sourcesSection struct {
 	FileSD []fileSource    `yaml:"file-sd"`
 	HTTPSD []httpsd.Config `yaml:"http-sd"`
 }
+
+const accessExample = `
+access:
+  login: required
+  session_idle: 12h
+  trusted_proxies: [10.0.0.0/8]
+  groups:
+    sre: [admin]
+    game-devs: ["operator@color-game"]
+  oidc:
+    issuer: https://login.example.com/realms/games
+    client_id: ops-center
+    client_secret: ${file:/etc/ops/oidc.secret}
+    url: https://ops.example.com
+`
 
 const sourcesExample = `
 sources:

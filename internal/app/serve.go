@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +78,7 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 		}
 		o.Config, o.Files = loaded.Config, loaded.Files
 	}
-	who, err := newAccess(o)
+	who, err := newAccess(ctx, o, sec.Access)
 	if err != nil {
 		return err
 	}
@@ -90,6 +89,7 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 		return ops.Errorf(ops.Unavailable, "%w: another program, or another centre, has the port: stop it or choose another with --listen", err)
 	}
 	defer ln.Close()
+	defer who.close() //nolint:errcheck // what was written is on the disk
 	c, err := build(ctx, o, sec, who, ln.Addr())
 	if err != nil {
 		return err
@@ -184,6 +184,9 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 			return nil, err
 		}
 	}
+	if who.accounts != nil {
+		who.accounts.Record = c.record
+	}
 	c.rails = guard.New(c.record, policy)
 	var health fleet.HealthRules
 	if o.HealthFile != "" {
@@ -252,7 +255,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	started := time.Now()
 	serves := api.Config{
 		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record, c.diagnoses}, Files: auditedFiles{c.archive, c.record, o.Logger},
-		Auth: who.auth, Retention: o.Retention,
+		Auth: who.auth, Accounts: who.accounts, Refused: who.refused, Retention: o.Retention,
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
 		Diagnosis: c.diagnoses.Findings, Headline: c.diagnoses.Headline,
 		Profiles:  c.profiles,
@@ -275,12 +278,12 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
 		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	}
-	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, mayCapture: api.OfCapture(serves, auth.View)})
+	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, login: who.pages, mayCapture: api.OfCapture(serves, auth.View)})
 
 	// The centre watches itself like any other process: over the same tunnel.
 	c.agent = agent.Config{
 		Center: c.url, Project: selfProject, Service: selfService,
-		TokenFile: o.TokenFile, CAPin: who.pin(), Logger: o.Logger.With("agent", "self"),
+		TokenFile: cmp.Or(who.selfToken, o.TokenFile), CAPin: who.pin(), Logger: o.Logger.With("agent", "self"),
 	}
 	return c, nil
 }
@@ -350,11 +353,12 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
-	if c.who.cert != nil {
-		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*c.who.cert}, MinVersion: tls.VersionTLS12}
-	}
+	srv.TLSConfig = c.who.tlsConfig()
 
 	outer, octx := errgroup.WithContext(base)
+	if c.who.accounts != nil {
+		outer.Go(func() error { return named("accounts", c.who.accounts.Run(octx)) })
+	}
 	outer.Go(func() error { return named("fleet", c.fleet.Run(octx)) })
 	outer.Go(func() error { return named("archive", c.archive.Run(octx)) })
 	outer.Go(func() error { return named("discovery", c.sources.Run(octx)) })
@@ -363,7 +367,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	outer.Go(func() error { return named("rules", c.rules.Run(octx)) })
 	outer.Go(func() error {
 		var err error
-		if c.who.cert != nil {
+		if c.who.certs != nil {
 			err = srv.ServeTLS(ln, "", "")
 		} else {
 			err = srv.Serve(ln)
@@ -395,6 +399,9 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		c.log.Error("the centre cannot watch itself", "err", err)
 	}
 	fmt.Fprintf(c.out, "OPS Center is at %s\n", c.url)
+	if c.who.ca != nil {
+		fmt.Fprintf(c.out, "Its certificate authority is %s, and its pin, for agents (OPS_CA_PIN) and ops login --pin:\n%s\n", c.who.ca.File, c.who.pin())
+	}
 	c.log.Info("serving", "url", c.url, "pid", os.Getpid())
 
 	innerErr := inner.Wait() // until asked to end, with captures put away
@@ -451,7 +458,7 @@ func address(who access, addr net.Addr, basePath string) string {
 		host = "127.0.0.1"
 	}
 	scheme := "http"
-	if who.cert != nil {
+	if who.certs != nil {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port) + basePath

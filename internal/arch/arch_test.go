@@ -35,7 +35,7 @@ var rows = []struct {
 	{"the record", []string{"internal/audit"}},
 	{"guard rails", []string{"internal/guard"}},
 	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/notify"}},
-	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
+	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/auth/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
 	{"examiners", []string{"internal/rules", "internal/examine"}},
 	{"views", []string{"internal/census", "internal/flame", "internal/guide", "internal/timeline"}},
 	{"faces", []string{"internal/api", "internal/cli", "internal/metrics", "web"}},
@@ -58,7 +58,7 @@ var narrower = map[string][]string{
 // sameRow lists the packages of one subject that are split over folders of one row.
 var sameRow = map[string]string{
 	"examples": "examples", "bench": "bench", "test": "test", "cmd": "cmd", "scripts": "scripts", "gen": "gen",
-	"internal/diagnosis/corpus": "internal/diagnosis/corpus", "internal/toolui": "internal/toolui", "internal/console": "internal/console", "internal/discovery": "internal/discovery", "agent": "agent", "web": "web", "internal/evidence": "internal/evidence", "internal/diagnosis/rule": "internal/diagnosis/rule",
+	"internal/diagnosis/corpus": "internal/diagnosis/corpus", "internal/toolui": "internal/toolui", "internal/auth": "internal/auth", "internal/console": "internal/console", "internal/discovery": "internal/discovery", "agent": "agent", "web": "web", "internal/evidence": "internal/evidence", "internal/diagnosis/rule": "internal/diagnosis/rule",
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -52,6 +52,9 @@ type Config struct {
 	// CheckConfig looks at what only the parts of a centre can judge, without
 	// starting any; nil = nothing more is looked at.
 	CheckConfig func(o ServeOptions) error
+	// Accounts opens the users of a centre's data directory; nil = this program
+	// cannot.
+	Accounts func(ctx context.Context, dataDir string) (Accounts, error)
 	// Diagnose diagnoses files and running programs; nil = this program cannot.
 	Diagnose DiagnoseFunc
 	// Child runs what `ops tool-ui-child ARGS…` was started for and returns the
@@ -99,6 +102,7 @@ func Main(ctx context.Context, args []string, cfg Config) int {
 		args = append([]string{"serve"}, args...)
 	}
 	root.SetArgs(args)
+	p.args = args
 	return p.report(root.ExecuteContext(ctx))
 }
 
@@ -107,6 +111,10 @@ type program struct {
 	Config
 	signals <-chan os.Signal
 	release func() // gives the signals back their own meaning
+	args    []string
+
+	// loginNow is what `ops login` is about to keep.
+	loginNow *credential
 
 	// Global flags.
 	server, project, tokenFile string
@@ -188,7 +196,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("centre", p.serveCmd(), p.configCmd())
+	add("centre", p.serveCmd(), p.configCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
@@ -202,7 +210,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "user", "login", "logout", "token", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}

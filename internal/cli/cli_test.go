@@ -435,7 +435,7 @@ func TestErrorsOfTheWayToTheCentre(t *testing.T) {
 		{defaultServer, dial(syscall.ECONNREFUSED), ops.Unavailable, "no centre is running at http://127.0.0.1:8080: start it with `ops serve`, or say where it is with --server or OPS_SERVER"},
 		{"http://ops.example.com", dial(syscall.ECONNREFUSED), ops.Unavailable, "no centre is running at http://ops.example.com: start it there, or correct --server or OPS_SERVER"},
 		{"http://nowhere", dial(&net.DNSError{Name: "nowhere"}), ops.Unavailable, "no such host as nowhere: correct --server or OPS_SERVER"},
-		{"https://c", dial(x509.UnknownAuthorityError{}), ops.Unavailable, "the certificate of https://c is signed by no one this machine trusts: set SSL_CERT_FILE to its CA's certificate"},
+		{"https://c", dial(x509.UnknownAuthorityError{}), ops.Unavailable, "the certificate of https://c is signed by no one this machine trusts: set SSL_CERT_FILE to its CA's certificate, or give the pin that the centre printed to `ops login --pin`"},
 		{"https://c", dial(errors.New("http: server gave HTTP response to HTTPS client")), ops.Invalid, "https://c does not speak TLS: use http:// in --server"},
 		{"http://c", context.DeadlineExceeded, ops.Unavailable, "http://c did not answer within 30s: is it the centre, and is it well?"},
 		{"http://c", context.Canceled, ops.Cancelled, "the call to http://c was given up"},

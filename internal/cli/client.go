@@ -38,6 +38,7 @@ type client struct {
 	console  apiv1connect.ConsoleServiceClient
 	controls apiv1connect.ControlServiceClient
 	notify   apiv1connect.NotifyServiceClient
+	access   apiv1connect.AccessServiceClient
 	slow     apiv1connect.ControlServiceClient // its calls take what they take
 }
 
@@ -50,6 +51,17 @@ func (p *program) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	login, err := p.loginFor(base)
+	if err != nil {
+		return nil, err
+	}
+	if token == "" {
+		token = login.Token
+	}
+	tlsConfig, err := pinned(base, login.Pin)
+	if err != nil {
+		return nil, err
+	}
 	c := &client{base: base}
 	c.http = &http.Client{Transport: &transport{
 		token: token,
@@ -57,6 +69,7 @@ func (p *program) client() (*client, error) {
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
+			TLSClientConfig:     tlsConfig,
 			ForceAttemptHTTP2:   true,
 		},
 	}}
@@ -66,6 +79,7 @@ func (p *program) client() (*client, error) {
 	c.console = apiv1connect.NewConsoleServiceClient(c.http, base, opts...)
 	c.controls = apiv1connect.NewControlServiceClient(c.http, base, opts...)
 	c.notify = apiv1connect.NewNotifyServiceClient(c.http, base, opts...)
+	c.access = apiv1connect.NewAccessServiceClient(c.http, base, opts...)
 	c.slow = apiv1connect.NewControlServiceClient(c.http, base)
 	return c, nil
 }
@@ -209,7 +223,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 	case errors.As(err, &dns):
 		return ops.Errorf(ops.Unavailable, "no such host as %s: correct --server or OPS_SERVER", dns.Name)
 	case errors.As(err, &authority):
-		return ops.Errorf(ops.Unavailable, "the certificate of %s is signed by no one this machine trusts: set SSL_CERT_FILE to its CA's certificate", c.base)
+		return ops.Errorf(ops.Unavailable, "the certificate of %s is signed by no one this machine trusts: set SSL_CERT_FILE to its CA's certificate, or give the pin that the centre printed to `ops login --pin`", c.base)
 	case errors.As(err, &hostname):
 		return ops.Errorf(ops.Unavailable, "the certificate of %s is for another name (%w): use the name it was made for", c.base, hostname)
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):

@@ -30,7 +30,14 @@ type ServeOptions struct {
 	// BasePath is "" or begins with a slash and does not end with one.
 	BasePath        string
 	TLSCert, TLSKey string // both or neither
-	TokenFile       string
+	// TLS "auto" has the centre make its certificate; empty = TLSCert or none.
+	TLS string
+	// Login is auto, required or off; empty = what the configuration says, else auto.
+	Login     string
+	TokenFile string
+	// Program is how this program was started, and Command the whole line, quoted
+	// for a shell: for telling people what to type.
+	Program, Command string
 	// Targets, StaticFiles and FileSD are where instances without a dialling agent
 	// are learned from.
 	Targets     []ops.Target
@@ -70,6 +77,9 @@ type ServeOptions struct {
 	Version string
 }
 
+// DefaultDataDir is where a centre keeps what it has.
+const DefaultDataDir = "./ops-data"
+
 // What is kept unless told otherwise.
 const (
 	defaultRetention      = 30 * 24 * time.Hour
@@ -80,11 +90,11 @@ const serveLong = `Serve runs the centre: the web page, the API and the agents' 
 with everything it keeps in one directory. It needs no configuration on the
 machine where the services run; agents find it at http://127.0.0.1:8080.
 
-Beyond loopback it wants a certificate and a shared token, and says so.`
+Beyond loopback it wants TLS and a login, and says which two commands make them.`
 
 const serveExample = `  ops serve                                          this machine only
-  ops serve --listen :8443 --tls-cert centre.crt --tls-key centre.key --token-file token
-                                                     for a whole network
+  ops user add admin --admin
+  ops serve --listen :8443 --tls auto                for a whole network
   ops serve --target color-game/user-service=http://10.0.0.7:6060/debug/pprof
                                                      a service without an agent
   ops serve --file-sd /etc/prometheus/targets.json   what Prometheus scrapes
@@ -118,6 +128,7 @@ func (p *program) serveCmd() *cobra.Command {
 				return err
 			}
 			o.Load, o.Out = load, p.Stdout
+			o.Program, o.Command = p.programName(), p.commandLine()
 			ctx, done := p.interruptible(cmd.Context())
 			defer done()
 			err = p.Serve(ctx, o)
@@ -138,10 +149,12 @@ func (p *program) serveCmd() *cobra.Command {
 func (s *serveSettings) declare(f *pflag.FlagSet) {
 	o := &s.o
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "`host:port` to serve on")
-	f.StringVar(&o.DataDir, "data", "./ops-data", "`directory` for captures and the catalogue")
+	f.StringVar(&o.DataDir, "data", DefaultDataDir, "`directory` for captures and the catalogue")
 	f.StringVar(&o.BasePath, "base-path", "", "`path` under which a reverse proxy shows the centre, such as /ops")
+	f.StringVar(&o.TLS, "tls", "", "auto = make a certificate authority in the data directory and a certificate from it (`mode`)")
 	f.StringVar(&o.TLSCert, "tls-cert", "", "`file` with the certificate chain (PEM)")
 	f.StringVar(&o.TLSKey, "tls-key", "", "`file` with its key (PEM)")
+	f.StringVar(&o.Login, "login", "", "who has to log in: auto = everybody who is not on this machine, required, off = the proxy in front sees to it (`mode`; default auto)")
 	f.StringArrayVar(&s.targets, "target", nil, "an instance to add, as `project/service=URL`: http(s)://…/debug/pprof, or grpc(s)://host:port of an agent that listens (repeatable)")
 	f.StringArrayVar(&o.StaticFiles, "static", nil, "`file` with a list of instances in YAML or JSON (repeatable)")
 	f.StringArrayVar(&o.FileSD, "file-sd", nil, "`file` of Prometheus file_sd targets, globs allowed (repeatable)")
@@ -172,6 +185,12 @@ func (s *serveSettings) options() (o ServeOptions, err error) {
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return o, ops.Errorf(ops.Invalid, "--tls-cert and --tls-key belong together: give both or neither")
+	}
+	if o.TLS != "" && o.TLS != "auto" {
+		return o, ops.Errorf(ops.Invalid, "--tls %q is unknown: use auto, or --tls-cert and --tls-key for a certificate of your own", o.TLS)
+	}
+	if o.TLS != "" && o.TLSCert != "" {
+		return o, ops.Errorf(ops.Invalid, "--tls auto makes a certificate and --tls-cert gives one: use either")
 	}
 	for _, t := range s.targets {
 		target, err := parseTarget(t)
