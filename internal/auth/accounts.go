@@ -29,8 +29,11 @@ type AccountsConfig struct {
 	Groups map[string][]Grant
 	// SessionIdle and SessionMax end a session; 0 = 12 h without a request, 7 days.
 	SessionIdle, SessionMax time.Duration
-	Logger                  *slog.Logger     // nil = silent
-	Now                     func() time.Time // nil = time.Now
+	// PasswordKiB is what hashing a password takes; 0 = 19 MiB, as OWASP says. Less
+	// is for tests.
+	PasswordKiB int
+	Logger      *slog.Logger     // nil = silent
+	Now         func() time.Time // nil = time.Now
 }
 
 // Accounts are the people and programs that may come in, their sessions and
@@ -58,7 +61,7 @@ func NewAccounts(ctx context.Context, cfg AccountsConfig) (*Accounts, error) {
 		return nil, err
 	}
 	return &Accounts{
-		AccountsConfig: cfg, hasher: newHasher(), throttle: newThrottle(cfg.Now), noted: newThrottle(cfg.Now), secret: secret, wake: make(chan struct{}, 1),
+		AccountsConfig: cfg, hasher: newHasher(cmp.Or(cfg.PasswordKiB, argonMemory)), throttle: newThrottle(cfg.Now), noted: newThrottle(cfg.Now), secret: secret, wake: make(chan struct{}, 1),
 	}, nil
 }
 

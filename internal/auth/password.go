@@ -52,9 +52,16 @@ func CheckPassword(name, password string) error {
 }
 
 // hasher makes and checks hashes of passwords, a few at a time.
-type hasher struct{ slots chan struct{} }
+type hasher struct {
+	slots  chan struct{}
+	memory int // KiB
+	nobody string
+}
 
-func newHasher() *hasher { return &hasher{slots: make(chan struct{}, passwordSlots)} }
+// newHasher returns one whose new hashes take so much memory (KiB).
+func newHasher(memory int) *hasher {
+	return &hasher{slots: make(chan struct{}, passwordSlots), memory: memory, nobody: fmt.Sprintf(nobody, argon2.Version, memory, argonTime, argonThreads)}
+}
 
 // enter waits for a slot.
 func (h *hasher) enter(ctx context.Context) error {
@@ -78,15 +85,14 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	defer func() { <-h.slots }()
 	salt := make([]byte, 16)
 	rand.Read(salt)
-	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKeyBytes)
+	key := argon2.IDKey([]byte(password), salt, argonTime, uint32(h.memory), argonThreads, argonKeyBytes)
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.memory, argonTime, argonThreads, b64(salt), b64(key)), nil
 }
 
 // nobody is the hash that the password of an unknown user is compared with, so
 // that the time of an answer does not tell who exists. No password has it.
-var nobody = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
-	strings.Repeat("A", 22), strings.Repeat("A", 43))
+const nobody = "$argon2id$v=%d$m=%d,t=%d,p=%d$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 // verify reports whether the password has the hash; an empty hash is nobody's.
 func (h *hasher) verify(ctx context.Context, hash, password string) (bool, error) {
@@ -96,7 +102,7 @@ func (h *hasher) verify(ctx context.Context, hash, password string) (bool, error
 	defer func() { <-h.slots }()
 	exists := hash != ""
 	if !exists {
-		hash = nobody
+		hash = h.nobody
 	}
 	var version, memory, rounds, threads int
 	parts := strings.Split(hash, "$")
