@@ -38,6 +38,7 @@ type Agent struct {
 
 	types typeNamer
 
+	join     joinState
 	captures captureRegistry
 	controls controlRegistry
 	chunks   chunkPool
@@ -103,6 +104,7 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{cfg: cfg, log: cfg.log, self: readIdentity(), tune: tune, ctx: ctx, cancel: cancel}
 	a.captures.init()
+	a.join.init()
 	a.flight = newFlightDeck(a)
 	a.rules = a.newRuleEngine()
 	a.controls.builtin = a.builtins()

@@ -35,9 +35,18 @@ type Config struct {
 	// read again before every dial. Empty = OPS_TOKEN_FILE, else no token.
 	TokenFile string
 	// CAPin is the SHA-256 of the SubjectPublicKeyInfo of the centre's
-	// certificate or of a CA that it sends along, in hex or base64. With a pin
-	// the system's roots are not asked. Empty = OPS_CA_PIN, else the roots.
+	// certificate or of a CA that it sends along, in hex or base64; several with
+	// commas between them while one replaces another. With a pin the system's
+	// roots are not asked. Empty = OPS_CA_PIN, else the roots.
 	CAPin string
+	// Join is "kubernetes" when TokenFile holds the pod's projected service account
+	// token, with which the agent gets a certificate. Empty = OPS_JOIN, else it
+	// depends on the token: a join token (opsj_…) buys a certificate, any other is
+	// shown as it is.
+	Join string
+	// StateDir keeps the certificate and its key for the next start, so that a join
+	// token is needed only once. Empty = OPS_AGENT_STATE, else they stay in memory.
+	StateDir string
 	// ListenToken is the bearer token that callers of Register's service must
 	// bring when they are not on loopback and have no verified client
 	// certificate. Empty = OPS_AGENT_TOKEN, else none is good enough.
@@ -113,7 +122,9 @@ type settings struct {
 	service   string
 	labels    map[string]string
 	tokenFile string
-	pin       []byte
+	pins      [][]byte
+	joinBy    string // "" or joinByCluster
+	stateDir  string
 	token     string
 	spoolDir  string
 	limits    Limits
@@ -161,12 +172,16 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	if s.center, err = parseCenter(cmp.Or(c.Center, getenv("OPS_CENTER"), defaultCenter)); err != nil {
 		return s, false, err
 	}
-	if s.pin, err = parsePin(cmp.Or(c.CAPin, getenv("OPS_CA_PIN"))); err != nil {
+	if s.pins, err = parsePins(cmp.Or(c.CAPin, getenv("OPS_CA_PIN"))); err != nil {
 		return s, false, err
 	}
-	if s.pin != nil && s.center != nil && s.center.Scheme != "https" {
+	if len(s.pins) > 0 && s.center != nil && s.center.Scheme != "https" {
 		return s, false, fmt.Errorf("agent: a CA pin is set but the centre %s is not https: use an https URL or drop the pin", s.center.Host)
 	}
+	if s.joinBy = cmp.Or(c.Join, getenv("OPS_JOIN")); s.joinBy != "" && s.joinBy != joinByCluster {
+		return s, false, fmt.Errorf("agent: %.40q is no way to join: leave OPS_JOIN empty for a token, or use %s", s.joinBy, joinByCluster)
+	}
+	s.stateDir = cmp.Or(c.StateDir, getenv("OPS_AGENT_STATE"))
 	s.tokenFile = cmp.Or(c.TokenFile, getenv("OPS_TOKEN_FILE"))
 	s.token = cmp.Or(c.ListenToken, getenv("OPS_AGENT_TOKEN"))
 	s.spoolDir = cmp.Or(c.SpoolDir, getenv("OPS_SPOOL_DIR"), os.TempDir())

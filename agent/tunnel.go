@@ -100,12 +100,19 @@ func (a *Agent) tunnelOnce() (joined bool, err error) {
 			err = fmt.Errorf("the tunnel failed: %v", r)
 		}
 	}()
-	dialled, err := a.dialCenter()
+	cert, token, err := a.credential()
+	if err != nil {
+		return false, err
+	}
+	dialled, err := a.dialCenter(cert)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = dialled.Close() }()
-	conn, err := a.upgrade(dialled)
+	conn, err := a.upgrade(dialled, token)
+	if refused := (refusedError{}); errors.As(err, &refused) {
+		a.join.drop(cert) // the next attempt asks for another
+	}
 	if err != nil {
 		return false, err
 	}
@@ -113,7 +120,7 @@ func (a *Agent) tunnelOnce() (joined bool, err error) {
 	return true, a.serveTunnel(conn)
 }
 
-func (a *Agent) dialCenter() (net.Conn, error) {
+func (a *Agent) dialCenter(cert *tls.Certificate) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(a.ctx, dialWithin)
 	defer cancel()
 	d := net.Dialer{
@@ -129,7 +136,9 @@ func (a *Agent) dialCenter() (net.Conn, error) {
 		return conn, nil
 	}
 	under := &gatherConn{Conn: conn}
-	secure := tls.Client(under, tlsConfig(a.cfg.center.Hostname(), a.cfg.pin))
+	config := tlsConfig(a.cfg.center.Hostname(), a.cfg.pins...)
+	showing(config, cert)
+	secure := tls.Client(under, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("TLS with the centre: %w", err)
@@ -138,11 +147,7 @@ func (a *Agent) dialCenter() (net.Conn, error) {
 }
 
 // upgrade asks for the tunnel and returns the connection to serve on.
-func (a *Agent) upgrade(conn net.Conn) (*upgradedConn, error) {
-	token, err := readToken(a.cfg.tokenFile)
-	if err != nil {
-		return nil, err
-	}
+func (a *Agent) upgrade(conn net.Conn, token string) (*upgradedConn, error) {
 	stop := context.AfterFunc(a.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(handshakeWithin)); err != nil {
@@ -197,13 +202,20 @@ func refusal(resp *http.Response) error {
 	msg := strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("the centre refused this agent (%s): %s; check OPS_TOKEN_FILE", resp.Status, msg)
+		return refusedError{resp.Status, msg}
 	case http.StatusSwitchingProtocols:
 		return fmt.Errorf("the centre switched to %q instead of %s", resp.Header.Get("Upgrade"), tunnelProtocol)
 	case http.StatusNotFound:
 		return fmt.Errorf("there is no centre at this address (%s): %s; check OPS_CENTER, with its base path", resp.Status, msg)
 	}
 	return fmt.Errorf("the centre answered %s: %s", resp.Status, msg)
+}
+
+// refusedError is the centre's word that it does not want this agent.
+type refusedError struct{ status, msg string }
+
+func (e refusedError) Error() string {
+	return fmt.Sprintf("the centre refused this agent (%s): %s; check OPS_TOKEN_FILE", e.status, e.msg)
 }
 
 func readToken(file string) (string, error) {

@@ -147,7 +147,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 				_, _ = theirs.Write([]byte(answer)) // the agent may have had enough
 				_ = theirs.Close()
 			})
-			conn, err := a.upgrade(mine)
+			conn, err := a.upgrade(mine, "")
 			if err == nil {
 				t.Error("it was taken for a tunnel")
 				_ = conn.Close()
@@ -172,7 +172,7 @@ func TestBytesBehindTheAnswer(t *testing.T) {
 		_, _ = theirs.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: opscenter-agent/1\r\n\r\n" + long))
 		_ = theirs.Close()
 	})
-	conn, err := a.upgrade(mine)
+	conn, err := a.upgrade(mine, "")
 	if err != nil {
 		t.Fatal(err)
 	}
