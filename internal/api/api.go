@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -113,7 +114,10 @@ type Config struct {
 	Logger *slog.Logger // nil = silent
 }
 
-type server struct{ Config }
+type server struct {
+	Config
+	imports atomic.Int32 // that are on their way
+}
 
 // New returns the handler of the API. It expects Guard in front of it and paths
 // without a base path.

@@ -369,7 +369,7 @@ func TestAnUploadDoesNotFillTheDisk(t *testing.T) {
 	spool := t.TempDir()
 	full := ops.Errorf(ops.Exhausted, "the disk has only 1 GiB free")
 	var took int64
-	s := &server{Config{SpoolDir: spool, Logger: slog.New(slog.DiscardHandler), Room: func(_ context.Context, n int64) error {
+	s := &server{Config: Config{SpoolDir: spool, Logger: slog.New(slog.DiscardHandler), Room: func(_ context.Context, n int64) error {
 		left, err := filepath.Glob(filepath.Join(spool, UploadPattern))
 		if err != nil {
 			return err

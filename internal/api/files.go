@@ -178,7 +178,15 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// importsAtOnce bounds uploads: each may be as large as twenty captures.
+const importsAtOnce = 2
+
 func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
+	if s.imports.Add(1) > importsAtOnce {
+		s.imports.Add(-1)
+		return ops.Errorf(ops.Exhausted, "%d bundles are being imported, which is the most at once: wait until one is done", importsAtOnce)
+	}
+	defer s.imports.Add(-1)
 	// Asked before and while it arrives: an upload must not fill the disk that
 	// running captures write to.
 	room := func(n int64) error {

@@ -35,6 +35,7 @@ type access struct {
 	accounts *auth.Accounts
 	door     *auth.Door
 	pages    *loginpage.Pages
+	limiter  *auth.Limiter
 	// selfToken is the file with what lets the centre's own agent in.
 	selfToken string
 }
@@ -54,6 +55,7 @@ func newAccess(ctx context.Context, o cli.ServeOptions, set auth.Settings) (a ac
 	if err := set.Validate(); err != nil {
 		return a, err
 	}
+	a.limiter = auth.NewLimiter(set.Limits, nil)
 	if err := a.certify(o); err != nil {
 		return a, err
 	}

@@ -350,6 +350,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler: c.handler, Protocols: protocols,
 		BaseContext:       func(net.Listener) context.Context { return serving },
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250}, // of one connection
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}

@@ -29,6 +29,8 @@ type Settings struct {
 	// "role@project/service".
 	Groups map[string][]string `yaml:"groups"`
 	OIDC   *OIDCSettings       `yaml:"oidc"`
+	// Limits bound what one caller may ask for.
+	Limits Limits `yaml:"limits"`
 }
 
 // OIDCSettings is an OpenID Connect provider that people log in with.

@@ -79,6 +79,7 @@ const (
 	oidcLife   = 10 * time.Minute
 	// formBytes bounds what a login may send.
 	formBytes = 8 << 10
+	formTime  = 15 * time.Second
 )
 
 // New returns the pages.
@@ -118,6 +119,9 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Cache-Control", "no-store")
+	// Strangers may send here: they get no longer than a form takes. What has no
+	// connection of its own, in tests, has no deadline either.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime))
 	p.mux.ServeHTTP(w, r)
 }
 
