@@ -63,7 +63,7 @@ func judgeSlowCalls(e *evidence.Evidence) rule.Result {
 			break
 		}
 	}
-	return rule.Found(rule.Say("%[1]d calls were slow, the slowest %[2]s", "有 %[1]d 個呼叫緩慢，最慢的 %[2]s", len(calls), rule.Dur(calls[0].End-calls[0].From)), found...)
+	return rule.Found(rule.Say("calls marked as slow: %[1]d, the slowest %[2]s", "標示為緩慢的呼叫：%[1]d 個，最慢的 %[2]s", len(calls), rule.Dur(calls[0].End-calls[0].From)), found...)
 }
 
 // during is how much of a site's longest wait lies within a time.
@@ -188,11 +188,13 @@ func slowFinding(t *evidence.Trace, c evidence.SlowCall) ops.Finding {
 		Artifact: ops.KindTrace, Metric: "call_seconds", Value: took.Seconds(), Unit: "s",
 		Text: rule.Say("%[1]s took %[2]s, as the service told when it ended", "%[1]s 花了 %[2]s（服務在結束時回報）", name, rule.Dur(took)),
 	}}
+	f.Explanation = rule.Say("A stall like this is nothing on average and is felt by whoever is in it. It was in the flight recorder, or in the trace, when the service told of the call.", "這樣的停頓在平均值裡看不見，但遇上的人有感。服務回報這個呼叫時，飛行記錄器（或 trace）裡正好有它。")
 	wait, own := waitOf(t, c)
 	if wait == nil {
 		f.Confidence = ops.Low
 		f.Title = rule.Say("%[1]s took %[2]s without a long wait", "%[1]s 花了 %[2]s，但沒有長時間的等待", name, rule.Dur(took))
 		f.Summary = rule.Say("The call ended at %[1]s. The trace shows no wait that explains it: it computed, or waited many times for short.", "呼叫在 %[1]s 結束。trace 中沒有足以解釋的等待：它在運算，或是等了很多次短的。", rule.Line(told))
+		f.Remedies = []ops.Text{rule.Say("Capture a CPU profile while such calls happen: it says what they compute.", "在這種呼叫發生時擷取 CPU profile：它會說明在運算什麼。")}
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindCPU, ops.KindTrace}}
 		if told != nil {
 			f.Where = []ops.Place{rule.At(ops.RoleCall, told)}
@@ -219,7 +221,6 @@ func slowFinding(t *evidence.Trace, c evidence.SlowCall) ops.Finding {
 	}
 	f.Title = rule.Say("%[1]s took %[2]s because of %[3]s", "%[1]s 花了 %[2]s，原因在 %[3]s", name, rule.Dur(took), rule.Code(at))
 	f.Summary = rule.Say("For %[1]s of that, %[2]s.", "其中 %[1]s：%[2]s。", rule.Dur(wait.Max), what)
-	f.Explanation = rule.Say("A stall like this is nothing on average and is felt by whoever is in it. It was in the flight recorder, or in the trace, when the service told of the call.", "這樣的停頓在平均值裡看不見，但遇上的人有感。服務回報這個呼叫時，飛行記錄器（或 trace）裡正好有它。")
 	f.Evidence = append(f.Evidence, ops.Proof{
 		Artifact: ops.KindTrace, Metric: "longest_wait_seconds", Value: site.Max.Seconds(), Unit: "s",
 		Text: rule.Say("the longest wait at %[1]s took %[2]s, at the same time", "同一時間，%[1]s 最長的等待為 %[2]s", rule.Line(at), rule.Dur(site.Max)),

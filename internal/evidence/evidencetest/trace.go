@@ -39,6 +39,13 @@ func (p *parser) trace(words []string) {
 				return fmt.Errorf("wake COUNT TOTAL | WAITER | WAKER")
 			}
 			tr.Wakes = append(tr.Wakes, evidence.Wake{Count: p.num(f[0]), Total: p.dur(f[1]), Waiter: p.frameList(parts[1]), Waker: p.frameList(parts[2])})
+		case "slow":
+			figures, stack := p.stack(rest)
+			f := strings.Fields(figures)
+			if len(f) != 4 {
+				return fmt.Errorf("slow NAME FROM END GOROUTINE | STACK")
+			}
+			tr.Slow = append(tr.Slow, evidence.SlowCall{Name: f[0], From: p.dur(f[1]), End: p.dur(f[2]), Goroutine: trace.GoID(p.num(f[3])), Stack: stack})
 		case "create":
 			parts := strings.SplitN(rest, "|", 2)
 			f := strings.Fields(parts[0])
@@ -154,7 +161,7 @@ func (p *parser) traceSite(tr *evidence.Trace, rest string) {
 	kv := p.pairs(strings.Join(options, " "))
 	s := evidence.Site{
 		Stack: stack, Start: kv["start"].text, Reason: reason, State: state, Wait: stack.Wait(),
-		Count: p.num(words[len(words)-2]), Total: p.dur(words[len(words)-1]), Max: kv.dur("max"), Open: kv.num("open"), Whole: kv.num("whole"), Visits: kv.num("visits"),
+		Count: p.num(words[len(words)-2]), Total: p.dur(words[len(words)-1]), Max: kv.dur("max"), Open: kv.num("open"), Whole: kv.num("whole"), Longest: trace.GoID(kv.num("g")), LongestFrom: kv.dur("from"), Visits: kv.num("visits"),
 	}
 	if l, ok := kv["lock"]; ok {
 		s.Lock = p.lockKind(l.text)
