@@ -109,6 +109,12 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	a.rules = a.newRuleEngine()
 	a.controls.builtin = a.builtins()
 	a.first.set(newMeter(heartbeatMetrics(), a.self.cgroup, &a.pools).read())
+	if cfg.lastWords {
+		a.setRules(nil, nil)
+	}
+	if cfg.onSignal {
+		a.spawn("signals", a.watchSignals)
+	}
 	if cfg.flight > 0 {
 		if err := a.flight.want("the configuration", cfg.flight); err != nil {
 			a.log.Warn("the flight recorder is off", slog.Any("error", err))
@@ -141,11 +147,18 @@ func (a *Agent) BootID() string {
 }
 
 // Close says goodbye to the centre, ends running captures, puts every setting
-// back and waits until the agent's goroutines have ended. It takes at most a
-// ten seconds and may be called again.
+// back and waits until the agent's goroutines have ended. With last words it sends
+// these before, for which it waits a few seconds. It takes at most fifteen
+// seconds and may be called again.
 func (a *Agent) Close() error {
 	if a == nil {
 		return nil
+	}
+	a.mu.Lock()
+	closed := a.closed
+	a.mu.Unlock()
+	if a.cfg.lastWords && !closed {
+		a.sayLast("the process ends")
 	}
 	a.mu.Lock()
 	a.closed = true

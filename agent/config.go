@@ -85,6 +85,12 @@ type Config struct {
 	// FlightRecorderBytes is the most memory that it takes. 0 = 16 MiB; never more
 	// than a sixteenth of the memory limit, at most 128 MiB.
 	FlightRecorderBytes int64
+	// LastWords lets the process send what it holds before its end, without a rule:
+	// goroutines and heap when it is at 90 % of its memory limit, and the same with
+	// the flight recorder's last seconds when Close is called. "signal" does so on
+	// SIGTERM as well, for programs without a handler of their own; the signal then
+	// ends the process as ever. Empty = OPS_LAST_WORDS, else off.
+	LastWords string
 	// Logger takes what an operator of the service may want to know: joined,
 	// lost, refused. Nil = silence.
 	Logger *slog.Logger
@@ -139,6 +145,8 @@ type settings struct {
 	drain         func(context.Context, bool) error
 	fixedProcs    bool
 
+	lastWords, onSignal bool
+
 	flight      time.Duration
 	flightBytes int64
 }
@@ -191,6 +199,13 @@ func (c Config) resolve(getenv func(string) string) (s settings, off bool, err e
 	s.allowControls, s.logLevel, s.drain, s.fixedProcs = c.AllowControls, c.LogLevel, c.Drain, c.FixedGOMAXPROCS
 	if s.flight, s.flightBytes, err = c.resolveFlight(getenv("OPS_FLIGHT_RECORDER")); err != nil {
 		return s, false, err
+	}
+	switch words := strings.ToLower(cmp.Or(c.LastWords, getenv("OPS_LAST_WORDS"))); {
+	case words == "" || isOff(words):
+	case words == "on" || words == "signal":
+		s.lastWords, s.onSignal = true, words == "signal"
+	default:
+		return s, false, fmt.Errorf("agent: last words %.40q: use on, signal or off", words)
 	}
 	s.limits, err = c.Limits.resolve()
 	return s, false, err

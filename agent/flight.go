@@ -204,9 +204,16 @@ func (w *window) past() {
 	c.mu.Lock()
 	c.begun = w.start
 	c.mu.Unlock()
-	if w.wants(agentv1.Kind_KIND_TRACE) {
-		w.doing("reading the flight recorder")
-		w.flight()
+	flight := func() {
+		if w.wants(agentv1.Kind_KIND_TRACE) && !w.dead() {
+			w.doing("reading the flight recorder")
+			w.flight()
+		}
+	}
+	if !w.plan.small {
+		flight()
+	} else {
+		defer flight()
 	}
 	if w.wants(agentv1.Kind_KIND_GOROUTINE) && !w.dead() {
 		w.doing("goroutine snapshot")

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == toolui.ChildVerb {
 		os.Exit(toolui.ChildMain(os.Args[2:]))
 	}
+	if os.Getenv("OPS_TEST_CHILD") != "" {
+		child()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

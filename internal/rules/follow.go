@@ -117,7 +117,7 @@ func (c *Center) follow(ctx context.Context, inst ops.Instance, link ops.Ruled, 
 		if ctx.Err() == nil && len(rules) > 0 {
 			c.log.Warn("an instance did not take its rules", "instance", inst.ID, "service", inst.Key().String(), "err", err)
 		}
-		if ops.KindOf(err) == ops.Conflict || ops.KindOf(err) == ops.Denied && len(rules) == 0 {
+		if ops.KindOf(err) == ops.Conflict {
 			return // an agent that is older than rules
 		}
 	}

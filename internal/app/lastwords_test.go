@@ -1,0 +1,204 @@
+//go:build linux
+
+package app
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/opscenter/opscenter/agent"
+	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
+	"github.com/opscenter/opscenter/gen/opscenter/api/v1/apiv1connect"
+	"github.com/opscenter/opscenter/internal/cli"
+)
+
+// childStart is what the child holds from the start.
+const childStart = 128 << 20
+
+var held [][]byte // what the child leaks; a global so that it is live
+
+func leak(n int) {
+	b := make([]byte, n)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	held = append(held, b)
+}
+
+// child is the service: it leaks until it is killed at its limit, as the kernel
+// would, or waits to be asked to end.
+func child() {
+	for range 128 {
+		leak(childStart / 128)
+	}
+	// Its limit is a little above what it has, whatever the build adds to that.
+	limit := resident() * 100 / 80
+	debug.SetMemoryLimit(limit)
+	a, err := agent.Start(agent.Config{Project: "color-game", Service: "doomed", LastWords: "signal"})
+	if err != nil {
+		panic(err)
+	}
+	defer a.Close()
+	if os.Getenv("OPS_TEST_CHILD") == "waits" {
+		time.Sleep(time.Minute)
+		return
+	}
+	for {
+		time.Sleep(300 * time.Millisecond)
+		leak(int(limit / 100))
+		if resident() > limit {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	}
+}
+
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		panic(err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func startChild(t *testing.T, kind, url string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "OPS_TEST_CHILD="+kind, "OPS_CENTER="+url, "OPS_SPOOL_DIR="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func names(c *apiv1.Capture) (out []string) {
+	for _, a := range c.GetTargets()[0].GetArtifacts() {
+		out = append(out, a.GetName())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// A process that is killed at its memory limit leaves what held the memory.
+func TestAProcessThatIsKilledHasSaidWhatLeaks(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	url, _ := serve(t, cli.ServeOptions{})
+	cmd := startChild(t, "leaks", url)
+	err := cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the child ended with %v", err)
+	}
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	fired := history(t, c, "last-words", "fired", 5*time.Second)
+	if !strings.HasPrefix(fired.GetReason(), "memory is 9") {
+		t.Errorf("it fired because %q", fired.GetReason())
+	}
+	done := history(t, c, "last-words", "diagnosed", 20*time.Second)
+	captures := apiv1connect.NewCaptureServiceClient(hc, url)
+	got, err := captures.GetCapture(t.Context(), connect.NewRequest(&apiv1.GetCaptureRequest{CaptureId: done.GetCaptureId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := names(got.Msg.GetCapture()); !slices.Contains(n, "heap.pprof") || !slices.Contains(n, "goroutine.pprof") {
+		t.Errorf("it left %q", n)
+	}
+	said, err := captures.GetDiagnosis(t.Context(), connect.NewRequest(&apiv1.GetDiagnosisRequest{CaptureId: done.GetCaptureId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var diagnosis struct {
+		Findings []struct {
+			Rule  string
+			Where []struct{ Function string }
+		}
+	}
+	if err := json.Unmarshal([]byte(said.Msg.GetJson()), &diagnosis); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range diagnosis.Findings {
+		if len(f.Where) > 0 && strings.HasSuffix(f.Where[0].Function, ".leak") {
+			return
+		}
+	}
+	t.Errorf("no finding names leak:\n%s", said.Msg.GetJson())
+}
+
+// SIGTERM ends a process as ever, and its last words are with the centre.
+func TestATerminatedProcessSendsItsLastWords(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	url, _ := serve(t, cli.ServeOptions{})
+	cmd := startChild(t, "waits", url)
+	instances(t, hc, url, 2)
+	time.Sleep(1500 * time.Millisecond) // followed
+	began := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
+		t.Errorf("the child ended with %v, not by the signal", cmd.ProcessState)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	if e := history(t, c, "last-words", "archived", 5*time.Second); e.GetReason() != "the process was asked to end (terminated)" {
+		t.Errorf("last words because %q", e.GetReason())
+	}
+}
+
+// Rules fire while the centre is away; what they collected and how often they may
+// is there when it is back.
+func TestRulesGoOnWithoutTheCentre(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	o := cli.ServeOptions{Listen: address, DataDir: t.TempDir(), RulesDir: writeRules(t, strings.Replace(stallRule, "cooldown: 1m", "cooldown: 10s", 1))}
+	url, stop := serve(t, o)
+	a, err := agent.Start(agent.Config{Center: url, Project: "color-game", Service: "tables", SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	running(t, c, "stall")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	hc.CloseIdleConnections()
+	a.Slow(t.Context(), "bet", 50*time.Millisecond) // nobody is there
+	time.Sleep(500 * time.Millisecond)
+
+	serve(t, o)
+	done := history(t, c, "stall", "archived", 40*time.Second)
+	if done.GetInstanceId() != a.BootID() {
+		t.Errorf("it is of %s", done.GetInstanceId())
+	}
+	history(t, c, "stall", "fired", time.Second)
+	time.Sleep(time.Until(done.GetAt().AsTime().Add(10 * time.Second))) // cooled down
+	a.Slow(t.Context(), "bet", 50*time.Millisecond)
+	refused := history(t, c, "stall", "refused", 10*time.Second)
+	if !strings.Contains(refused.GetReason(), "its budget of 1 within 1h0m0s is used up for 59m") {
+		t.Errorf("refused because %q", refused.GetReason())
+	}
+}
