@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, fits, launch, open, self, visit } from "./harness.mjs";
+import { accessible, accessibleInBothThemes, fits, launch, open, self, visit } from "./harness.mjs";
 
 let browser;
 let own;
@@ -102,23 +102,22 @@ test("theme and language follow the browser until someone chooses", async () => 
   await page.context().close();
 });
 
-for (const theme of ["light", "dark"])
-  for (const [locale, width, height] of [["en-US", 1280, 800], ["zh-TW", 1920, 1080]])
-    test(`every page is accessible and fits: ${theme}, ${locale}, ${width}`, async () => {
-      const page = await open(browser, { theme, locale, width, height });
-      for (const path of ["/", `/instances/${own.id}`, "/captures", "/nothing-here"]) {
-        await visit(page, path);
-        await page.waitForTimeout(600);
-        await accessible(page, path);
-        await fits(page, path);
-      }
-      await visit(page, "/");
-      await page.click("[data-t=capture]");
-      await page.waitForSelector("[role=dialog]");
-      await accessible(page, "the capture dialog");
-      assert.deepEqual(page.errors, []);
-      await page.context().close();
-    });
+for (const [theme, locale, width, height] of [["light", "en-US", 1280, 800], ["dark", "zh-TW", 1920, 1080]])
+  test(`every page is accessible in both themes and fits: ${locale}, ${width}`, async () => {
+    const page = await open(browser, { theme, locale, width, height });
+    for (const path of ["/", `/instances/${own.id}`, "/captures", "/audit", "/nothing-here"]) {
+      await visit(page, path);
+      await page.waitForTimeout(500);
+      await accessibleInBothThemes(page, path);
+      await fits(page, path);
+    }
+    await visit(page, "/");
+    await page.click("[data-t=capture]");
+    await page.waitForSelector("[role=dialog]");
+    await accessibleInBothThemes(page, "the capture dialog");
+    assert.deepEqual(page.errors, []);
+    await page.context().close();
+  });
 
 test("an instance shows who it is and how it has been", async () => {
   const page = await open(browser);
@@ -165,7 +164,7 @@ test("columns are chosen, and the choice is in the address", async () => {
   await visit(page, "/?cols=cpu,threads");
   await page.waitForSelector(row(own.id));
   const heads = await page.$$eval("[role=columnheader] button", (l) => l.map((h) => h.firstChild.textContent.trim()));
-  assert.deepEqual(heads, ["Instance", "State", "CPU of quota", "Threads"]);
+  assert.match(heads.join(), /^Instance,State,CPU( of quota)?,Threads$/); // a machine with a quota says so
   await page.click("[data-t=columns]");
   await page.click("[data-column=threads]");
   await page.waitForURL((u) => u.searchParams.get("cols") === "cpu");
@@ -184,6 +183,16 @@ test("a selection has its bar of actions", async () => {
   await page.keyboard.press("Home");
   await page.keyboard.press(" ");
   await page.waitForSelector("[role=toolbar] >> text=1 selected");
+  // Captured at most alone: it is compared with itself before, or told what to capture.
+  await page.click("[data-t=compare-selected]");
+  await Promise.race([page.waitForURL(/\/compare\?a=/), page.waitForSelector(".toast")]);
+  if (new URL(page.url()).pathname === "/compare") {
+    await page.goBack();
+    await page.waitForSelector(row(own.id));
+    await page.focus("[role=treegrid]");
+    await page.keyboard.press("Home");
+    await page.keyboard.press(" ");
+  }
   await page.click("[data-t=open-selected]");
   await page.waitForURL(new RegExp(`/instances/${own.id}`));
   assert.deepEqual(page.errors, []);

@@ -31,11 +31,27 @@ export async function visit(page, path) {
   await page.waitForSelector('[data-live="live"]', { timeout: 15_000 });
 }
 
-/** Fails for anything that axe finds serious or critical. */
-export async function accessible(page, what) {
-  const { violations } = await new AxeBuilder({ page }).analyze();
+/**
+ * Fails for anything that axe finds serious or critical. Of a page that has passed and
+ * only changed its theme, colours are all that is to be looked at again: rules says so.
+ */
+export async function accessible(page, what, { rules } = {}) {
+  // No page of its own to gather frames in, and no word of what is fine: half the time.
+  const axe = new AxeBuilder({ page }).setLegacyMode(true).options({ resultTypes: ["violations"], ...(rules ? { runOnly: { type: "rule", values: rules } } : {}) });
+  const { violations } = await axe.analyze();
   const bad = violations.filter((v) => v.impact === "serious" || v.impact === "critical");
   assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.target.join(" ")).join(" | ")}`), [], `axe on ${what}`);
+}
+
+/** The same page in both themes. */
+export async function accessibleInBothThemes(page, what) {
+  await accessible(page, what);
+  const now = await page.evaluate(() => document.documentElement.dataset.theme);
+  const other = now === "dark" ? "light" : "dark";
+  await page.emulateMedia({ colorScheme: other, reducedMotion: "reduce" });
+  await page.waitForFunction((t) => document.documentElement.dataset.theme === t, other);
+  await accessible(page, `${what}, ${other}`, { rules: ["color-contrast", "link-in-text-block"] });
+  await page.emulateMedia({ colorScheme: now, reducedMotion: "reduce" });
 }
 
 /** Fails if the page needs to scroll sideways. */

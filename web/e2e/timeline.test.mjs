@@ -109,7 +109,19 @@ test("a stretch adds up, search finds a goroutine, the longest wait is a click a
   await page.waitForSelector('[data-t="statistics"]');
   assert.equal(page.url(), again);
 
+  // By keys alone, and said aloud.
   await page.keyboard.press("Escape");
+  await page.focus('[data-t="canvas"]');
+  const spoken = () => page.textContent('[data-t="spoken"]');
+  await page.keyboard.press("ArrowDown");
+  await page.waitForFunction(() => document.querySelector('[data-t="spoken"]').textContent);
+  const firstRow = await spoken();
+  await page.keyboard.press("ArrowDown");
+  await page.waitForFunction((was) => document.querySelector('[data-t="spoken"]').textContent !== was, firstRow);
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Home");
+  await page.waitForFunction((was) => document.querySelector('[data-t="spoken"]').textContent.split(",")[0] === was.split(",")[0], firstRow);
+
   await page.locator('[data-t="longest"]').first().click();
   await page.waitForSelector('[data-t="interval"]');
   const id = new URL(page.url()).searchParams.get("g");

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { againstOthers, comparable, compareFindings, diagnosesOf, profilePairs } from "./compare";
+import { againstOthers, comparable, comparisonOf, compareFindings, diagnosesOf, profilePairs } from "./compare";
 import type { Artifact, Capture } from "./capture";
 import { parseDiagnosis, type Diagnosis } from "./diagnosis";
-import { parseSide } from "./flame/state";
+import { formatSide, parseSide } from "./flame/state";
 import { captureOf, targetOf } from "./testdata";
 
 // "rule/place score" a line, of one instance.
@@ -57,4 +57,25 @@ test("what differs in number or length is compared by shares", () => {
 test("one against the others", () => {
   expect(againstOthers(capture("inst-1: a\ninst-2: a\ninst-3: a"), "inst-2")).toEqual({ before: parseSide("01abc/inst-1+inst-3"), after: parseSide("01abc/inst-2") });
   expect(againstOthers(capture("inst-1: a"), "inst-1")).toBeNull();
+});
+
+// "id: instances" a line, the newest first; "!" = it runs still.
+const kept = (text: string): Capture[] =>
+  text.trim().split("\n").map((l) => {
+    const [id = "", who = ""] = l.trim().split(/:\s*/);
+    return captureOf(id, who.includes("!") ? "collecting" : "done", { targets: who.replace("!", "").split(" ").map((i) => targetOf(i, { artifacts: [{} as Artifact] })) });
+  });
+
+test.each([
+  ["c3: a b c!\nc2: a b c\nc1: a", "a", "c2/b+c c2/a"],
+  ["c2: a b c\nc1: a", "a b", "c2/a c2/b"],
+  ["c2: b\nc1: a", "a b", "c1/a c2/b"],
+  ["c2: a b c d", "a b c", "c2/d c2/a+b+c"],
+  ["c3: b\nc2: a\nc1: a", "a", "c1/a c2/a"],
+  ["c2: a\nc1: b", "a", ""],
+  ["c2: a\nc1: b", "a c", ""],
+  ["c2: a b", "", ""],
+])("of %j, %j is compared as %j", (captures, ids, want) => {
+  const x = comparisonOf(kept(captures), ids.split(" ").filter(Boolean));
+  expect(x ? `${formatSide(x.before)} ${formatSide(x.after)}` : "").toBe(want);
 });

@@ -96,3 +96,29 @@ export function againstOthers(c: Capture, instance: string): { before: Side; aft
 
 /** The worst instance first, as the page of the capture has it. */
 export const worstInstance = (d: DiagnosisSet): string => worstFirst(d.instances)[0]?.diagnosis.instance.id ?? "";
+
+/**
+ * What chosen instances are compared with, by the captures that there are, the newest
+ * first: two with one another, any other number with the rest of their latest capture;
+ * one that is always captured alone, with itself before. null = there is no capture
+ * that tells.
+ */
+export function comparisonOf(captures: readonly Capture[], ids: readonly string[]): { before: Side; after: Side } | null {
+  const side = (c: Capture, instances: readonly string[]): Side => ({ capture: c.id, instances: [...instances], before: false });
+  const idsOf = (c: Capture) => c.targets.filter((x) => x.artifacts.length).map((x) => x.instance.id);
+  const told = captures.filter((c) => c.state === "done" || c.state === "partial");
+  const of = (...wanted: string[]) => told.filter((c) => wanted.every((id) => idsOf(c).includes(id)));
+  if (ids.length === 2) {
+    const [a = "", b = ""] = ids;
+    const both = of(a, b)[0];
+    const [ca, cb] = [both ?? of(a)[0], both ?? of(b)[0]];
+    return ca && cb ? { before: side(ca, [a]), after: side(cb, [b]) } : null;
+  }
+  if (!ids.length) return null;
+  for (const c of of(...ids)) {
+    const others = idsOf(c).filter((id) => !ids.includes(id));
+    if (others.length) return { before: side(c, others), after: side(c, ids) };
+  }
+  const [now, before] = of(...ids);
+  return now && before ? { before: side(before, ids), after: side(now, ids) } : null;
+}
