@@ -43,21 +43,9 @@ const (
 	wideWindow = 4 << 20
 	// wideConns may have it at once. The window is settled when a connection
 	// begins, before it is known who will send much, and all that it lets in may
-	// have to be kept when the disk is slow: 24 MiB more than without.
-	wideConns = 8
+	// have to be kept when the disk is slow: 12 MiB more than without.
+	wideConns = 4
 )
-
-// wide counts the connections that are wide. Its zero value is ready.
-type wide struct{ open atomic.Int32 }
-
-// enter says whether one more may be; leave is called when it has ended.
-func (w *wide) enter() (ok bool, leave func()) {
-	if w.open.Add(1) > wideConns {
-		w.open.Add(-1)
-		return false, func() {}
-	}
-	return true, func() { w.open.Add(-1) }
-}
 
 // lane is what gRPC is told of a connection.
 type lane struct {
@@ -65,15 +53,23 @@ type lane struct {
 	readAhead int   // bytes
 }
 
-// laneOf widens a connection, if it may be.
-func laneOf(nc net.Conn, isWide bool) (net.Conn, lane) {
-	if !isWide {
-		return nc, lane{narrowWindow, readBuffer(nc)}
+// lanes counts the wide ones. Its zero value is ready.
+type lanes struct{ wide atomic.Int32 }
+
+// enter widens a connection if it can be read in bulk and there is room. Over TLS
+// it cannot: what is read there comes record by record. leave is to be called when
+// the connection has ended.
+func (s *lanes) enter(nc net.Conn) (c net.Conn, l lane, leave func()) {
+	narrow := lane{narrowWindow, readBuffer(nc)}
+	bulk, ok := newBulk(nc)
+	if !ok {
+		return nc, narrow, func() {}
 	}
-	if bulk, ok := newBulk(nc); ok {
-		return bulk, lane{wideWindow, readBulk}
+	if s.wide.Add(1) > wideConns {
+		s.wide.Add(-1)
+		return nc, narrow, func() {}
 	}
-	return nc, lane{wideWindow, readBuffer(nc)}
+	return bulk, lane{wideWindow, readBulk}, func() { s.wide.Add(-1) }
 }
 
 // frameBytes is the largest payload of a frame that gRPC accepts.

@@ -35,39 +35,21 @@ func TestHowFarIsReadAhead(t *testing.T) {
 	}
 }
 
-func TestFewConnectionsAreWide(t *testing.T) {
-	var w wide
-	var leave []func()
-	for i := range wideConns + 2 {
-		ok, l := w.enter()
-		if want := i < wideConns; ok != want {
-			t.Errorf("connection %d is wide: %t, want %t", i+1, ok, want)
-		}
-		leave = append(leave, l)
-	}
-	leave[wideConns]() // was not wide and makes no room
-	if ok, _ := w.enter(); ok {
-		t.Error("one that was not wide made room for one that is")
-	}
-	leave[0]()
-	if ok, _ := w.enter(); !ok {
-		t.Error("one that was wide made no room")
-	}
-}
-
-func TestLanes(t *testing.T) {
+func TestOnlyBulkIsWide(t *testing.T) {
 	for _, tc := range []struct {
 		nc   net.Conn
-		wide bool
 		want lane
 	}{
-		{&tls.Conn{}, false, lane{narrowWindow, readTLS}},
-		{&tls.Conn{}, true, lane{wideWindow, readTLS}},
-		{&earlyConn{Conn: &net.TCPConn{}}, true, lane{wideWindow, readOther}},
-		{&net.TCPConn{}, false, lane{narrowWindow, readPlain}},
+		{&tls.Conn{}, lane{narrowWindow, readTLS}},
+		{&earlyConn{Conn: &net.TCPConn{}}, lane{narrowWindow, readOther}},
 	} {
-		if nc, got := laneOf(tc.nc, tc.wide); got != tc.want || nc != tc.nc {
-			t.Errorf("%T, wide %t: %T with %+v, want %+v", tc.nc, tc.wide, nc, got, tc.want)
+		var s lanes
+		nc, got, leave := s.enter(tc.nc)
+		if got != tc.want || nc != tc.nc {
+			t.Errorf("%T: %T with %+v, want %+v", tc.nc, nc, got, tc.want)
+		}
+		if leave(); s.wide.Load() != 0 {
+			t.Errorf("%T: %d connections are wide", tc.nc, s.wide.Load())
 		}
 	}
 }

@@ -135,3 +135,36 @@ func TestBulkReadEndsWithTheConnection(t *testing.T) {
 		t.Errorf("a read of a closed connection ended with %v", err)
 	}
 }
+
+func TestFewConnectionsAreWide(t *testing.T) {
+	_, some := bulkPair(t)
+	var s lanes
+	enter := func() (bool, func()) {
+		c, l, leave := s.enter(some.TCPConn)
+		_, isBulk := c.(*bulkConn)
+		want := lane{narrowWindow, readPlain}
+		if isBulk {
+			want = lane{wideWindow, readBulk}
+		}
+		if l != want {
+			t.Errorf("%T with %+v, want %+v", c, l, want)
+		}
+		return isBulk, leave
+	}
+	var leave []func()
+	for i := range wideConns + 2 {
+		ok, l := enter()
+		if want := i < wideConns; ok != want {
+			t.Errorf("connection %d is wide: %t, want %t", i+1, ok, want)
+		}
+		leave = append(leave, l)
+	}
+	leave[wideConns]() // was not wide
+	if ok, _ := enter(); ok {
+		t.Error("one that was not wide made room for one that is")
+	}
+	leave[0]()
+	if ok, _ := enter(); !ok {
+		t.Error("one that was wide made no room")
+	}
+}

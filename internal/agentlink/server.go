@@ -109,7 +109,7 @@ type Server struct {
 	maxBytes int64         // of one capture
 	silence  time.Duration // of a capture's stream, after which its connection counts as lost
 	frames   framePool
-	wide     wide
+	lanes    lanes
 	storm    storm
 
 	closing context.Context // ends with Close
@@ -316,9 +316,8 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 }
 
 func (s *Server) tunnel(ctx context.Context, nc net.Conn, who claim) error {
-	isWide, leave := s.wide.enter()
+	nc, l, leave := s.lanes.enter(nc)
 	defer leave()
-	nc, l := laneOf(nc, isWide)
 	once := make(chan net.Conn, 1)
 	once <- nc
 	cc, err := s.client("tunnel", insecure.NewCredentials(), l, func(context.Context, string) (net.Conn, error) {
