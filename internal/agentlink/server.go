@@ -117,6 +117,7 @@ type Server struct {
 
 	mu     sync.Mutex // guards all below and the fields of links
 	links  map[ops.InstanceID]*link
+	dialed map[ops.InstanceID]net.Conn // the last tunnel of each
 	closed bool
 	wg     sync.WaitGroup // of serves; Add under mu while not closed
 }
@@ -124,7 +125,7 @@ type Server struct {
 // New makes a server. It starts nothing.
 func New(cfg Config) *Server {
 	s := &Server{
-		cfg: cfg, id: rand.Text(), log: cfg.Logger, links: map[ops.InstanceID]*link{},
+		cfg: cfg, id: rand.Text(), log: cfg.Logger, links: map[ops.InstanceID]*link{}, dialed: map[ops.InstanceID]net.Conn{},
 		patience: cmp.Or(cfg.Patience, ops.GoneAfter), maxBytes: cmp.Or(cfg.MaxCaptureBytes, ops.MaxCaptureBytes),
 	}
 	s.silence = max(s.patience/2, minSilence)
@@ -185,13 +186,45 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.storm.joined()
 	remote := strings.Clone(r.RemoteAddr)
+	s.opened(claim, nc)
 	go func() { // Close waits for it
 		defer s.wg.Done()
 		defer nc.Close()
+		defer s.ended(claim, nc)
 		if err := s.tunnel(s.closing, nc, claim); err != nil && s.closing.Err() == nil {
 			s.log.Info("agent left", "instance", claim.bootID, "service", claim.project+"/"+claim.service, "remote", remote, "error", err)
 		}
 	}()
+}
+
+func (s *Server) opened(who claim, nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialed[ops.InstanceID(who.bootID)] = nc
+}
+
+func (s *Server) ended(who claim, nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id := ops.InstanceID(who.bootID); s.dialed[id] == nc {
+		delete(s.dialed, id)
+	}
+}
+
+// Drop closes the tunnels of these instances, which then have to be let in
+// again.
+func (s *Server) Drop(ids []ops.InstanceID) {
+	var all []net.Conn
+	s.mu.Lock()
+	for _, id := range ids {
+		if nc := s.dialed[id]; nc != nil {
+			all = append(all, nc)
+		}
+	}
+	s.mu.Unlock()
+	for _, nc := range all {
+		_ = nc.Close() // whoever serves it finds out
+	}
 }
 
 // context ends with the caller's and with Close.

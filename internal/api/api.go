@@ -102,6 +102,10 @@ type Config struct {
 	Auth   auth.Authorizer
 	// Accounts are who logs in; nil = nobody has to.
 	Accounts *auth.Accounts
+	// Join makes the tokens that agents join with, nil = they join without; JoinPin
+	// is what they know the centre by.
+	Join    JoinTokens
+	JoinPin string
 	// Refused is told of calls that were not let through; nil = nobody is.
 	Refused func(ctx context.Context, call string, err error)
 	// Retention is how long captures are kept; 0 = for ever.
@@ -143,6 +147,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewAccessServiceHandler(accessServer{s}, opts...))
+	mux.Handle(apiv1connect.NewJoinServiceHandler(joinServer{s}, opts...))
 	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTriggerServiceHandler(ruleServer{s}, opts...))
 	s.routeFiles(mux)

@@ -13,6 +13,7 @@ import (
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/auth/loginpage"
 	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/join"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/toolui"
 	"github.com/opscenter/opscenter/web"
@@ -43,6 +44,7 @@ type parts struct {
 	calls, tunnel, metrics http.Handler
 	tools                  *toolui.UI
 	login                  *loginpage.Pages // nil = nobody logs in
+	join                   http.Handler     // nil = agents get no certificates
 	// mayCapture checks a caller's right to look at a capture.
 	mayCapture func(*http.Request, ops.CaptureID) error
 }
@@ -56,6 +58,9 @@ func routes(o cli.ServeOptions, p parts) []route {
 		{"GET /metrics", auth.View, theCentre, p.metrics}, // all projects' numbers
 		{"GET /healthz", "", everyone, healthz},
 		{"/", auth.View, something, web.Handler(web.Config{BasePath: o.BasePath})},
+	}
+	if p.join != nil {
+		out = append(out, route{join.Path, "", everyone, p.join}) // it asks for a token itself
 	}
 	if p.login != nil {
 		for _, pattern := range loginpage.Patterns() {

@@ -14,12 +14,14 @@ import (
 type sections struct {
 	Sources sourcesSection
 	Access  auth.Settings
+	Join    joinSection
 }
 
 func (s *sections) list() []config.Section {
 	return []config.Section{
 		{Key: "sources", Into: &s.Sources, About: "Where instances are that no agent joins for. Each kind is a list.", Example: sourcesExample},
 		{Key: "access", Into: &s.Access, About: "Who may come in, and how. Users and tokens: `ops user`, `ops token`.", Example: accessExample, Restart: true},
+		{Key: "join", Into: &s.Join, About: "How agents get in over TLS. Tokens: `ops join-token`.", Example: joinExample, Restart: true},
 	}
 }
 

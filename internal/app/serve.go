@@ -42,6 +42,7 @@ import (
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
 	"github.com/opscenter/opscenter/internal/guide"
+	"github.com/opscenter/opscenter/internal/join"
 	"github.com/opscenter/opscenter/internal/metrics"
 	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -115,6 +116,7 @@ type center struct {
 	desk      *desk.Desk
 	blobs     *localblob.Store
 	links     *agentlink.Server
+	gate      *join.Gate // nil = agents get no certificates
 	archive   *archive.Archive
 	fleet     *fleet.Fleet
 	sources   *discovery.Manager
@@ -204,6 +206,9 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),
 		Authorize: func(r *http.Request) error { return who.auth.Authorize(auth.ActorOf(r.Context()), auth.Join) },
 	})
+	if c.gate, err = newGate(o, sec.Join, who, c.record, c.links); err != nil {
+		return nil, err
+	}
 	endpoints := agentless.New(agentless.Config{Fleet: c.fleet, Logger: o.Logger})
 	found, err := c.kept.sources(o, c.sections.Sources)
 	if err != nil {
@@ -278,7 +283,15 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
 		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	}
-	c.handler = front(o, who, parts{calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, login: who.pages, mayCapture: api.OfCapture(serves, auth.View)})
+	behindGate := who
+	if behindGate.auth, err = behind(c.gate, sec.Join, o, &who); err != nil {
+		return nil, err
+	}
+	var joins http.Handler
+	if c.gate != nil {
+		joins, serves.Join, serves.JoinPin = c.gate, c.gate, who.pin()
+	}
+	c.handler = front(o, behindGate, parts{join: joins, calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, login: who.pages, mayCapture: api.OfCapture(serves, auth.View)})
 
 	// The centre watches itself like any other process: over the same tunnel.
 	c.agent = agent.Config{
@@ -354,11 +367,14 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
-	srv.TLSConfig = c.who.tlsConfig()
+	srv.TLSConfig = agentsTLS(c.who.tlsConfig())
 
 	outer, octx := errgroup.WithContext(base)
 	if c.who.accounts != nil {
 		outer.Go(func() error { return named("accounts", c.who.accounts.Run(octx)) })
+	}
+	if c.gate != nil {
+		outer.Go(func() error { return named("joining", c.gate.Run(octx)) })
 	}
 	outer.Go(func() error { return named("fleet", c.fleet.Run(octx)) })
 	outer.Go(func() error { return named("archive", c.archive.Run(octx)) })

@@ -20,6 +20,9 @@ const (
 	DeviceCookie  = "__Host-ops_device"
 )
 
+// SelfName is the name of the centre's own agent.
+const SelfName = "self"
+
 // Door is the authorizer of a centre that people log in to. It knows sessions
 // (a cookie), API tokens and the shared token (Authorization, as a bearer or as
 // the password of basic authentication).
@@ -47,7 +50,7 @@ func (d *Door) Authenticate(r *http.Request) (Actor, error) {
 			return d.Accounts.token(r.Context(), sum(secret))
 		}
 		if d.Self != "" && sum(secret) == sum(d.Self) {
-			return Actor{Name: "self", Permissions: []Permission{Join}}, nil
+			return Actor{Name: SelfName, Permissions: []Permission{Join}}, nil
 		}
 		if d.Shared != nil {
 			return d.Shared.Authenticate(r)

@@ -196,7 +196,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("centre", p.serveCmd(), p.configCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd())
+	add("centre", p.serveCmd(), p.configCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
@@ -210,7 +210,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "user", "login", "logout", "token", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "user", "login", "logout", "token", "join-token", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}
