@@ -103,6 +103,7 @@ func start(c Config, getenv func(string) string, tune tuning) (*Agent, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{cfg: cfg, log: cfg.log, self: readIdentity(), tune: tune, ctx: ctx, cancel: cancel}
+	a.self.show()
 	a.captures.init()
 	a.join.init()
 	a.flight = newFlightDeck(a)

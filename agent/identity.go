@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"runtime/pprof"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -70,6 +71,15 @@ func newBootID() string {
 	}
 	return string(random[:])
 }
+
+// show puts the boot id where net/http/pprof lists profiles, should the service
+// serve it: a centre that finds the process there as well knows that it is this
+// one, whatever lies in between. The profile is empty and is never added to; it
+// cannot be taken away again, and a boot id is never made twice.
+func (id *identity) show() { pprof.NewProfile(bootProfile + id.bootID) }
+
+// bootProfile begins its name; internal/agentless knows it.
+const bootProfile = "opscenter.agent."
 
 // process reads what seldom changes.
 func (id *identity) process() *agentv1.ProcessInfo {

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ import (
 type Joiner interface {
 	Join(ctx context.Context, i ops.Instance, l ops.Link) error
 }
+
+// bootProfile begins the name of the empty profile by which an agent shows its
+// boot id in the index of the process it is in.
+const bootProfile = "opscenter.agent."
 
 // Config is what a Connector is made of. Its zero value can Open but not Connect.
 type Config struct {
@@ -58,8 +63,47 @@ func (c *Connector) Connect(ctx context.Context, t ops.Target) error {
 		return err
 	}
 	defer l.Close()
+	if id := c.agentOf(l.agents, i.Key()); id != "" {
+		i.ID = id // one process, however many say so
+	}
 	c.log.Debug("agentless target reached", "instance", i.ID, "address", i.Address)
 	return c.fleet.Join(ctx, i, l)
+}
+
+// agentOf chooses the agent of a process that is listed as that service: the one
+// that is connected, or the only one there ever was. Empty = none; so it is where
+// the agent names another service: the list is believed, and both are shown.
+func (c *Connector) agentOf(ids []ops.InstanceID, listed ops.ServiceKey) ops.InstanceID {
+	if fleet, ok := c.fleet.(interface {
+		AgentOf(ops.InstanceID) (ops.ServiceKey, bool)
+	}); ok {
+		other := false
+		for _, id := range ids {
+			key, connected := fleet.AgentOf(id)
+			if connected && key == listed {
+				return id
+			}
+			other = other || connected
+		}
+		if other {
+			return ""
+		}
+	}
+	if len(ids) == 1 {
+		return ids[0]
+	}
+	return ""
+}
+
+// agentsIn are the boot ids that an index lists.
+func agentsIn(index map[string]int64) (out []ops.InstanceID) {
+	for name := range index {
+		if id, ok := strings.CutPrefix(name, bootProfile); ok && ops.InstanceID(id).Valid() {
+			out = append(out, ops.InstanceID(id))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Open reaches a target without a fleet. Close the link when done. Invalid for a
@@ -92,6 +136,7 @@ func (l *Link) introduce(ctx context.Context, t ops.Target) (ops.Instance, error
 		return ops.Instance{}, ops.Errorf(ops.Unavailable, "%s answers, but not as net/http/pprof does: check the path of the target's URL, which must lead to the index page", l.host.address)
 	}
 	l.standardIndex = len(seen) > 0
+	l.agents = agentsIn(seen)
 	if _, err := l.host.memstats(ctx); err == nil {
 		l.servesVars = true
 	}

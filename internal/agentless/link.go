@@ -15,8 +15,9 @@ type Link struct {
 	host *host
 	log  *slog.Logger
 	// What introduce learned; they do not change afterwards.
-	standardIndex bool // the index page counts goroutines
-	servesVars    bool // expvar has memstats
+	agents        []ops.InstanceID // boot ids that the process shows
+	standardIndex bool             // the index page counts goroutines
+	servesVars    bool             // expvar has memstats
 	instance      ops.Instance
 
 	mu      sync.Mutex // guards windows

@@ -92,6 +92,9 @@ func instanceProto(i ops.Instance) *apiv1.Instance {
 	if !i.Heartbeat.At.IsZero() {
 		out.Heartbeat = heartbeatProto(i.Heartbeat)
 	}
+	for _, s := range i.Seen {
+		out.Seen = append(out.Seen, &apiv1.Sighting{Source: s.Source, Address: s.Address, Since: ts(s.Since)})
+	}
 	if p := i.Predecessor; p != nil {
 		out.Predecessor = &apiv1.Predecessor{
 			InstanceId: string(p.ID), Ended: ts(p.Ended), Uptime: dur(p.Uptime),

@@ -95,7 +95,7 @@ type member struct {
 	coarse  bucket
 	metrics *metricsWatch
 	stored  time.Time // when its row was last written
-	// thresholds are its service's, which never change.
+	// thresholds are its service's, as long as it is of that service.
 	thresholds Thresholds
 	vigil      vigil
 	recalled   bool // its usual numbers were asked of the store, or there are none
@@ -150,9 +150,16 @@ func (f *Fleet) Run(ctx context.Context) error {
 // lost, no heartbeat came, a newer link of the same instance took over, or ctx
 // ended. A member that joins again is the same instance, up again.
 //
+// An agentless instance with the id of one that is connected through its agent is
+// the same process, found twice: the agent's link stays, and Join says for as long
+// as it blocks that the other source sees it too.
+//
 // A ctx that ends with a cause of its own (context.WithCancelCause) says that
 // the instance is wanted no longer: it is gone, with that reason.
 func (f *Fleet) Join(ctx context.Context, inst ops.Instance, link ops.Link) error {
+	if vouched, err := f.vouch(ctx, inst); vouched {
+		return err
+	}
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	m, epoch, err := f.enter(ctx, leave, inst, link)
@@ -178,7 +185,9 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.members[inst.ID]
-	if m != nil && m.inst.Key() != inst.Key() {
+	// What a process's own agent says of it counts for more than a list.
+	corrected := m != nil && m.inst.Agentless && !inst.Agentless
+	if m != nil && m.inst.Key() != inst.Key() && !corrected {
 		return nil, 0, ops.Errorf(ops.Conflict, "instance %s is known as %s and cannot join as %s", inst.ID, m.inst.Key(), inst.Key())
 	}
 	if (m == nil || m.inst.State == ops.InstanceGone) && f.alive >= f.maxInstances {
@@ -195,8 +204,9 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 		}
 		// What the instance says of itself may have changed; what the fleet knows of it stays.
 		old := m.inst
+		inst.Seen = old.Seen
 		f.remove(m)
-		m.inst = inst
+		m.inst, m.thresholds = inst, f.rules.Of(inst.Key())
 		f.add(m)
 		m.inst.State, m.inst.StateSince, m.inst.StateReason = old.State, old.StateSince, old.StateReason
 		m.inst.Joined, m.inst.Heartbeat, m.inst.Predecessor = old.Joined, old.Heartbeat, old.Predecessor

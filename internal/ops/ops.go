@@ -73,6 +73,9 @@ type Instance struct {
 	Heartbeat Heartbeat
 	// Predecessor is the process it replaced; nil = none known.
 	Predecessor *Predecessor
+	// Seen are the sources, besides Source, that say the same process is there.
+	// They are shared: do not change them.
+	Seen []Sighting `json:"-"`
 	// Self marks the centre's own process.
 	Self bool
 	// Health is made anew from what is heard, and never stored.
@@ -82,6 +85,14 @@ type Instance struct {
 	Revision uint64 `json:"-"`
 	// ClockOffset is the instance's wall clock minus the centre's.
 	ClockOffset time.Duration
+}
+
+// Sighting is a source's word that a process is there.
+type Sighting struct {
+	Source string
+	// Address is where the source says it is; empty = it does not.
+	Address string
+	Since   time.Time
 }
 
 // Key returns the service the instance belongs to.

@@ -229,7 +229,9 @@ type Instance struct {
 	// The program's own process.
 	Self bool `protobuf:"varint,18,opt,name=self,proto3" json:"self,omitempty"`
 	// How it does; unset of a gone one.
-	Health        *Health `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
+	Health *Health `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
+	// The sources, besides source, that say the same process is there.
+	Seen          []*Sighting `protobuf:"bytes,20,rep,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +399,75 @@ func (x *Instance) GetHealth() *Health {
 	return nil
 }
 
+func (x *Instance) GetSeen() []*Sighting {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+// Sighting is a source's word that a process is there.
+type Sighting struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Source string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Where the source says it is; empty = it does not.
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sighting) Reset() {
+	*x = Sighting{}
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sighting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sighting) ProtoMessage() {}
+
+func (x *Sighting) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sighting.ProtoReflect.Descriptor instead.
+func (*Sighting) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Sighting) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Sighting) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Sighting) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 // Health is the fleet's judgement of how a living instance does.
 type Health struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -410,7 +481,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +493,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[1]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +506,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Health) GetLevel() HealthLevel {
@@ -474,7 +545,7 @@ type HealthIssue struct {
 
 func (x *HealthIssue) Reset() {
 	*x = HealthIssue{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +557,7 @@ func (x *HealthIssue) String() string {
 func (*HealthIssue) ProtoMessage() {}
 
 func (x *HealthIssue) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[2]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +570,7 @@ func (x *HealthIssue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthIssue.ProtoReflect.Descriptor instead.
 func (*HealthIssue) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HealthIssue) GetCheck() string {
@@ -555,7 +626,7 @@ type Build struct {
 
 func (x *Build) Reset() {
 	*x = Build{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +638,7 @@ func (x *Build) String() string {
 func (*Build) ProtoMessage() {}
 
 func (x *Build) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[3]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +651,7 @@ func (x *Build) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Build.ProtoReflect.Descriptor instead.
 func (*Build) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Build) GetGoVersion() string {
@@ -665,7 +736,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +748,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +761,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Process) GetPid() int32 {
@@ -793,7 +864,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +876,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +889,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Heartbeat) GetAt() *timestamppb.Timestamp {
@@ -977,7 +1048,7 @@ type Predecessor struct {
 
 func (x *Predecessor) Reset() {
 	*x = Predecessor{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1060,7 @@ func (x *Predecessor) String() string {
 func (*Predecessor) ProtoMessage() {}
 
 func (x *Predecessor) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1073,7 @@ func (x *Predecessor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Predecessor.ProtoReflect.Descriptor instead.
 func (*Predecessor) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Predecessor) GetInstanceId() string {
@@ -1077,7 +1148,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1160,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1173,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Capture) GetId() string {
@@ -1237,7 +1308,7 @@ type Headline struct {
 
 func (x *Headline) Reset() {
 	*x = Headline{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1320,7 @@ func (x *Headline) String() string {
 func (*Headline) ProtoMessage() {}
 
 func (x *Headline) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1333,7 @@ func (x *Headline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Headline.ProtoReflect.Descriptor instead.
 func (*Headline) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Headline) GetSeverity() string {
@@ -1334,7 +1405,7 @@ type CaptureSpec struct {
 
 func (x *CaptureSpec) Reset() {
 	*x = CaptureSpec{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1417,7 @@ func (x *CaptureSpec) String() string {
 func (*CaptureSpec) ProtoMessage() {}
 
 func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1430,7 @@ func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureSpec.ProtoReflect.Descriptor instead.
 func (*CaptureSpec) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CaptureSpec) GetDuration() *durationpb.Duration {
@@ -1431,7 +1502,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1514,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1527,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Target) GetInstance() *Instance {
@@ -1541,7 +1612,7 @@ type TargetProgress struct {
 
 func (x *TargetProgress) Reset() {
 	*x = TargetProgress{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1624,7 @@ func (x *TargetProgress) String() string {
 func (*TargetProgress) ProtoMessage() {}
 
 func (x *TargetProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1637,7 @@ func (x *TargetProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetProgress.ProtoReflect.Descriptor instead.
 func (*TargetProgress) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TargetProgress) GetElapsed() *durationpb.Duration {
@@ -1605,7 +1676,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1688,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1701,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Loss) GetKind() string {
@@ -1678,7 +1749,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1761,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_model_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1774,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_opscenter_api_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Artifact) GetName() string {
@@ -1787,7 +1858,7 @@ var File_opscenter_api_v1_model_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x06\n" +
+	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\a\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
@@ -1809,10 +1880,15 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\theartbeat\x18\x10 \x01(\v2\x1b.opscenter.api.v1.HeartbeatR\theartbeat\x12?\n" +
 	"\vpredecessor\x18\x11 \x01(\v2\x1d.opscenter.api.v1.PredecessorR\vpredecessor\x12\x12\n" +
 	"\x04self\x18\x12 \x01(\bR\x04self\x120\n" +
-	"\x06health\x18\x13 \x01(\v2\x18.opscenter.api.v1.HealthR\x06health\x1a9\n" +
+	"\x06health\x18\x13 \x01(\v2\x18.opscenter.api.v1.HealthR\x06health\x12.\n" +
+	"\x04seen\x18\x14 \x03(\v2\x1a.opscenter.api.v1.SightingR\x04seen\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"n\n" +
+	"\bSighting\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"t\n" +
 	"\x06Health\x123\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1d.opscenter.api.v1.HealthLevelR\x05level\x125\n" +
 	"\x06issues\x18\x02 \x03(\v2\x1d.opscenter.api.v1.HealthIssueR\x06issues\"\xbe\x01\n" +
@@ -1995,79 +2071,82 @@ func file_opscenter_api_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_opscenter_api_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_opscenter_api_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_opscenter_api_v1_model_proto_goTypes = []any{
 	(HealthLevel)(0),              // 0: opscenter.api.v1.HealthLevel
 	(InstanceState)(0),            // 1: opscenter.api.v1.InstanceState
 	(CaptureState)(0),             // 2: opscenter.api.v1.CaptureState
 	(*Instance)(nil),              // 3: opscenter.api.v1.Instance
-	(*Health)(nil),                // 4: opscenter.api.v1.Health
-	(*HealthIssue)(nil),           // 5: opscenter.api.v1.HealthIssue
-	(*Build)(nil),                 // 6: opscenter.api.v1.Build
-	(*Process)(nil),               // 7: opscenter.api.v1.Process
-	(*Heartbeat)(nil),             // 8: opscenter.api.v1.Heartbeat
-	(*Predecessor)(nil),           // 9: opscenter.api.v1.Predecessor
-	(*Capture)(nil),               // 10: opscenter.api.v1.Capture
-	(*Headline)(nil),              // 11: opscenter.api.v1.Headline
-	(*CaptureSpec)(nil),           // 12: opscenter.api.v1.CaptureSpec
-	(*Target)(nil),                // 13: opscenter.api.v1.Target
-	(*TargetProgress)(nil),        // 14: opscenter.api.v1.TargetProgress
-	(*Loss)(nil),                  // 15: opscenter.api.v1.Loss
-	(*Artifact)(nil),              // 16: opscenter.api.v1.Artifact
-	nil,                           // 17: opscenter.api.v1.Instance.LabelsEntry
-	nil,                           // 18: opscenter.api.v1.Headline.TitleEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*Sighting)(nil),              // 4: opscenter.api.v1.Sighting
+	(*Health)(nil),                // 5: opscenter.api.v1.Health
+	(*HealthIssue)(nil),           // 6: opscenter.api.v1.HealthIssue
+	(*Build)(nil),                 // 7: opscenter.api.v1.Build
+	(*Process)(nil),               // 8: opscenter.api.v1.Process
+	(*Heartbeat)(nil),             // 9: opscenter.api.v1.Heartbeat
+	(*Predecessor)(nil),           // 10: opscenter.api.v1.Predecessor
+	(*Capture)(nil),               // 11: opscenter.api.v1.Capture
+	(*Headline)(nil),              // 12: opscenter.api.v1.Headline
+	(*CaptureSpec)(nil),           // 13: opscenter.api.v1.CaptureSpec
+	(*Target)(nil),                // 14: opscenter.api.v1.Target
+	(*TargetProgress)(nil),        // 15: opscenter.api.v1.TargetProgress
+	(*Loss)(nil),                  // 16: opscenter.api.v1.Loss
+	(*Artifact)(nil),              // 17: opscenter.api.v1.Artifact
+	nil,                           // 18: opscenter.api.v1.Instance.LabelsEntry
+	nil,                           // 19: opscenter.api.v1.Headline.TitleEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
 }
 var file_opscenter_api_v1_model_proto_depIdxs = []int32{
-	17, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
+	18, // 0: opscenter.api.v1.Instance.labels:type_name -> opscenter.api.v1.Instance.LabelsEntry
 	1,  // 1: opscenter.api.v1.Instance.state:type_name -> opscenter.api.v1.InstanceState
-	19, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
-	19, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
-	19, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
-	6,  // 5: opscenter.api.v1.Instance.build:type_name -> opscenter.api.v1.Build
-	7,  // 6: opscenter.api.v1.Instance.process:type_name -> opscenter.api.v1.Process
-	8,  // 7: opscenter.api.v1.Instance.heartbeat:type_name -> opscenter.api.v1.Heartbeat
-	9,  // 8: opscenter.api.v1.Instance.predecessor:type_name -> opscenter.api.v1.Predecessor
-	4,  // 9: opscenter.api.v1.Instance.health:type_name -> opscenter.api.v1.Health
-	0,  // 10: opscenter.api.v1.Health.level:type_name -> opscenter.api.v1.HealthLevel
-	5,  // 11: opscenter.api.v1.Health.issues:type_name -> opscenter.api.v1.HealthIssue
-	0,  // 12: opscenter.api.v1.HealthIssue.level:type_name -> opscenter.api.v1.HealthLevel
-	19, // 13: opscenter.api.v1.HealthIssue.since:type_name -> google.protobuf.Timestamp
-	19, // 14: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
-	19, // 15: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	19, // 16: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
-	19, // 17: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
-	20, // 18: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
-	12, // 19: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
-	2,  // 20: opscenter.api.v1.Capture.state:type_name -> opscenter.api.v1.CaptureState
-	19, // 21: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
-	19, // 22: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
-	13, // 23: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
-	19, // 24: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
-	11, // 25: opscenter.api.v1.Capture.headline:type_name -> opscenter.api.v1.Headline
-	18, // 26: opscenter.api.v1.Headline.title:type_name -> opscenter.api.v1.Headline.TitleEntry
-	20, // 27: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
-	20, // 28: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
-	20, // 29: opscenter.api.v1.CaptureSpec.last:type_name -> google.protobuf.Duration
-	3,  // 30: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
-	2,  // 31: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
-	19, // 32: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
-	19, // 33: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
-	15, // 34: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
-	16, // 35: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
-	14, // 36: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
-	20, // 37: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
-	20, // 38: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
-	19, // 39: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
-	19, // 40: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
-	19, // 41: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
-	15, // 42: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	20, // 2: opscenter.api.v1.Instance.state_since:type_name -> google.protobuf.Timestamp
+	20, // 3: opscenter.api.v1.Instance.joined:type_name -> google.protobuf.Timestamp
+	20, // 4: opscenter.api.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
+	7,  // 5: opscenter.api.v1.Instance.build:type_name -> opscenter.api.v1.Build
+	8,  // 6: opscenter.api.v1.Instance.process:type_name -> opscenter.api.v1.Process
+	9,  // 7: opscenter.api.v1.Instance.heartbeat:type_name -> opscenter.api.v1.Heartbeat
+	10, // 8: opscenter.api.v1.Instance.predecessor:type_name -> opscenter.api.v1.Predecessor
+	5,  // 9: opscenter.api.v1.Instance.health:type_name -> opscenter.api.v1.Health
+	4,  // 10: opscenter.api.v1.Instance.seen:type_name -> opscenter.api.v1.Sighting
+	20, // 11: opscenter.api.v1.Sighting.since:type_name -> google.protobuf.Timestamp
+	0,  // 12: opscenter.api.v1.Health.level:type_name -> opscenter.api.v1.HealthLevel
+	6,  // 13: opscenter.api.v1.Health.issues:type_name -> opscenter.api.v1.HealthIssue
+	0,  // 14: opscenter.api.v1.HealthIssue.level:type_name -> opscenter.api.v1.HealthLevel
+	20, // 15: opscenter.api.v1.HealthIssue.since:type_name -> google.protobuf.Timestamp
+	20, // 16: opscenter.api.v1.Build.vcs_time:type_name -> google.protobuf.Timestamp
+	20, // 17: opscenter.api.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	20, // 18: opscenter.api.v1.Heartbeat.at:type_name -> google.protobuf.Timestamp
+	20, // 19: opscenter.api.v1.Predecessor.ended:type_name -> google.protobuf.Timestamp
+	21, // 20: opscenter.api.v1.Predecessor.uptime:type_name -> google.protobuf.Duration
+	13, // 21: opscenter.api.v1.Capture.spec:type_name -> opscenter.api.v1.CaptureSpec
+	2,  // 22: opscenter.api.v1.Capture.state:type_name -> opscenter.api.v1.CaptureState
+	20, // 23: opscenter.api.v1.Capture.created:type_name -> google.protobuf.Timestamp
+	20, // 24: opscenter.api.v1.Capture.finished:type_name -> google.protobuf.Timestamp
+	14, // 25: opscenter.api.v1.Capture.targets:type_name -> opscenter.api.v1.Target
+	20, // 26: opscenter.api.v1.Capture.expires:type_name -> google.protobuf.Timestamp
+	12, // 27: opscenter.api.v1.Capture.headline:type_name -> opscenter.api.v1.Headline
+	19, // 28: opscenter.api.v1.Headline.title:type_name -> opscenter.api.v1.Headline.TitleEntry
+	21, // 29: opscenter.api.v1.CaptureSpec.duration:type_name -> google.protobuf.Duration
+	21, // 30: opscenter.api.v1.CaptureSpec.trace_window:type_name -> google.protobuf.Duration
+	21, // 31: opscenter.api.v1.CaptureSpec.last:type_name -> google.protobuf.Duration
+	3,  // 32: opscenter.api.v1.Target.instance:type_name -> opscenter.api.v1.Instance
+	2,  // 33: opscenter.api.v1.Target.state:type_name -> opscenter.api.v1.CaptureState
+	20, // 34: opscenter.api.v1.Target.window_start:type_name -> google.protobuf.Timestamp
+	20, // 35: opscenter.api.v1.Target.window_end:type_name -> google.protobuf.Timestamp
+	16, // 36: opscenter.api.v1.Target.losses:type_name -> opscenter.api.v1.Loss
+	17, // 37: opscenter.api.v1.Target.artifacts:type_name -> opscenter.api.v1.Artifact
+	15, // 38: opscenter.api.v1.Target.progress:type_name -> opscenter.api.v1.TargetProgress
+	21, // 39: opscenter.api.v1.TargetProgress.elapsed:type_name -> google.protobuf.Duration
+	21, // 40: opscenter.api.v1.TargetProgress.duration:type_name -> google.protobuf.Duration
+	20, // 41: opscenter.api.v1.Artifact.taken_at:type_name -> google.protobuf.Timestamp
+	20, // 42: opscenter.api.v1.Artifact.window_start:type_name -> google.protobuf.Timestamp
+	20, // 43: opscenter.api.v1.Artifact.window_end:type_name -> google.protobuf.Timestamp
+	16, // 44: opscenter.api.v1.Artifact.losses:type_name -> opscenter.api.v1.Loss
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_model_proto_init() }
@@ -2081,7 +2160,7 @@ func file_opscenter_api_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_model_proto_rawDesc), len(file_opscenter_api_v1_model_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

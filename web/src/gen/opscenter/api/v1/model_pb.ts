@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/model.proto.
  */
 export const file_opscenter_api_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL21vZGVsLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIqQFCghJbnN0YW5jZRIKCgJpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDgoGc291cmNlGAQgASgJEhEKCWFnZW50bGVzcxgFIAEoCBIPCgdhZGRyZXNzGAYgASgJEjYKBmxhYmVscxgHIAMoCzImLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2UuTGFiZWxzRW50cnkSLgoFc3RhdGUYCCABKA4yHy5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlU3RhdGUSLwoLc3RhdGVfc2luY2UYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHN0YXRlX3JlYXNvbhgKIAEoCRIqCgZqb2luZWQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3Rfc2VlbhgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYnVpbGQYDSABKAsyFy5vcHNjZW50ZXIuYXBpLnYxLkJ1aWxkEioKB3Byb2Nlc3MYDiABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLlByb2Nlc3MSDQoFa2luZHMYDyADKAkSLgoJaGVhcnRiZWF0GBAgASgLMhsub3BzY2VudGVyLmFwaS52MS5IZWFydGJlYXQSMgoLcHJlZGVjZXNzb3IYESABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlByZWRlY2Vzc29yEgwKBHNlbGYYEiABKAgSKAoGaGVhbHRoGBMgASgLMhgub3BzY2VudGVyLmFwaS52MS5IZWFsdGgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgZIZWFsdGgSLAoFbGV2ZWwYASABKA4yHS5vcHNjZW50ZXIuYXBpLnYxLkhlYWx0aExldmVsEi0KBmlzc3VlcxgCIAMoCzIdLm9wc2NlbnRlci5hcGkudjEuSGVhbHRoSXNzdWUilwEKC0hlYWx0aElzc3VlEg0KBWNoZWNrGAEgASgJEiwKBWxldmVsGAIgASgOMh0ub3BzY2VudGVyLmFwaS52MS5IZWFsdGhMZXZlbBIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFdmFsdWUYBCABKAESEQoJdGhyZXNob2xkGAUgASgBItcBCgVCdWlsZBISCgpnb192ZXJzaW9uGAEgASgJEhMKC21vZHVsZV9wYXRoGAIgASgJEhYKDm1vZHVsZV92ZXJzaW9uGAMgASgJEhQKDHZjc19yZXZpc2lvbhgEIAEoCRIsCgh2Y3NfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMdmNzX21vZGlmaWVkGAYgASgIEgwKBGdvb3MYByABKAkSDgoGZ29hcmNoGAggASgJEhUKDWFnZW50X3ZlcnNpb24YCSABKAki8wEKB1Byb2Nlc3MSCwoDcGlkGAEgASgFEhAKCGhvc3RuYW1lGAIgASgJEi4KCnN0YXJ0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmdvbWF4cHJvY3MYBCABKAUSDwoHbnVtX2NwdRgFIAEoBRIXCg9jcHVfcXVvdGFfY29yZXMYBiABKAESGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAcgASgDEh0KFWdvX21lbW9yeV9saW1pdF9ieXRlcxgIIAEoAxIMCgRnb2djGAkgASgFEhIKCmV4ZWN1dGFibGUYCiABKAkigQQKCUhlYXJ0YmVhdBImCgJhdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY3B1X2NvcmVzGAIgASgBEhIKCmdvcm91dGluZXMYAyABKAMSGgoSZ29yb3V0aW5lc19ydW5uaW5nGAQgASgDEhsKE2dvcm91dGluZXNfcnVubmFibGUYBSABKAMSGgoSZ29yb3V0aW5lc193YWl0aW5nGAYgASgDEhoKEmdvcm91dGluZXNfc3lzY2FsbBgHIAEoAxIXCg9saXZlX2hlYXBfYnl0ZXMYCCABKAMSFAoMaGVhcF9vYmplY3RzGAkgASgDEhEKCXJzc19ieXRlcxgKIAEoAxIaChJtZW1vcnlfbGltaXRfYnl0ZXMYCyABKAMSFwoPZ2NfY3B1X2ZyYWN0aW9uGAwgASgBEhEKCWdjX2N5Y2xlcxgNIAEoAxIhChlzY2hlZF9sYXRlbmN5X3A5OV9zZWNvbmRzGA4gASgBEhoKEnRocm90dGxlZF9mcmFjdGlvbhgPIAEoARIUCgxwb29sX3dhaXRlcnMYECABKAMSFwoPbXV0ZXhfd2FpdF9yYXRlGBEgASgBEhcKD2NwdV9xdW90YV9jb3JlcxgSIAEoARISCgpnb21heHByb2NzGBMgASgFEg8KB3RocmVhZHMYFCABKAMivQEKC1ByZWRlY2Vzc29yEhMKC2luc3RhbmNlX2lkGAEgASgJEikKBWVuZGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgZ1cHRpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoObGFzdF9yc3NfYnl0ZXMYBCABKAMSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAUgASgDEg8KB3ZlcmRpY3QYBiABKAki1wMKB0NhcHR1cmUSCgoCaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEisKBHNwZWMYBCABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmVTcGVjEi0KBXN0YXRlGAUgASgOMh4ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3RhdGUSDgoGcmVhc29uGAYgASgJEg0KBWFjdG9yGAcgASgJEgwKBG5vdGUYCCABKAkSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZmluaXNoZWQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBpbm5lZBgLIAEoCBISCgpzaXplX2J5dGVzGAwgASgDEikKB3RhcmdldHMYDSADKAsyGC5vcHNjZW50ZXIuYXBpLnYxLlRhcmdldBIQCghpbXBvcnRlZBgOIAEoCBIrCgdleHBpcmVzGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghoZWFkbGluZRgQIAEoCzIaLm9wc2NlbnRlci5hcGkudjEuSGVhZGxpbmUi1AEKCEhlYWRsaW5lEhAKCHNldmVyaXR5GAEgASgJEgwKBHJ1bGUYAiABKAkSNAoFdGl0bGUYAyADKAsyJS5vcHNjZW50ZXIuYXBpLnYxLkhlYWRsaW5lLlRpdGxlRW50cnkSEAoIY3JpdGljYWwYBCABKAUSDwoHd2FybmluZxgFIAEoBRIOCgZub3RpY2UYBiABKAUSEQoJdW5jaGVja2VkGAcgASgFGiwKClRpdGxlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLfAQoLQ2FwdHVyZVNwZWMSKwoIZHVyYXRpb24YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFa2luZHMYAiADKAkSEAoIZmlkZWxpdHkYAyABKAkSLwoMdHJhY2Vfd2luZG93GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD3RyYWNlX21heF9ieXRlcxgFIAEoAxIPCgdza2lwX2djGAYgASgIEicKBGxhc3QYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikQMKBlRhcmdldBIsCghpbnN0YW5jZRgBIAEoCzIaLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2USLQoFc3RhdGUYAiABKA4yHi5vcHNjZW50ZXIuYXBpLnYxLkNhcHR1cmVTdGF0ZRIOCgZyZWFzb24YAyABKAkSMAoMd2luZG93X3N0YXJ0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp3aW5kb3dfZW5kGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1zdG9wcGVkX2Vhcmx5GAYgASgIEiYKBmxvc3NlcxgHIAMoCzIWLm9wc2NlbnRlci5hcGkudjEuTG9zcxItCglhcnRpZmFjdHMYCCADKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkFydGlmYWN0EjIKCHByb2dyZXNzGAkgASgLMiAub3BzY2VudGVyLmFwaS52MS5UYXJnZXRQcm9ncmVzcxIWCg5yZWNlaXZlZF9ieXRlcxgKIAEoAyJ7Cg5UYXJnZXRQcm9ncmVzcxIqCgdlbGFwc2VkGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGR1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGFjdGl2aXR5GAMgASgJIjUKBExvc3MSDAoEa2luZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSKzAgoIQXJ0aWZhY3QSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEg0KBXBoYXNlGAMgASgJEiwKCHRha2VuX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgx3aW5kb3dfc3RhcnQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCndpbmRvd19lbmQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnNpemVfYnl0ZXMYByABKAMSDgoGc2hhMjU2GAggASgJEiYKBmxvc3NlcxgJIAMoCzIWLm9wc2NlbnRlci5hcGkudjEuTG9zcxIPCgdwYXJ0aWFsGAogASgIEg8KB2Rlcml2ZWQYCyABKAgqdQoLSGVhbHRoTGV2ZWwSHAoYSEVBTFRIX0xFVkVMX1VOU1BFQ0lGSUVEEAASEwoPSEVBTFRIX0xFVkVMX09LEAESGAoUSEVBTFRIX0xFVkVMX1dBUk5JTkcQAhIZChVIRUFMVEhfTEVWRUxfQ1JJVElDQUwQAyp7Cg1JbnN0YW5jZVN0YXRlEh4KGklOU1RBTkNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRSU5TVEFOQ0VfU1RBVEVfVVAQARIaChZJTlNUQU5DRV9TVEFURV9TVVNQRUNUEAISFwoTSU5TVEFOQ0VfU1RBVEVfR09ORRADKvABCgxDYXB0dXJlU3RhdGUSHQoZQ0FQVFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0NBUFRVUkVfU1RBVEVfUkVRVUVTVEVEEAESHAoYQ0FQVFVSRV9TVEFURV9DT0xMRUNUSU5HEAISHAoYQ0FQVFVSRV9TVEFURV9DT01NSVRUSU5HEAMSFgoSQ0FQVFVSRV9TVEFURV9ET05FEAQSGQoVQ0FQVFVSRV9TVEFURV9QQVJUSUFMEAUSGAoUQ0FQVFVSRV9TVEFURV9GQUlMRUQQBhIbChdDQVBUVVJFX1NUQVRFX0NBTkNFTExFRBAHQr8BChRjb20ub3BzY2VudGVyLmFwaS52MUIKTW9kZWxQcm90b1ABWjlnaXRodWIuY29tL29wc2NlbnRlci9vcHNjZW50ZXIvZ2VuL29wc2NlbnRlci9hcGkvdjE7YXBpdjGiAgNPQViqAhBPcHNjZW50ZXIuQXBpLlYxygIQT3BzY2VudGVyXEFwaVxWMeICHE9wc2NlbnRlclxBcGlcVjFcR1BCTWV0YWRhdGHqAhJPcHNjZW50ZXI6OkFwaTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL21vZGVsLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIs4FCghJbnN0YW5jZRIKCgJpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDgoGc291cmNlGAQgASgJEhEKCWFnZW50bGVzcxgFIAEoCBIPCgdhZGRyZXNzGAYgASgJEjYKBmxhYmVscxgHIAMoCzImLm9wc2NlbnRlci5hcGkudjEuSW5zdGFuY2UuTGFiZWxzRW50cnkSLgoFc3RhdGUYCCABKA4yHy5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlU3RhdGUSLwoLc3RhdGVfc2luY2UYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHN0YXRlX3JlYXNvbhgKIAEoCRIqCgZqb2luZWQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3Rfc2VlbhgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoFYnVpbGQYDSABKAsyFy5vcHNjZW50ZXIuYXBpLnYxLkJ1aWxkEioKB3Byb2Nlc3MYDiABKAsyGS5vcHNjZW50ZXIuYXBpLnYxLlByb2Nlc3MSDQoFa2luZHMYDyADKAkSLgoJaGVhcnRiZWF0GBAgASgLMhsub3BzY2VudGVyLmFwaS52MS5IZWFydGJlYXQSMgoLcHJlZGVjZXNzb3IYESABKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlByZWRlY2Vzc29yEgwKBHNlbGYYEiABKAgSKAoGaGVhbHRoGBMgASgLMhgub3BzY2VudGVyLmFwaS52MS5IZWFsdGgSKAoEc2VlbhgUIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuU2lnaHRpbmcaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJWCghTaWdodGluZxIOCgZzb3VyY2UYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZQoGSGVhbHRoEiwKBWxldmVsGAEgASgOMh0ub3BzY2VudGVyLmFwaS52MS5IZWFsdGhMZXZlbBItCgZpc3N1ZXMYAiADKAsyHS5vcHNjZW50ZXIuYXBpLnYxLkhlYWx0aElzc3VlIpcBCgtIZWFsdGhJc3N1ZRINCgVjaGVjaxgBIAEoCRIsCgVsZXZlbBgCIAEoDjIdLm9wc2NlbnRlci5hcGkudjEuSGVhbHRoTGV2ZWwSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBXZhbHVlGAQgASgBEhEKCXRocmVzaG9sZBgFIAEoASLXAQoFQnVpbGQSEgoKZ29fdmVyc2lvbhgBIAEoCRITCgttb2R1bGVfcGF0aBgCIAEoCRIWCg5tb2R1bGVfdmVyc2lvbhgDIAEoCRIUCgx2Y3NfcmV2aXNpb24YBCABKAkSLAoIdmNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHZjc19tb2RpZmllZBgGIAEoCBIMCgRnb29zGAcgASgJEg4KBmdvYXJjaBgIIAEoCRIVCg1hZ2VudF92ZXJzaW9uGAkgASgJIvMBCgdQcm9jZXNzEgsKA3BpZBgBIAEoBRIQCghob3N0bmFtZRgCIAEoCRIuCgpzdGFydF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpnb21heHByb2NzGAQgASgFEg8KB251bV9jcHUYBSABKAUSFwoPY3B1X3F1b3RhX2NvcmVzGAYgASgBEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgHIAEoAxIdChVnb19tZW1vcnlfbGltaXRfYnl0ZXMYCCABKAMSDAoEZ29nYxgJIAEoBRISCgpleGVjdXRhYmxlGAogASgJIoEECglIZWFydGJlYXQSJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWNwdV9jb3JlcxgCIAEoARISCgpnb3JvdXRpbmVzGAMgASgDEhoKEmdvcm91dGluZXNfcnVubmluZxgEIAEoAxIbChNnb3JvdXRpbmVzX3J1bm5hYmxlGAUgASgDEhoKEmdvcm91dGluZXNfd2FpdGluZxgGIAEoAxIaChJnb3JvdXRpbmVzX3N5c2NhbGwYByABKAMSFwoPbGl2ZV9oZWFwX2J5dGVzGAggASgDEhQKDGhlYXBfb2JqZWN0cxgJIAEoAxIRCglyc3NfYnl0ZXMYCiABKAMSGgoSbWVtb3J5X2xpbWl0X2J5dGVzGAsgASgDEhcKD2djX2NwdV9mcmFjdGlvbhgMIAEoARIRCglnY19jeWNsZXMYDSABKAMSIQoZc2NoZWRfbGF0ZW5jeV9wOTlfc2Vjb25kcxgOIAEoARIaChJ0aHJvdHRsZWRfZnJhY3Rpb24YDyABKAESFAoMcG9vbF93YWl0ZXJzGBAgASgDEhcKD211dGV4X3dhaXRfcmF0ZRgRIAEoARIXCg9jcHVfcXVvdGFfY29yZXMYEiABKAESEgoKZ29tYXhwcm9jcxgTIAEoBRIPCgd0aHJlYWRzGBQgASgDIr0BCgtQcmVkZWNlc3NvchITCgtpbnN0YW5jZV9pZBgBIAEoCRIpCgVlbmRlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGdXB0aW1lGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmxhc3RfcnNzX2J5dGVzGAQgASgDEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgFIAEoAxIPCgd2ZXJkaWN0GAYgASgJItcDCgdDYXB0dXJlEgoKAmlkGAEgASgJEg8KB3Byb2plY3QYAiABKAkSDwoHc2VydmljZRgDIAEoCRIrCgRzcGVjGAQgASgLMh0ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3BlYxItCgVzdGF0ZRgFIAEoDjIeLm9wc2NlbnRlci5hcGkudjEuQ2FwdHVyZVN0YXRlEg4KBnJlYXNvbhgGIAEoCRINCgVhY3RvchgHIAEoCRIMCgRub3RlGAggASgJEisKB2NyZWF0ZWQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpbmlzaGVkGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwaW5uZWQYCyABKAgSEgoKc2l6ZV9ieXRlcxgMIAEoAxIpCgd0YXJnZXRzGA0gAygLMhgub3BzY2VudGVyLmFwaS52MS5UYXJnZXQSEAoIaW1wb3J0ZWQYDiABKAgSKwoHZXhwaXJlcxgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIaGVhZGxpbmUYECABKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkhlYWRsaW5lItQBCghIZWFkbGluZRIQCghzZXZlcml0eRgBIAEoCRIMCgRydWxlGAIgASgJEjQKBXRpdGxlGAMgAygLMiUub3BzY2VudGVyLmFwaS52MS5IZWFkbGluZS5UaXRsZUVudHJ5EhAKCGNyaXRpY2FsGAQgASgFEg8KB3dhcm5pbmcYBSABKAUSDgoGbm90aWNlGAYgASgFEhEKCXVuY2hlY2tlZBgHIAEoBRosCgpUaXRsZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi3wEKC0NhcHR1cmVTcGVjEisKCGR1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWtpbmRzGAIgAygJEhAKCGZpZGVsaXR5GAMgASgJEi8KDHRyYWNlX3dpbmRvdxgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg90cmFjZV9tYXhfYnl0ZXMYBSABKAMSDwoHc2tpcF9nYxgGIAEoCBInCgRsYXN0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpEDCgZUYXJnZXQSLAoIaW5zdGFuY2UYASABKAsyGi5vcHNjZW50ZXIuYXBpLnYxLkluc3RhbmNlEi0KBXN0YXRlGAIgASgOMh4ub3BzY2VudGVyLmFwaS52MS5DYXB0dXJlU3RhdGUSDgoGcmVhc29uGAMgASgJEjAKDHdpbmRvd19zdGFydBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNc3RvcHBlZF9lYXJseRgGIAEoCBImCgZsb3NzZXMYByADKAsyFi5vcHNjZW50ZXIuYXBpLnYxLkxvc3MSLQoJYXJ0aWZhY3RzGAggAygLMhoub3BzY2VudGVyLmFwaS52MS5BcnRpZmFjdBIyCghwcm9ncmVzcxgJIAEoCzIgLm9wc2NlbnRlci5hcGkudjEuVGFyZ2V0UHJvZ3Jlc3MSFgoOcmVjZWl2ZWRfYnl0ZXMYCiABKAMiewoOVGFyZ2V0UHJvZ3Jlc3MSKgoHZWxhcHNlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghhY3Rpdml0eRgDIAEoCSI1CgRMb3NzEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiswIKCEFydGlmYWN0EgwKBG5hbWUYASABKAkSDAoEa2luZBgCIAEoCRINCgVwaGFzZRgDIAEoCRIsCgh0YWtlbl9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMd2luZG93X3N0YXJ0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp3aW5kb3dfZW5kGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzaXplX2J5dGVzGAcgASgDEg4KBnNoYTI1NhgIIAEoCRImCgZsb3NzZXMYCSADKAsyFi5vcHNjZW50ZXIuYXBpLnYxLkxvc3MSDwoHcGFydGlhbBgKIAEoCBIPCgdkZXJpdmVkGAsgASgIKnUKC0hlYWx0aExldmVsEhwKGEhFQUxUSF9MRVZFTF9VTlNQRUNJRklFRBAAEhMKD0hFQUxUSF9MRVZFTF9PSxABEhgKFEhFQUxUSF9MRVZFTF9XQVJOSU5HEAISGQoVSEVBTFRIX0xFVkVMX0NSSVRJQ0FMEAMqewoNSW5zdGFuY2VTdGF0ZRIeChpJTlNUQU5DRV9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUlOU1RBTkNFX1NUQVRFX1VQEAESGgoWSU5TVEFOQ0VfU1RBVEVfU1VTUEVDVBACEhcKE0lOU1RBTkNFX1NUQVRFX0dPTkUQAyrwAQoMQ2FwdHVyZVN0YXRlEh0KGUNBUFRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdDQVBUVVJFX1NUQVRFX1JFUVVFU1RFRBABEhwKGENBUFRVUkVfU1RBVEVfQ09MTEVDVElORxACEhwKGENBUFRVUkVfU1RBVEVfQ09NTUlUVElORxADEhYKEkNBUFRVUkVfU1RBVEVfRE9ORRAEEhkKFUNBUFRVUkVfU1RBVEVfUEFSVElBTBAFEhgKFENBUFRVUkVfU1RBVEVfRkFJTEVEEAYSGwoXQ0FQVFVSRV9TVEFURV9DQU5DRUxMRUQQB0K/AQoUY29tLm9wc2NlbnRlci5hcGkudjFCCk1vZGVsUHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Instance is one running process of a service.
@@ -134,6 +134,13 @@ export type Instance = Message<"opscenter.api.v1.Instance"> & {
    * @generated from field: opscenter.api.v1.Health health = 19;
    */
   health?: Health | undefined;
+
+  /**
+   * The sources, besides source, that say the same process is there.
+   *
+   * @generated from field: repeated opscenter.api.v1.Sighting seen = 20;
+   */
+  seen: Sighting[];
 };
 
 /**
@@ -142,6 +149,37 @@ export type Instance = Message<"opscenter.api.v1.Instance"> & {
  */
 export const InstanceSchema: GenMessage<Instance> = /*@__PURE__*/
   messageDesc(file_opscenter_api_v1_model, 0);
+
+/**
+ * Sighting is a source's word that a process is there.
+ *
+ * @generated from message opscenter.api.v1.Sighting
+ */
+export type Sighting = Message<"opscenter.api.v1.Sighting"> & {
+  /**
+   * @generated from field: string source = 1;
+   */
+  source: string;
+
+  /**
+   * Where the source says it is; empty = it does not.
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message opscenter.api.v1.Sighting.
+ * Use `create(SightingSchema)` to create a new message.
+ */
+export const SightingSchema: GenMessage<Sighting> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_model, 1);
 
 /**
  * Health is the fleet's judgement of how a living instance does.
@@ -169,7 +207,7 @@ export type Health = Message<"opscenter.api.v1.Health"> & {
  * Use `create(HealthSchema)` to create a new message.
  */
 export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 1);
+  messageDesc(file_opscenter_api_v1_model, 2);
 
 /**
  * HealthIssue is one check that an instance fails.
@@ -219,7 +257,7 @@ export type HealthIssue = Message<"opscenter.api.v1.HealthIssue"> & {
  * Use `create(HealthIssueSchema)` to create a new message.
  */
 export const HealthIssueSchema: GenMessage<HealthIssue> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 2);
+  messageDesc(file_opscenter_api_v1_model, 3);
 
 /**
  * Build is what the binary says of itself.
@@ -278,7 +316,7 @@ export type Build = Message<"opscenter.api.v1.Build"> & {
  * Use `create(BuildSchema)` to create a new message.
  */
 export const BuildSchema: GenMessage<Build> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 3);
+  messageDesc(file_opscenter_api_v1_model, 4);
 
 /**
  * Process is what seldom changes while it lives.
@@ -342,7 +380,7 @@ export type Process = Message<"opscenter.api.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 4);
+  messageDesc(file_opscenter_api_v1_model, 5);
 
 /**
  * Heartbeat is the dozen numbers of a process at one time.
@@ -458,7 +496,7 @@ export type Heartbeat = Message<"opscenter.api.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 5);
+  messageDesc(file_opscenter_api_v1_model, 6);
 
 /**
  * Predecessor tells how the process before this one ended.
@@ -504,7 +542,7 @@ export type Predecessor = Message<"opscenter.api.v1.Predecessor"> & {
  * Use `create(PredecessorSchema)` to create a new message.
  */
 export const PredecessorSchema: GenMessage<Predecessor> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 6);
+  messageDesc(file_opscenter_api_v1_model, 7);
 
 /**
  * Capture is one synchronised window on one or more instances.
@@ -608,7 +646,7 @@ export type Capture = Message<"opscenter.api.v1.Capture"> & {
  * Use `create(CaptureSchema)` to create a new message.
  */
 export const CaptureSchema: GenMessage<Capture> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 7);
+  messageDesc(file_opscenter_api_v1_model, 8);
 
 /**
  * Headline is a diagnosis in a line.
@@ -665,7 +703,7 @@ export type Headline = Message<"opscenter.api.v1.Headline"> & {
  * Use `create(HeadlineSchema)` to create a new message.
  */
 export const HeadlineSchema: GenMessage<Headline> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 8);
+  messageDesc(file_opscenter_api_v1_model, 9);
 
 /**
  * CaptureSpec is what was asked for.
@@ -721,7 +759,7 @@ export type CaptureSpec = Message<"opscenter.api.v1.CaptureSpec"> & {
  * Use `create(CaptureSpecSchema)` to create a new message.
  */
 export const CaptureSpecSchema: GenMessage<CaptureSpec> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 9);
+  messageDesc(file_opscenter_api_v1_model, 10);
 
 /**
  * Target is a capture's share of one instance.
@@ -787,7 +825,7 @@ export type Target = Message<"opscenter.api.v1.Target"> & {
  * Use `create(TargetSchema)` to create a new message.
  */
 export const TargetSchema: GenMessage<Target> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 10);
+  messageDesc(file_opscenter_api_v1_model, 11);
 
 /**
  * TargetProgress is how far a running target is.
@@ -816,7 +854,7 @@ export type TargetProgress = Message<"opscenter.api.v1.TargetProgress"> & {
  * Use `create(TargetProgressSchema)` to create a new message.
  */
 export const TargetProgressSchema: GenMessage<TargetProgress> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 11);
+  messageDesc(file_opscenter_api_v1_model, 12);
 
 /**
  * Loss states what a result could not see.
@@ -850,7 +888,7 @@ export type Loss = Message<"opscenter.api.v1.Loss"> & {
  * Use `create(LossSchema)` to create a new message.
  */
 export const LossSchema: GenMessage<Loss> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 12);
+  messageDesc(file_opscenter_api_v1_model, 13);
 
 /**
  * Artifact is one file of a capture.
@@ -927,7 +965,7 @@ export type Artifact = Message<"opscenter.api.v1.Artifact"> & {
  * Use `create(ArtifactSchema)` to create a new message.
  */
 export const ArtifactSchema: GenMessage<Artifact> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_model, 13);
+  messageDesc(file_opscenter_api_v1_model, 14);
 
 /**
  * HealthLevel is how bad something is.
