@@ -54,8 +54,12 @@ func (r run) ops(t *testing.T, c *centre, args ...string) (stdout, stderr string
 	}
 	if cfg.Serve == nil {
 		cfg.Serve = func(_ context.Context, o ServeOptions) error {
+			var targets []string
+			for _, t := range o.Targets {
+				targets = append(targets, fmt.Sprint(t.Project, " ", t.Service, " ", t.Source, " ", t.URL, " ", t.Labels))
+			}
 			fmt.Fprintf(o.Out, "listen=%s data=%s base=%q tls=%q,%q token=%q targets=%v static=%q file-sd=%q retention=%v bytes=%d reserve=%d hosts=%q viewer=%q version=%s\n",
-				o.Listen, o.DataDir, o.BasePath, o.TLSCert, o.TLSKey, o.TokenFile, o.Targets, o.StaticFiles, o.FileSD, o.Retention, o.RetentionBytes, o.DiskReserveBytes, o.AllowHosts, o.TraceViewer, o.Version)
+				o.Listen, o.DataDir, o.BasePath, o.TLSCert, o.TLSKey, o.TokenFile, targets, o.StaticFiles, o.FileSD, o.Retention, o.RetentionBytes, o.DiskReserveBytes, o.AllowHosts, o.TraceViewer, o.Version)
 			return nil
 		}
 	}

@@ -30,7 +30,7 @@ type profileSessions struct {
 	ui        *UI
 	preparing chan struct{} // bounds how many are prepared at once
 
-	mu   sync.Mutex // guards open, and used of each session
+	mu   sync.Mutex // guards open, and used and viewers of each session
 	open map[string]*profileSession
 }
 
@@ -40,6 +40,7 @@ type profileSession struct {
 	ready   chan struct{} // closed when prepared, or failed
 	err     error         // set before ready is closed
 	used    time.Time
+	viewers int // pages being made of it
 	strikes atomic.Int32
 }
 
@@ -103,6 +104,7 @@ func (u *UI) servePages(w http.ResponseWriter, r *http.Request, at []string, sou
 	s, err := u.profiles.get(r.Context(), sources)
 	if err == nil {
 		err = u.viewer.page(w, r, s, view)
+		u.profiles.seen(s)
 	}
 	if err != nil && r.Context().Err() == nil {
 		u.fail(w, r, err)
@@ -129,7 +131,8 @@ func (u *UI) source(ctx context.Context, ref ops.ArtifactRef) (source, error) {
 	}, nil
 }
 
-// get returns the session of the sources, made if there is none.
+// get returns the session of the sources, made if there is none. Call seen when
+// done with it: until then it is not idle.
 func (p *profileSessions) get(ctx context.Context, sources []source) (*profileSession, error) {
 	hash := sha256.New()
 	for _, s := range sources {
@@ -162,11 +165,22 @@ func (p *profileSessions) get(ctx context.Context, sources []source) (*profileSe
 	case <-s.ready:
 		p.mu.Lock()
 		s.used = time.Now()
+		if s.err == nil {
+			s.viewers++
+		}
 		p.mu.Unlock()
 		return s, s.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// seen is the end of what get began.
+func (p *profileSessions) seen(s *profileSession) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.viewers--
+	s.used = time.Now()
 }
 
 // overflow takes the least recently used sessions beyond the limit out of the
@@ -194,7 +208,7 @@ func (p *profileSessions) closeIdle(before time.Time) {
 		default:
 			continue // somebody waits for it
 		}
-		if s.used.Before(before) {
+		if s.viewers == 0 && s.used.Before(before) {
 			delete(p.open, key)
 			out = append(out, s)
 		}
