@@ -190,9 +190,11 @@ func (t *Token) Authenticate(r *http.Request) (Actor, error) {
 }
 
 // printable keeps a name short and free of control characters for the record.
-func printable(s string) string {
-	if len(s) > 64 {
-		s = s[:64]
+func printable(s string) string { return printableUpTo(s, 64) }
+
+func printableUpTo(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
 	}
 	return strings.Trim(fmt.Sprintf("%q", s), `"`)
 }

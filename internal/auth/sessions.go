@@ -119,7 +119,7 @@ func (a *Accounts) Enter(ctx context.Context, h Holder, groups []string, how str
 	if t.Session != "" {
 		instead = sum(t.Session)
 	}
-	s := Session{Hash: sum(secret), Holder: h, Groups: groups, Created: now, Seen: now, Address: t.Address, UserAgent: printable(t.UserAgent)}
+	s := Session{Hash: sum(secret), Holder: h, Groups: groups, Created: now, Seen: now, Address: t.Address, UserAgent: printableUpTo(t.UserAgent, 256)}
 	err := a.Store.AddSession(ctx, s, instead, sessionsEach, now.Add(-a.SessionMax), a.event(string(h), "login", how, false, map[string]string{"address": t.Address}))
 	return Entered{Session: secret, Holder: h}, a.done(err)
 }

@@ -16,6 +16,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/control", name: "control", component: () => import("./control/ControlPage.vue") },
   { path: "/audit", name: "audit", component: () => import("./audit/AuditPage.vue"), meta: { title: () => t("nav.audit") } },
   { path: "/notifications", name: "notifications", component: () => import("./notify/NotifyPage.vue"), meta: { title: () => t("nav.notify") } },
+  { path: "/account", name: "account", component: () => import("./account/AccountPage.vue"), meta: { title: () => t("nav.account") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
   { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },
   { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => `${t("nav.guide")} ${String(to.params["chapter"])}` } },

@@ -1,6 +1,6 @@
 // The centre's calls as functions of the page's words. Every one takes the
 // AbortSignal of whoever asked.
-import { createClient, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { timestampFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { CaptureService, FleetService, SystemService } from "../gen/opscenter/api/v1/api_pb";
@@ -73,7 +73,16 @@ const duration = (seconds: number): Duration => {
 
 /** The transport to the centre whose page this is. */
 export function centreTransport(origin: string, base: string): Transport {
-  return createConnectTransport({ baseUrl: origin + base.replace(/\/$/, ""), useBinaryFormat: true, useHttpGet: true });
+  return createConnectTransport({ baseUrl: origin + base.replace(/\/$/, ""), useBinaryFormat: true, useHttpGet: true, interceptors: [(next) => (req) => next(req).catch(toTheDoor)] });
+}
+
+/** A session that has ended begins anew at the login page, where there is one. */
+function toTheDoor(err: unknown): never {
+  if (err instanceof ConnectError && err.code === Code.Unauthenticated && err.metadata.get("www-authenticate")?.startsWith("Bearer") && typeof document !== "undefined") {
+    const base = basePath().replace(/\/$/, "");
+    location.assign(`${base}/login?to=${encodeURIComponent(location.pathname.slice(base.length) + location.search)}`);
+  }
+  throw err;
 }
 
 /** A part of the calls that comes with the first page that makes one: what the fleet does not need is not part of the first load. */

@@ -6,6 +6,7 @@ export const en = {
   "nav.main": "Main",
   "nav.fleet": "Fleet",
   "nav.captures": "Captures",
+  "nav.account": "Account",
   "nav.audit": "Audit",
   "nav.notify": "Notify",
   "nav.console": "Call",

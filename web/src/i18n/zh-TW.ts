@@ -8,6 +8,7 @@ export const zhTW: Record<Key, string> = {
   "nav.main": "主選單",
   "nav.fleet": "總覽",
   "nav.captures": "擷取",
+  "nav.account": "帳號",
   "nav.audit": "稽核",
   "nav.notify": "通知",
   "nav.console": "呼叫",
