@@ -127,6 +127,29 @@ func TestTheCollectorIsLinkedOnlyToWhoMakesTheGarbage(t *testing.T) {
 	}
 }
 
+func TestObjectsOfLeakedGoroutinesAreTheLeaksEffect(t *testing.T) {
+	count := func(f ops.Finding, metric string, n float64) ops.Finding {
+		f.Evidence = []ops.Proof{{Metric: metric, Value: n}}
+		return f
+	}
+	leak := count(finding("goroutine-leak", 90, "gateway.(*Session).hold"), "goroutines", 400)
+	for about, test := range map[string]struct {
+		heap ops.Finding
+		want string
+	}{
+		"one for each":      {count(finding("heap-growth", 80, "gateway.newSession"), "inuse_objects", 390), leak.ID()},
+		"many for each":     {count(finding("heap-growth", 80, "gateway.newSession"), "inuse_objects", 9000), ""},
+		"another's package": {count(finding("heap-growth", 80, "audit.note"), "inuse_objects", 390), ""},
+		"nobody counted":    {finding("heap-growth", 80, "gateway.newSession"), ""},
+	} {
+		d := ops.Diagnosis{Findings: []ops.Finding{leak, test.heap}}
+		link(&d)
+		if got := d.Findings[1].CausedBy; got != test.want {
+			t.Errorf("%s: caused by %q, want %q", about, got, test.want)
+		}
+	}
+}
+
 func TestNothingCausesItself(t *testing.T) {
 	d := ops.Diagnosis{Findings: []ops.Finding{
 		finding("goroutine-leak", 80, "main.a"), finding("heap-growth", 90, "main.a"), finding("retained-objects", 70, "main.a"), finding("memory-limit-thrash", 60, "main.a"),

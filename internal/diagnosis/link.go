@@ -6,6 +6,7 @@ import (
 	"github.com/opscenter/opscenter/internal/diagnosis/cpu"
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/profile"
 )
 
 // bond says how two findings belong together.
@@ -87,6 +88,7 @@ var bonds = []struct {
 	// What leaks also fills the heap.
 	{"response-body-leak", "heap-growth", aftermath, always},
 	{"goroutine-leak", "heap-growth", effect, samePlace},
+	{"goroutine-leak", "heap-growth", effect, oneForEach},
 	{"goroutine-leak", "retained-objects", effect, samePlace},
 	{"heap-growth", "retained-objects", twin, samePlace},
 	{"heap-growth", "memory-limit-thrash", aftermath, always},
@@ -159,6 +161,25 @@ func shareOf(f *ops.Finding, metric string) float64 {
 // closed.
 func openBodies(_, pool *ops.Finding) bool {
 	return slices.ContainsFunc(pool.Evidence, func(p ops.Proof) bool { return p.Metric == "open_bodies" })
+}
+
+// oneForEach reports whether there are about as many of the objects that pile up as
+// goroutines that leak, in the same package: each session that is not let go has one
+// of both, wherever it was made.
+func oneForEach(leak, heap *ops.Finding) bool {
+	if len(leak.Where) == 0 || len(heap.Where) == 0 || profile.Package(leak.Where[0].Function) != profile.Package(heap.Where[0].Function) {
+		return false
+	}
+	n, objects := valueOf(leak, "goroutines"), valueOf(heap, "inuse_objects")
+	return n >= 10 && objects >= n/2 && objects <= 2*n
+}
+
+// valueOf is the figure that a finding proves by a metric; 0 = it does not.
+func valueOf(f *ops.Finding, metric string) float64 {
+	if i := slices.IndexFunc(f.Evidence, func(p ops.Proof) bool { return p.Metric == metric }); i >= 0 {
+		return f.Evidence[i].Value
+	}
+	return 0
 }
 
 // hotAlone reports whether a path is a fault by itself, lock or no lock. What is

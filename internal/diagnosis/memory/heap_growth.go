@@ -277,6 +277,12 @@ func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 		Text: rule.Say("in use from %s: %s, before %s (± %s by sampling)", "%s 的 in-use：%s，之前 %s（取樣誤差 ± %s）",
 			rule.Line(s.frame), rule.Bytes(s.after.bytes), rule.Bytes(s.before.bytes), rule.Bytes(int64(s.deviation(g.v.allocs)))),
 	})
+	if !s.container() {
+		out = append(out, ops.Proof{
+			Artifact: ops.KindHeap, Metric: "inuse_objects", Value: float64(s.after.objects), Unit: "objects",
+			Text: rule.Say("about %s objects from there are in use, before about %s", "來自那裡的物件約 %s 個，之前約 %s 個", rule.Count(about(float64(s.after.objects))), rule.Count(about(float64(s.before.objects)))),
+		})
+	}
 	if s.appended() {
 		out = append(out, ops.Proof{
 			Artifact: ops.KindHeap, Metric: "array_size", Value: float64(s.after.bytes / s.after.objects), Unit: "bytes",
