@@ -2,9 +2,7 @@ package diagnosis
 
 import (
 	"cmp"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -104,5 +102,5 @@ func blockRank(r ops.Role) int {
 }
 
 func isAt(f *evidence.Frame, p ops.Place) bool {
-	return f.Function == p.Function && (p.Line == 0 || f.Line == p.Line && path.Base(strings.ReplaceAll(f.File, `\`, "/")) == p.File)
+	return f.Function == p.Function && (p.Line == 0 || f.Line == p.Line && f.Told() == p.File)
 }

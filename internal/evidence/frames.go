@@ -32,6 +32,16 @@ type Frame struct {
 	Line     int // 0 = unknown
 	Package  string
 	Origin   Origin
+	told     string // of File, where its name alone would not do
+}
+
+// Told is the file's name, as findings have it: with its directory where the
+// program has another file of that name.
+func (f *Frame) Told() string {
+	if f.told != "" {
+		return f.told
+	}
+	return path.Base(strings.ReplaceAll(f.File, `\`, "/"))
 }
 
 // Frames makes frames. Not safe for concurrent use.
@@ -64,6 +74,30 @@ func (f *Frames) Of(function, file string, line int) *Frame {
 	fr := &Frame{Function: function, File: file, Line: line, Package: pkg, Origin: f.originOf(function, pkg, file)}
 	f.byKey[k] = fr
 	return fr
+}
+
+// TellApart gives the program's files that share a name with another of its files
+// the directory in front. It is called when all frames are known.
+func (f *Frames) TellApart() {
+	dirs := map[string]map[string]bool{} // of a name
+	for _, fr := range f.byKey {
+		if fr.Origin != OwnCode || fr.File == "" {
+			continue
+		}
+		dir, base := path.Split(strings.ReplaceAll(fr.File, `\`, "/"))
+		if dirs[base] == nil {
+			dirs[base] = map[string]bool{}
+		}
+		dirs[base][dir] = true
+	}
+	for _, fr := range f.byKey {
+		if fr.Origin != OwnCode {
+			continue
+		}
+		if dir, base := path.Split(strings.ReplaceAll(fr.File, `\`, "/")); len(dirs[base]) > 1 && dir != "" {
+			fr.told = path.Base(dir) + "/" + base
+		}
+	}
 }
 
 // withoutArguments writes a function's type arguments as profiles do.

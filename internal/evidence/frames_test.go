@@ -44,3 +44,17 @@ func TestAGenericFunctionIsOneFunction(t *testing.T) {
 		t.Errorf("a closure in a generic function: %+v", got)
 	}
 }
+
+func TestFilesOfOneNameAreToldWithTheirDirectory(t *testing.T) {
+	f := evidence.NewFrames("example.com/game")
+	a := f.Of("example.com/game/room.Open", "/src/game/room/store.go", 3)
+	b := f.Of("example.com/game/user.Open", "/src/game/user/store.go", 3)
+	c := f.Of("example.com/game/user.Login", "/src/game/user/login.go", 9)
+	lib := f.Of("example.org/x/login.Do", "/mod/example.org/x@v1.0.0/login/login.go", 9)
+	f.TellApart()
+	for frame, want := range map[*evidence.Frame]string{a: "room/store.go", b: "user/store.go", c: "login.go", lib: "login.go"} {
+		if got := frame.Told(); got != want {
+			t.Errorf("%s is told as %s, want %s", frame.File, got, want)
+		}
+	}
+}

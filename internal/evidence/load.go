@@ -61,6 +61,7 @@ func Load(ctx context.Context, files []File, o Options) (*Evidence, error) {
 	}
 	l.arrange()
 	l.window()
+	l.e.Frames.TellApart()
 	return l.e, nil
 }
 

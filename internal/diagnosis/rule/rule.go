@@ -5,7 +5,6 @@ package rule
 import (
 	"fmt"
 	"math"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -172,7 +171,7 @@ func At(role ops.Role, f *evidence.Frame) ops.Place {
 	if f == nil {
 		return ops.Place{Role: role}
 	}
-	return ops.Place{Role: role, Function: f.Function, File: path.Base(strings.ReplaceAll(f.File, `\`, "/")), Line: f.Line}
+	return ops.Place{Role: role, Function: f.Function, File: f.Told(), Line: f.Line}
 }
 
 // Line writes a place as "room.go:24".

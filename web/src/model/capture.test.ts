@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { applyCaptures, artifactRows, lossesOf, mergeCapture, mergeList, placeFirst, progressOf, type Artifact } from "./capture";
+import { applyCaptures, artifactRows, isNote, lossesOf, mergeCapture, mergeList, placeFirst, progressOf, type Artifact } from "./capture";
 import { captureOf, targetOf } from "./testdata";
 
 const artifact = (name: string, kind: string, a: Partial<Artifact> = {}): Artifact => ({ name, kind, phase: "window", takenAt: 0, windowStart: 0, windowEnd: 0, sizeBytes: 1, sha256: "", losses: [], partial: false, derived: false, ...a });
@@ -78,3 +78,11 @@ test.each([
   ["`user.(*Service).Login` 正在做密碼雜湊（user.go:115）", "user.go:115", "`user.(*Service).Login` 正在做密碼雜湊"],
   ["goroutines wait 245 ms for a CPU", "", "goroutines wait 245 ms for a CPU"],
 ])("the place in %j is %s", (title, place, text) => expect(placeFirst(title)).toEqual({ place, text }));
+
+test("a gap that is short beside the window is a note, any other loss is none", () => {
+  const gap = (time: string) => ({ kind: "cpu", reason: "gap", message: `the CPU profile was taken in 2 segments; ${time} between them were not sampled` });
+  expect(isNote(gap("751µs"), 10)).toBe(true);
+  expect(isNote(gap("1.5s"), 10)).toBe(false);
+  expect(isNote(gap("751µs"), 0)).toBe(false);
+  expect(isNote({ ...gap("751µs"), reason: "truncated" }, 10)).toBe(false);
+});

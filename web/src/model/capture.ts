@@ -158,6 +158,18 @@ export function targetProgress(t: Target, durationSeconds: number): number {
   return Math.min(0.95, (t.progress.elapsedSeconds / of) * 0.95);
 }
 
+/** A gap below this share of the window changes no figure that anybody would read. */
+const smallGap = 0.01;
+
+/** Whether a loss is worth a note only: a gap between two segments that is short beside the window (in seconds). */
+export function isNote(l: Loss, window: number): boolean {
+  if (l.reason !== "gap") return false;
+  const m = /([\d.]+)(ns|µs|ms|s)\b(?= between)/.exec(l.message);
+  if (!m) return false;
+  const seconds = Number(m[1]) * { ns: 1e-9, µs: 1e-6, ms: 1e-3, s: 1 }[m[2] as "ns" | "µs" | "ms" | "s"];
+  return seconds < smallGap * window;
+}
+
 /** Every loss of a target: its own, then its artifacts', each once. */
 export function lossesOf(t: Target): { artifact: string; loss: Loss }[] {
   const out: { artifact: string; loss: Loss }[] = [];

@@ -230,7 +230,7 @@ export const table = {
   "dx.count.notice": ["{n} notice|{n} notices", "{n} 項注意"],
   "dx.count.effects": ["{n} effect|{n} effects", "{n} 項後果"],
   "dx.fine": ["Nothing is wrong in what could be checked", "在可檢查的範圍內沒有發現問題"],
-  "dx.fine.all": ["All {n} rules had the evidence they need.|All {n} rules had the evidence they need.", "{n} 條規則都有所需的證據。"],
+  "dx.fine.all": ["All {n} rules that apply here had the evidence they need.|All {n} rules that apply here had the evidence they need.", "適用於此的 {n} 條規則都有所需的證據。"],
   "dx.fine.some": ["{n} of {total} rules lacked evidence: the captures below would bring it.|{n} of {total} rules lacked evidence: the captures below would bring it.", "{total} 條規則中有 {n} 條缺少證據：下方的擷取可以補齊。"],
   "dx.unclear": ["Too little evidence to say", "證據太少，無法判定"],
   "dx.blind": ["Nothing could be checked", "沒有任何項目可以檢查"],
