@@ -17,6 +17,7 @@ import (
 
 	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
 	"github.com/opscenter/opscenter/gen/opscenter/api/v1/apiv1connect"
+	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/census"
@@ -108,8 +109,11 @@ type Config struct {
 	JoinPin string
 	// Refused is told of calls that were not let through; nil = nobody is.
 	Refused func(ctx context.Context, call string, err error)
-	// Retention is how long captures are kept; 0 = for ever.
-	Retention time.Duration
+	// Retention is how long captures are kept; nil = for ever.
+	Retention func() archive.Retention
+	// Projects are the games that share the centre, Configuration what it was told.
+	Projects      Projects
+	Configuration func() ConfigState
 	// SpoolDir takes uploads while they arrive; empty = the system's.
 	SpoolDir string
 	// Room says whether there is room for so many bytes of an upload, as an
@@ -149,6 +153,8 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewAccessServiceHandler(accessServer{s}, opts...))
 	mux.Handle(apiv1connect.NewJoinServiceHandler(joinServer{s}, opts...))
 	mux.Handle(apiv1connect.NewNotifyServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewProjectServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewConfigServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTriggerServiceHandler(ruleServer{s}, opts...))
 	s.routeFiles(mux)
 	return mux

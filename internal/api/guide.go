@@ -30,7 +30,7 @@ func (s *server) GetSample(ctx context.Context, req *connect.Request[apiv1.GetSa
 		return nil, err
 	}
 	return connect.NewResponse(&apiv1.GetSampleResponse{
-		Capture: captureProto(capture.Status{Capture: sample.Capture}, s.Retention, true),
+		Capture: captureProto(capture.Status{Capture: sample.Capture}, s.keeps(sample.Capture.Project), true),
 		Json:    string(sample.Bodies[langOf(req.Msg.GetLang())]), Kept: kept,
 	}), nil
 }

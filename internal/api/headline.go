@@ -11,7 +11,7 @@ import (
 // captureProto adds to a capture that has ended what the rules said of it. A
 // capture is told without its headline rather than not at all.
 func (s *server) captureProto(ctx context.Context, st capture.Status, withArtifacts bool) *apiv1.Capture {
-	out := captureProto(st, s.Retention, withArtifacts)
+	out := captureProto(st, s.keeps(st.Project), withArtifacts)
 	if !st.Capture.State.Ended() {
 		return out
 	}

@@ -1,20 +1,29 @@
 package app
 
 import (
+	"time"
+
+	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/config"
+	"github.com/opscenter/opscenter/internal/discovery/dnssrv"
+	"github.com/opscenter/opscenter/internal/discovery/etcd"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
+	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/project"
 )
 
 // sections is what the configuration file may hold besides the settings that are
 // flags. A part of the centre gets its section by a field here and a row in list;
 // package config says what its struct has to look like.
 type sections struct {
-	Sources sourcesSection
-	Access  auth.Settings
-	Join    joinSection
+	Sources  sourcesSection
+	Projects projectsSection
+	Access   auth.Settings
+	Join     joinSection
 }
 
 func (s *sections) list() []config.Section {
@@ -22,6 +31,7 @@ func (s *sections) list() []config.Section {
 		{Key: "sources", Into: &s.Sources, About: "Where instances are that no agent joins for. Each kind is a list.", Example: sourcesExample},
 		{Key: "access", Into: &s.Access, About: "Who may come in, and how. Users and tokens: `ops user`, `ops token`.", Example: accessExample, Restart: true},
 		{Key: "join", Into: &s.Join, About: "How agents get in over TLS. Tokens: `ops join-token`.", Example: joinExample, Restart: true},
+		{Key: "projects", Into: &s.Projects, About: "The games that share this centre. What a project does not say is as everywhere; its sources give their instances its name.", Example: projectsExample},
 	}
 }
 
@@ -30,6 +40,8 @@ type sourcesSection struct {
 	Static staticTargets   `yaml:"static"`
 	FileSD []fileSource    `yaml:"file-sd"`
 	HTTPSD []httpsd.Config `yaml:"http-sd"`
+	DNS    []dnssrv.Config `yaml:"dns"`
+	Etcd   []etcd.Config   `yaml:"etcd"`
 }
 
 const accessExample = `
@@ -55,7 +67,55 @@ sources:
     - {paths: [targets/*.json], refresh: 30s}
   http-sd:
     - {url: "https://registry.example.com/targets", refresh: 30s}
+  dns:
+    - {name: _pprof._tcp.user-service.example.com, project: color-game, service: user-service}
+  etcd:
+    - {endpoints: [10.0.0.1:2379], prefix: /services/}
 `
+
+// projectsSection is the projects by their name.
+type projectsSection map[ops.ProjectName]projectSection
+
+// projectSection is a project, and where its instances are.
+type projectSection struct {
+	project.Project `yaml:",inline"`
+	Sources         sourcesSection `yaml:"sources"`
+}
+
+const projectsExample = `
+projects:
+  color-game:
+    title: {en: Color Game, zh-TW: 顏色遊戲}
+    labels: {team: core}
+    retention: 14d
+    retention-bytes: 20GiB
+    roles: {operator: [game-oncall]}
+    sources:
+      static:
+        - {service: user-service, url: "http://10.0.0.7:6060/debug/pprof"}
+`
+
+// Validate looks at the names.
+func (s *projectsSection) Validate() error { return s.declared().Validate() }
+
+func (s projectsSection) declared() project.Declared {
+	out := project.Declared{}
+	for name, p := range s {
+		out[name] = p.Project
+	}
+	return out
+}
+
+// retention is the centre's, with the bounds of the projects that have their own.
+func (s projectsSection) retention(o cli.ServeOptions) archive.Retention {
+	out := archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes), Projects: map[ops.ProjectName]archive.Retention{}}
+	for name, p := range s {
+		if p.Retention != 0 || p.RetentionBytes != 0 {
+			out.Projects[name] = archive.Retention{MaxAge: time.Duration(p.Retention), MaxBytes: int64(p.RetentionBytes)}
+		}
+	}
+	return out
+}
 
 // staticTargets are checked as a whole: an address may be there once.
 type staticTargets []static.Target

@@ -47,6 +47,7 @@ import (
 	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/profile"
+	"github.com/opscenter/opscenter/internal/project"
 	"github.com/opscenter/opscenter/internal/rules"
 	"github.com/opscenter/opscenter/internal/timeline"
 	"github.com/opscenter/opscenter/internal/toolui"
@@ -77,7 +78,8 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 		if err != nil {
 			return err
 		}
-		o.Config, o.Files = loaded.Config, loaded.Files
+		o.Config, o.Files, o.Seen = loaded.Config, loaded.Files, loaded.Seen
+		o.Logger.Info("configuration", "file", cmp.Or(loaded.Config.File, "none: flags, environment and defaults"))
 	}
 	who, err := newAccess(ctx, o, sec.Access)
 	if err != nil {
@@ -101,8 +103,8 @@ func Serve(ctx context.Context, o cli.ServeOptions) error {
 
 // center is the parts of a running centre.
 type center struct {
-	sections  sections
-	kept      keptSources
+	projects  project.Book
+	reloader  *reloader
 	log       *slog.Logger
 	out       io.Writer
 	url       string // for people and the CLI
@@ -133,7 +135,7 @@ type center struct {
 }
 
 func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, addr net.Addr) (_ *center, err error) {
-	c := &center{sections: sec, log: o.Logger, out: o.Out, who: who, url: address(who, addr, o.BasePath), broken: make(chan error, 1)}
+	c := &center{log: o.Logger, out: o.Out, who: who, url: address(who, addr, o.BasePath), broken: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -157,7 +159,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}
 	c.archive, err = archive.Open(ctx, archive.Config{
 		Catalogue: c.catalogue, Blobs: c.blobs, Dir: o.DataDir,
-		Retention: archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes)},
+		Retention: sec.Projects.retention(o),
 		Reserve:   o.DiskReserveBytes, Logger: o.Logger, OnFailure: c.failStop,
 	})
 	if err != nil {
@@ -180,23 +182,16 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}); err != nil {
 		return nil, err
 	}
-	var policy guard.Policy
-	if o.ControlPolicy != "" {
-		if policy, err = guard.LoadPolicy(o.ControlPolicy); err != nil {
-			return nil, err
-		}
+	g, err := prepare(o, sec, nil)
+	if err != nil {
+		return nil, err
 	}
 	if who.accounts != nil {
 		who.accounts.Record = c.record
 	}
-	c.rails = guard.New(c.record, policy)
-	var health fleet.HealthRules
-	if o.HealthFile != "" {
-		if health, err = fleet.LoadHealth(o.HealthFile); err != nil {
-			return nil, err
-		}
-	}
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: health, HeartbeatEvery: o.Heartbeat})
+	c.projects.Declare(sec.Projects.declared(), o.UndeclaredProjects == cli.RefuseProjects, selfProject)
+	c.rails = guard.New(c.record, g.policy)
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: g.health, Admit: c.projects.Admit, HeartbeatEvery: o.Heartbeat})
 
 	if err := c.fleet.Load(ctx); err != nil {
 		return nil, err
@@ -210,12 +205,8 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		return nil, err
 	}
 	endpoints := agentless.New(agentless.Config{Fleet: c.fleet, Logger: o.Logger})
-	found, err := c.kept.sources(o, c.sections.Sources)
-	if err != nil {
-		return nil, err
-	}
 	c.sources = discovery.NewManager(discovery.Config{
-		Sources: found, Logger: o.Logger, Dir: filepath.Join(o.DataDir, "discovery"),
+		Sources: g.sources, Logger: o.Logger, Dir: filepath.Join(o.DataDir, "discovery"),
 		Connect: func(ctx context.Context, t ops.Target) error {
 			if strings.HasPrefix(t.URL, "grpc") {
 				return c.links.Connect(ctx, t)
@@ -260,7 +251,8 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	started := time.Now()
 	serves := api.Config{
 		Fleet: c.fleet, Captures: auditedCaptures{c.captures, c.record, c.diagnoses}, Files: auditedFiles{c.archive, c.record, o.Logger},
-		Auth: who.auth, Accounts: who.accounts, Refused: who.refused, Retention: o.Retention,
+		Auth: who.auth, Accounts: who.accounts, Refused: who.refused,
+		Retention: c.archive.Retention, Projects: &c.projects, Configuration: func() api.ConfigState { return c.reloader.state() },
 		SpoolDir: filepath.Join(o.DataDir, "cache"), Room: c.archive.RoomFor, Logger: o.Logger,
 		Diagnosis: c.diagnoses.Findings, Headline: c.diagnoses.Headline,
 		Profiles:  c.profiles,
@@ -292,6 +284,8 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		joins, serves.Join, serves.JoinPin = c.gate, c.gate, who.pin()
 	}
 	c.handler = front(o, behindGate, parts{join: joins, calls: api.New(serves), tunnel: c.links, metrics: c.metrics.Handler(), tools: c.tools, login: who.pages, mayCapture: api.OfCapture(serves, auth.View)})
+
+	c.reloader = &reloader{center: c, started: o.Config, current: g, loaded: started}
 
 	// The centre watches itself like any other process: over the same tunnel.
 	c.agent = agent.Config{
@@ -379,6 +373,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	outer.Go(func() error { return named("fleet", c.fleet.Run(octx)) })
 	outer.Go(func() error { return named("archive", c.archive.Run(octx)) })
 	outer.Go(func() error { return named("discovery", c.sources.Run(octx)) })
+	outer.Go(func() error { return named("configuration", c.reloader.run(octx)) })
 	outer.Go(func() error { return named("tool UIs", c.tools.Run(octx)) })
 	outer.Go(func() error { return named("diagnoses", c.diagnoses.Run(octx)) })
 	outer.Go(func() error { return named("rules", c.rules.Run(octx)) })
@@ -518,7 +513,7 @@ func (c *center) system(ctx context.Context, o cli.ServeOptions, started time.Ti
 	trace, graph := c.tools.Problems()
 	return api.System{
 		Version: o.Version, GoVersion: runtime.Version(), BasePath: o.BasePath, Started: started,
-		Retention: o.Retention, RetentionBytes: o.RetentionBytes,
+		Retention: max(stored.Retention.MaxAge, 0), RetentionBytes: max(stored.Retention.MaxBytes, 0),
 		StoredBytes: stored.StoredBytes, FreeBytes: stored.FreeBytes, StorageProblem: stored.Problem,
 		TraceProblem: trace, GraphProblem: graph,
 	}

@@ -1,50 +1,52 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/discovery/dnssrv"
+	"github.com/opscenter/opscenter/internal/discovery/etcd"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
 	"github.com/opscenter/opscenter/internal/discovery/static"
+	"github.com/opscenter/opscenter/internal/ops"
 )
 
 // keptSources are the sources of the configuration by everything that was said
 // of each: one of which nothing changed goes on as it is.
 type keptSources map[string]discovery.Source
 
-// sources makes those of the flags and of the section, reusing what is kept.
-func (kept *keptSources) sources(o cli.ServeOptions, sec sourcesSection) (out []discovery.Source, err error) {
-	entries := []static.Target(sec.Static)
+// sources makes those of the flags and of the sections, reusing what is kept.
+func (kept *keptSources) sources(o cli.ServeOptions, sec sections) (out []discovery.Source, err error) {
+	all := sec.Sources
+	all.Static = slices.Clone(all.Static)
 	for _, t := range o.Targets {
-		entries = append(entries, static.Target{Project: string(t.Project), Service: string(t.Service), URL: t.URL, Labels: t.Labels})
+		all.Static = append(all.Static, static.Target{Project: string(t.Project), Service: string(t.Service), URL: t.URL, Labels: t.Labels})
 	}
 	for _, file := range o.StaticFiles {
 		more, err := static.Load(file)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, more...)
-	}
-	b := sourceBuilder{kept: *kept, next: keptSources{}, names: map[string]int{}, log: o.Logger}
-	if len(entries) > 0 {
-		b.add("static", entries, func() (discovery.Source, error) { return static.New(entries) })
+		all.Static = append(all.Static, more...)
 	}
 	if len(o.FileSD) > 0 {
-		sec.FileSD = append([]fileSource{{filesd.Config{Paths: o.FileSD}}}, sec.FileSD...)
+		all.FileSD = append([]fileSource{{filesd.Config{Paths: o.FileSD}}}, all.FileSD...)
 	}
 	for _, url := range o.HTTPSD {
-		sec.HTTPSD = append(sec.HTTPSD, httpsd.Config{URL: url})
+		all.HTTPSD = append(all.HTTPSD, httpsd.Config{URL: url})
 	}
-	for _, cfg := range sec.FileSD {
-		b.add("file-sd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return filesd.New(cfg.Config) })
-	}
-	for _, cfg := range sec.HTTPSD {
-		b.add("http-sd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return httpsd.New(cfg) })
+	b := sourceBuilder{kept: *kept, next: keptSources{}, log: o.Logger}
+	b.addAll("", all)
+	for _, name := range slices.Sorted(maps.Keys(sec.Projects)) {
+		b.addAll(name, sec.Projects[name].Sources)
 	}
 	if b.err != nil {
 		return nil, b.err
@@ -53,19 +55,37 @@ func (kept *keptSources) sources(o cli.ServeOptions, sec sourcesSection) (out []
 	return b.out, nil
 }
 
-// sourceBuilder collects sources. Of a kind that is there more than once, each
-// has a name of its own.
+// addAll adds the sources of one project; "" = of no one in particular. A kind of
+// source has its line here.
+func (b *sourceBuilder) addAll(p ops.ProjectName, all sourcesSection) {
+	if len(all.Static) > 0 {
+		b.add(p, "static", all.Static, func() (discovery.Source, error) { return static.New(all.Static) })
+	}
+	for _, cfg := range all.FileSD {
+		b.add(p, "file-sd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return filesd.New(cfg.Config) })
+	}
+	for _, cfg := range all.HTTPSD {
+		b.add(p, "http-sd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return httpsd.New(cfg) })
+	}
+	for _, cfg := range all.DNS {
+		b.add(p, "dns", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return dnssrv.New(cfg) })
+	}
+	for _, cfg := range all.Etcd {
+		b.add(p, "etcd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return etcd.New(cfg) })
+	}
+}
+
+// sourceBuilder collects sources. Each has a name of its own.
 type sourceBuilder struct {
 	kept, next keptSources
-	names      map[string]int
 	out        []discovery.Source
 	log        *slog.Logger
 	err        error
 }
 
-// add adds the source that make returns, or the kept one of the same kind and
-// configuration.
-func (b *sourceBuilder) add(kind string, cfg any, make func() (discovery.Source, error)) {
+// add adds the source that make returns, or the kept one of the same kind, project
+// and configuration.
+func (b *sourceBuilder) add(p ops.ProjectName, kind string, cfg any, make func() (discovery.Source, error)) {
 	if b.err != nil {
 		return
 	}
@@ -74,7 +94,7 @@ func (b *sourceBuilder) add(kind string, cfg any, make func() (discovery.Source,
 		b.err = fmt.Errorf("source %s: %w", kind, err)
 		return
 	}
-	key := kind + string(said)
+	key := string(p) + " " + kind + " " + string(said)
 	if b.next[key] != nil {
 		return // said twice
 	}
@@ -85,34 +105,57 @@ func (b *sourceBuilder) add(kind string, cfg any, make func() (discovery.Source,
 			return
 		}
 		name := s.Name()
-		if b.names[name]++; b.names[name] > 1 {
-			s = renamed{s, fmt.Sprintf("%s (%d)", name, b.names[name])}
+		if p != "" {
+			name += " of " + string(p)
 		}
-	} else {
-		b.names[s.Name()]++
+		for n := 2; b.taken(name); n++ {
+			name = fmt.Sprintf("%s (%d)", s.Name(), n)
+		}
+		if p != "" || name != s.Name() {
+			s = ofProject{s, name, p}
+		}
 	}
 	b.next[key] = s
 	b.out = append(b.out, s)
 }
 
-// renamed is a source whose own name another has already.
-type renamed struct {
-	discovery.Source
-	name string
+// taken reports whether a source before this one has the name.
+func (b *sourceBuilder) taken(name string) bool {
+	return slices.ContainsFunc(b.out, func(s discovery.Source) bool { return s.Name() == name })
 }
 
-func (r renamed) Name() string { return r.name }
+// ofProject is a source under another name, whose instances are a project's.
+type ofProject struct {
+	discovery.Source
+	name    string
+	project ops.ProjectName // "" = as they say
+}
+
+func (s ofProject) Name() string { return s.name }
+
+// Run gives each target the project.
+func (s ofProject) Run(ctx context.Context, update func([]ops.Target)) error {
+	return s.Source.Run(ctx, func(list []ops.Target) {
+		if s.project != "" {
+			list = slices.Clone(list)
+			for i := range list {
+				list[i].Project = s.project
+			}
+		}
+		update(list)
+	})
+}
 
 // Problem and ProblemSince pass on what the source says of its trouble.
-func (r renamed) Problem() string {
-	if t, ok := r.Source.(interface{ Problem() string }); ok {
+func (s ofProject) Problem() string {
+	if t, ok := s.Source.(interface{ Problem() string }); ok {
 		return t.Problem()
 	}
 	return ""
 }
 
-func (r renamed) ProblemSince() time.Time {
-	if t, ok := r.Source.(interface{ ProblemSince() time.Time }); ok {
+func (s ofProject) ProblemSince() time.Time {
+	if t, ok := s.Source.(interface{ ProblemSince() time.Time }); ok {
 		return t.ProblemSince()
 	}
 	return time.Time{}

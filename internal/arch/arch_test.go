@@ -34,7 +34,7 @@ var rows = []struct {
 	{"diagnosis", []string{"internal/diagnosis"}},
 	{"the record", []string{"internal/audit"}},
 	{"guard rails", []string{"internal/guard"}},
-	{"engines", []string{"internal/control", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/join", "internal/notify"}},
+	{"engines", []string{"internal/control", "internal/project", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/join", "internal/notify"}},
 	{"adapters", []string{"internal/discovery/", "internal/archive/", "internal/audit/", "internal/auth/", "internal/agentlink", "internal/agentless", "internal/console", "internal/console/", "internal/toolui"}},
 	{"examiners", []string{"internal/rules", "internal/examine"}},
 	{"views", []string{"internal/census", "internal/flame", "internal/guide", "internal/timeline"}},
@@ -51,7 +51,7 @@ var narrower = map[string][]string{
 	"examples":     {"agent", "examples"},                                                                         // what a service could import
 	"cmd":          {"internal/app"},                                                                              // main makes a context and calls one function
 	"web":          {},                                                                                            // files and a handler
-	"internal/api": {"gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/join", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
+	"internal/api": {"internal/config", "internal/project", "gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/join", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
 		"internal/census", "internal/flame", "internal/guide", "internal/timeline", "internal/rules"},
 }
 

@@ -59,9 +59,9 @@ type Retention struct {
 	Projects map[ops.ProjectName]Retention
 }
 
-// of returns the bounds of a project's captures, and whose bytes they share; ""
+// Of returns the bounds of a project's captures, and whose bytes they share; ""
 // = those of all without bytes of their own.
-func (r Retention) of(p ops.ProjectName) (bounds Retention, shared ops.ProjectName) {
+func (r Retention) Of(p ops.ProjectName) (bounds Retention, shared ops.ProjectName) {
 	own, ok := r.Projects[p]
 	if !ok {
 		return r, ""
@@ -163,6 +163,9 @@ func (a *Archive) SetRetention(r Retention) {
 	r = r.WithDefaults()
 	a.retention.Store(&r)
 }
+
+// Retention returns the bounds that count now.
+func (a *Archive) Retention() Retention { return *a.retention.Load() }
 
 // SetReserve replaces Config.Reserve.
 func (a *Archive) SetReserve(bytes int64) { a.space.setReserve(bytes) }

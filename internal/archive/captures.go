@@ -299,7 +299,7 @@ func (a *Archive) sweep(ctx context.Context, now time.Time) error {
 			since = c.Created
 		}
 		// The newest stays even if it is too big alone: somebody has just made it.
-		bounds, shared := retention.of(c.Project)
+		bounds, shared := retention.Of(c.Project)
 		if bounds.MaxBytes > 0 && kept[shared] > 0 && kept[shared]+size > bounds.MaxBytes {
 			tooMuch[shared] = true
 		}

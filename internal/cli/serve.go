@@ -66,11 +66,17 @@ type ServeOptions struct {
 	Logger    *slog.Logger
 	LogLevel  slog.Level
 	LogFormat string
+	// SetLogLevel changes what Logger tells; nil = it cannot be changed.
+	SetLogLevel func(slog.Level)
+	// UndeclaredProjects is AcceptProjects or RefuseProjects: what becomes of
+	// instances that claim a project which the configuration does not know.
+	UndeclaredProjects string
 	// Config says where each value came from, and Files which files were read for
 	// it: when one of them changes, Load reads them all anew and fills the sections.
 	// nil = there is nothing to read again.
 	Config config.Effective
 	Files  []string
+	Seen   map[string]config.Sum
 	Load   func(sections []config.Section) (ServeOptions, error)
 	// Out is where the centre says its address, once it listens.
 	Out     io.Writer
@@ -84,6 +90,12 @@ const DefaultDataDir = "./ops-data"
 const (
 	defaultRetention      = 30 * 24 * time.Hour
 	defaultRetentionBytes = 50 << 30
+)
+
+// What may be said of undeclared projects.
+const (
+	AcceptProjects = "accept"
+	RefuseProjects = "refuse"
 )
 
 const serveLong = `Serve runs the centre: the web page, the API and the agents' door on one port,
@@ -124,10 +136,12 @@ func (p *program) serveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.Logger, err = newLogger(p.Stderr, o.LogLevel, o.LogFormat); err != nil {
+			var level slog.LevelVar
+			level.Set(o.LogLevel)
+			if o.Logger, err = newLogger(p.Stderr, &level, o.LogFormat); err != nil {
 				return err
 			}
-			o.Load, o.Out = load, p.Stdout
+			o.Load, o.Out, o.SetLogLevel = load, p.Stdout, level.Set
 			o.Program, o.Command = p.programName(), p.commandLine()
 			ctx, done := p.interruptible(cmd.Context())
 			defer done()
@@ -170,6 +184,7 @@ func (s *serveSettings) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.PublicURL, "public-url", "", "`URL` by which people reach the centre, for links in notifications (default the one it serves on)")
 	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")
 	f.StringVar(&o.TraceViewer, "trace-viewer", "", "`path` of the trace program of a Go installation, if it is not found by itself")
+	f.StringVar(&o.UndeclaredProjects, "undeclared-projects", AcceptProjects, "`what` to do with instances of projects that the configuration does not declare, once it declares any: accept or refuse")
 	f.StringVar(&s.logLevel, "log-level", "info", "least `level` to log: debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", "text", "`format` of the log: text or json")
 }
@@ -203,6 +218,9 @@ func (s *serveSettings) options() (o ServeOptions, err error) {
 		if h == "" || strings.ContainsAny(h, "/ :") && net.ParseIP(h) == nil {
 			return o, ops.Errorf(ops.Invalid, "--allow-host %q is no host name: use one without scheme and port, such as ops.example.com", h)
 		}
+	}
+	if o.UndeclaredProjects != AcceptProjects && o.UndeclaredProjects != RefuseProjects {
+		return o, ops.Errorf(ops.Invalid, "--undeclared-projects %q is unknown: use accept or refuse", o.UndeclaredProjects)
 	}
 	if o.LogLevel, err = logLevel(s.logLevel); err != nil {
 		return o, err

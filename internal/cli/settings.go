@@ -15,7 +15,7 @@ import (
 // live are the settings whose change holds at once, without a restart.
 var live = []string{
 	"target", "static", "file-sd", "http-sd", "retention", "retention-bytes", "disk-reserve",
-	"control-policy", "health", "log-level",
+	"control-policy", "health", "log-level", "undeclared-projects",
 }
 
 // paths are the settings that name files.
@@ -136,5 +136,9 @@ func (p *program) load(file string, given map[string][]string, sections []config
 		}
 	}
 	o.Config, o.Files = effective, files
+	if in.File != nil {
+		o.Seen = config.Sums(files)
+		o.Seen[in.File.Name] = in.File.Sum
+	}
 	return o, nil
 }

@@ -14,13 +14,15 @@
 //   - Validate() error, on the struct or on any struct inside, is called once all
 //     is decoded, inner ones first. A message that begins with one of the struct's
 //     keys ("endpoints: …") is shown at that key's line, any other at the struct's;
-//   - ResolvePaths(abs func(string) string), likewise, is called before Validate
-//     and gives names of files that start at the configuration file's directory;
+//   - what a key that ends in file names ("ca_file", "token-file") starts at the
+//     configuration file's directory unless it is absolute; for other names of files
+//     there is ResolvePaths(abs func(string) string), called before Validate;
 //   - a field with the tag secret:"true" is never printed, nor is one whose name
 //     says so, nor what came out of ${env:NAME} or ${file:/path}.
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -296,7 +298,11 @@ func Read(path string, getenv func(string) string) (*File, error) {
 	if len(b) > maxFile {
 		return nil, ops.Errorf(ops.Invalid, "configuration: %s is larger than %d MiB: keep lists of targets in files of their own", path, maxFile>>20)
 	}
-	return Parse(path, b, getenv)
+	parsed, err := Parse(path, b, getenv)
+	if parsed != nil {
+		parsed.Sum = sha256.Sum256(b)
+	}
+	return parsed, err
 }
 
 // Abs is where a name in the file leads: relative ones start at its directory.

@@ -29,6 +29,7 @@ type source struct {
 	Password  string            `yaml:"password"`
 	Pin       string            `yaml:"pin" secret:"true"`
 	CAFile    string            `yaml:"ca-file"`
+	Dir       string            `yaml:"dir"`
 	Labels    map[string]string `yaml:"labels"`
 }
 
@@ -47,7 +48,7 @@ func (s *source) Validate() error {
 	return nil
 }
 
-func (s *source) ResolvePaths(abs func(string) string) { s.CAFile = abs(s.CAFile) }
+func (s *source) ResolvePaths(abs func(string) string) { s.Dir = abs(s.Dir) }
 
 type sources struct {
 	Etcd  []source          `yaml:"etcd"`
@@ -149,7 +150,7 @@ sources:
       ca-file: ca.pem
       labels: {zone: a}
   named:
-    one: {endpoints: [x], password: in the clear, ca-file: /etc/ca.pem}
+    one: {endpoints: [x], password: in the clear, ca-file: /etc/ca.pem, dir: d}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ sources:
 		etcd.CAFile != filepath.Join(dir, "ca.pem") || etcd.Max != 3 || etcd.Share != 0.5 || !etcd.On || etcd.Labels["zone"] != "a" {
 		t.Errorf("%+v", etcd)
 	}
-	if one := s.sources.Named["one"]; one.CAFile != "/etc/ca.pem" || one.Password != "in the clear" {
+	if one := s.sources.Named["one"]; one.CAFile != "/etc/ca.pem" || one.Dir != filepath.Join(dir, "d") || one.Password != "in the clear" {
 		t.Errorf("%+v", one)
 	}
 	var text strings.Builder
@@ -194,6 +195,7 @@ sources.etcd[0].labels.zone = a (ops.yaml:17:22)
 sources.named.one.endpoints[0] = x (ops.yaml:19:23)
 sources.named.one.password = •••••• (ops.yaml:19:37)
 sources.named.one.ca-file = /etc/ca.pem (ops.yaml:19:60)
+sources.named.one.dir = d (ops.yaml:19:78)
 `
 	if d := cmp.Diff(want, strings.ReplaceAll(text.String(), dir, "DIR")); d != "" {
 		t.Error(d)

@@ -259,6 +259,7 @@ func (w *walker) fill(key string, n ast.Node, into any) {
 	}
 	before := len(w.problems)
 	w.visit(key, n, fresh.Elem(), func(key string, n ast.Node, v any) {
+		w.resolve(reflect.ValueOf(v).Elem())
 		if r, ok := v.(interface{ ResolvePaths(func(string) string) }); ok {
 			r.ResolvePaths(w.file.Abs)
 		}
@@ -266,6 +267,19 @@ func (w *walker) fill(key string, n ast.Node, into any) {
 	w.visit(key, n, fresh.Elem(), w.validate)
 	if len(w.problems) == before {
 		target.Set(fresh.Elem())
+	}
+}
+
+// resolve makes the names of files absolute that a struct holds.
+func (w *walker) resolve(v reflect.Value) {
+	if v.Kind() != reflect.Struct || decodesItself(v.Type()) {
+		return
+	}
+	for _, f := range fields(v.Type()) {
+		name := strings.NewReplacer("-", "", "_", "").Replace(f.key)
+		if s := v.FieldByIndex(f.index); s.Kind() == reflect.String && strings.HasSuffix(name, "file") {
+			s.SetString(w.file.Abs(s.String()))
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // keys nobody has looked at yet.
 type File struct {
 	Name string
+	Sum  Sum // of what was read
 	// Reads lists the files that references named.
 	Reads []string
 

@@ -53,6 +53,9 @@ type Config struct {
 	HeartbeatEvery time.Duration
 	// Health says when an instance is in trouble; its zero value is the defaults.
 	Health HealthRules
+	// Admit is asked before an instance joins, and may add to its labels; an error
+	// keeps it out and is what it is told. It must not call the fleet. nil = all may.
+	Admit func(ops.Instance) (ops.Instance, error)
 }
 
 // Fleet is the register of instances. All methods may be called concurrently.
@@ -64,6 +67,7 @@ type Fleet struct {
 	hostname     string
 	maxInstances int
 	rules        HealthRules
+	admit        func(ops.Instance) (ops.Instance, error)
 	every        time.Duration // between heartbeats
 	topic        changes.Topic[ops.InstanceID]
 	wake         chan struct{} // holds a token when there are rows to write
@@ -105,7 +109,7 @@ type member struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, every: cfg.HeartbeatEvery,
+		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, admit: cfg.Admit, every: cfg.HeartbeatEvery,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},
@@ -180,6 +184,12 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 		return nil, 0, ops.Errorf(ops.Invalid, "project %q is not a valid name: use letters, digits, dot, underscore and hyphen", inst.Project)
 	case !ops.ValidName(string(inst.Service)):
 		return nil, 0, ops.Errorf(ops.Invalid, "service %q is not a valid name: use letters, digits, dot, underscore and hyphen", inst.Service)
+	}
+	if f.admit != nil {
+		var err error
+		if inst, err = f.admit(inst); err != nil {
+			return nil, 0, err
+		}
 	}
 	now := time.Now()
 	f.mu.Lock()
