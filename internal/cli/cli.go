@@ -196,7 +196,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("centre", p.serveCmd(), p.configCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
+	add("centre", p.serveCmd(), p.configCmd(), p.healthcheckCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
