@@ -22,7 +22,7 @@ func cpuManual() map[ops.RuleID]Manual {
 		"cpu-gc-pressure": {
 			Means:      say("The garbage collector takes a good part of the CPU, because the program makes much garbage for a small heap. Requests get slow when they have to help the collector.", "垃圾回收用掉相當一部分 CPU，因為程式以很小的堆積製造大量垃圾。請求被迫協助回收時就會變慢。"),
 			Evidence:   say("The collector's share of the CPU profile, the runtime's own account, assists and collections in the trace, and which lines allocated in the window.", "CPU profile 中回收器的占比、執行期自己的統計、trace 中的協助與回收次數，以及時間窗內由哪幾行配置記憶體。"),
-			Thresholds: say("2 to 10 % is usual, 15 % with a tiny heap. A third of what the process can get is a warning, two thirds are critical.", "2 至 10 % 是常態，堆積極小時 15 % 也正常。占可用 CPU 的三分之一是警告，三分之二是嚴重。"),
+			Thresholds: say("2 to 10 % is usual, 15 % with a tiny heap. A third of what the process can get is a warning, two thirds are critical. Of a process that uses half of what it can get, a third of the CPU time that it uses is a warning as well, what is marked on idle processors included.", "2 至 10 % 是常態，堆積極小時 15 % 也正常。占可用 CPU 的三分之一是警告，三分之二是嚴重。程序已用掉一半可用 CPU 時，回收占其 CPU 時間三分之一（含在閒置處理器上的標記）也是警告。"),
 			NotThis:    say("A heap at its memory limit is collected as often without much being allocated: that is memory limit thrashing. A burst of allocation at start is over soon.", "堆積頂到記憶體上限時，配置不多也會不停回收：那是記憶體上限震盪。啟動時的一陣配置很快就過去了。"),
 			Kinds:      []ops.Kind{ops.KindCPU, ops.KindAllocs, ops.KindRuntime, ops.KindTrace}, Related: []ops.RuleID{"memory-limit-thrash", "heap-growth"},
 		},

@@ -16,7 +16,7 @@ func memoryManual() map[ops.RuleID]Manual {
 			Means:      say("The live heap grows: objects are made and never let go. It ends with the memory limit.", "存活的堆積持續成長：物件產生後就不放掉。最後會撞上記憶體上限。"),
 			Evidence:   say("The heap profiles of the window's ends by line and by type, what was allocated in between, the live heap after each collection, the memory limit.", "時間窗兩端依行號與型別的 heap profile、其間配置了多少、每次回收後的存活堆積、記憶體上限。"),
 			Thresholds: say("If the limit is reached within an hour at this pace it is critical: that is what somebody who is called needs. Without a limit, 1 GiB an hour. A growth must be more than three standard deviations of what sampling alone does.", "以這個速度一小時內會撞上限就是嚴重：那是被叫醒的人需要的時間。沒有上限時，以每小時 1 GiB 計。成長必須超過取樣誤差的三個標準差。"),
-			NotThis:    say("The sawtooth of garbage, a cold start, a batch, a cache that is full. In the first minutes of a process it is at most a warning.", "垃圾的鋸齒、冷啟動、批次工作、已滿的快取。程序剛啟動的幾分鐘內最多只到警告。"),
+			NotThis:    say("The sawtooth of garbage, a cold start, a batch, a cache that is full, where as much goes as comes. In the first minutes of a process it is at most a warning.", "垃圾的鋸齒、冷啟動、批次工作、已滿的快取（進多少就出多少）。程序剛啟動的幾分鐘內最多只到警告。"),
 			Kinds:      []ops.Kind{ops.KindHeap, ops.KindAllocs, ops.KindRuntime, ops.KindHeapTypes}, Related: []ops.RuleID{"goroutine-leak", "retained-objects", "memory-limit-thrash"},
 		},
 		"retained-objects": {
@@ -42,7 +42,7 @@ func memoryManual() map[ops.RuleID]Manual {
 		},
 		"unbounded-concurrency": {
 			Means:      say("A goroutine per item or request that nothing limits: they are started faster than they are done, or are thousands at once that wait for the same few connections or locks.", "每個項目或請求一個 goroutine，而沒有任何限制：啟動得比做完快，或同時數千個都在等同樣的幾條連線或幾把鎖。"),
-			Evidence:   say("The goroutines at the window's ends by start function and line; from the trace, how many of the function began and ended, and where they are started.", "時間窗兩端依啟動函式與行號的 goroutine；trace 中該函式開始與結束了多少、在哪裡啟動。"),
+			Evidence:   say("The goroutines at the window's ends by start function and line; from the trace, how many of the function began and ended, where they are started, and how many at a time ran or were ready to.", "時間窗兩端依啟動函式與行號的 goroutine；trace 中該函式開始與結束了多少、在哪裡啟動、平均同時有多少在執行或等著執行。"),
 			Thresholds: say("There must be at least 200. 1,500 at once, or 100 more a second, are critical: what shares some cores or connections gains nothing from more. Below 5,000 that do not become more it is a warning.", "至少要有 200 個。同時 1,500 個，或每秒多 100 個，是嚴重：共用少數核心或連線的工作，再多也沒有好處。不到 5,000 個且沒有增加時是警告。"),
 			NotThis:    say("Goroutines of connections, pools of workers, a server's one goroutine per request, and goroutines that never end (a leak).", "連線的 goroutine、worker 池、伺服器每個請求一個的 goroutine，以及永遠不結束的 goroutine（洩漏）。"),
 			Kinds:      []ops.Kind{ops.KindGoroutine, ops.KindTrace}, Related: []ops.RuleID{"goroutine-leak", "goroutine-churn", "pool-exhausted"},
