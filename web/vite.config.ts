@@ -75,5 +75,7 @@ export default defineConfig({
   test: {
     environment: "happy-dom",
     exclude: [...configDefaults.exclude, "e2e/**"],
+    // The first component of a file is compiled within its test: a busy machine takes seconds for it.
+    testTimeout: 20_000,
   },
 });
