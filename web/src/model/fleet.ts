@@ -253,10 +253,30 @@ export function nameRanks(all: Iterable<Instance>): Map<string, number> {
 /** Sorts in place; tombstones stay behind the living, and equals keep a fixed order. */
 export function sortInstances(list: Instance[], key: SortKey, desc: boolean, ranks: ReadonlyMap<string, number> = nameRanks(list)): Instance[] {
   const rank = (i: Instance) => ranks.get(i.id) ?? Infinity;
+  if (movesWithBeats(key)) return sortByNumber(list, sortValue[key] as (i: Instance) => number | null, desc, rank);
   const of = key === "name" ? rank : sortValue[key];
   const keyed = list.map((i) => ({ i, k: of(i), r: rank(i), gone: i.state === "gone" ? 1 : 0 }));
   keyed.sort((a, b) => a.gone - b.gone || compare(a.k, b.k, desc) || a.r - b.r || 0);
   keyed.forEach((x, n) => (list[n] = x.i));
+  return list;
+}
+
+// What changes with every heartbeat is sorted once a second: the keys are columns of numbers.
+function sortByNumber(list: Instance[], of: (i: Instance) => number | null, desc: boolean, rank: (i: Instance) => number): Instance[] {
+  const was = [...list];
+  const keys = new Float64Array(was.length);
+  const ranks = new Float64Array(was.length);
+  was.forEach((i, n) => {
+    const v = of(i);
+    // Behind all numbers who is unknown, and behind these the dead by the same order.
+    keys[n] = v === null || Number.isNaN(v) ? Infinity : desc ? -v : v;
+    ranks[n] = rank(i);
+  });
+  const order = Uint32Array.from(keys, (_, n) => n).sort((a, b) => {
+    const gone = Number(was[a]!.state === "gone") - Number(was[b]!.state === "gone");
+    return gone || (keys[a] === keys[b] ? 0 : keys[a]! - keys[b]!) || ranks[a]! - ranks[b]! || 0;
+  });
+  order.forEach((from, n) => (list[n] = was[from]!));
   return list;
 }
 
