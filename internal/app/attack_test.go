@@ -143,7 +143,7 @@ func TestABombIsNotUnpacked(t *testing.T) {
 	c := client(t, &http.Transport{})
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
-	if _, err := io.CopyN(z, zeros{}, 16<<20); err != nil {
+	if _, err := io.CopyN(z, zeros{}, 24<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {
