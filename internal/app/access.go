@@ -71,6 +71,10 @@ func newAccess(ctx context.Context, o cli.ServeOptions, set auth.Settings) (a ac
 	}
 	proxied := here && len(o.AllowHosts) > 0
 	if here && (set.Login == "off" || set.Login == "auto" && !proxied) {
+		// Everybody is one caller here: people, scripts and whatever else they run.
+		if set.Limits == (auth.Limits{}) {
+			a.limiter = auth.NewLimiter(auth.Limits{PerSecond: 1000, Burst: 4000, Concurrent: 1024}, nil)
+		}
 		// The shared token is asked for where it was given, by whoever that was.
 		a.auth = auth.NewLoopback()
 		if shared != nil {
