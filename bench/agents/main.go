@@ -6,6 +6,8 @@
 //
 //	go run ./bench/agents            # 1,000, 3,000 over TLS, 10,000
 //	go run ./bench/agents -n 500 -tls
+//	go run ./bench/agents -storm -n 3000     # real agents that join by certificate lose their centre
+//	unshare -n sh -c 'ip link set lo up && go run ./bench/agents -storm -n 3000 -cut 60s'
 //
 // It knows nothing of captures.
 package main
@@ -13,6 +15,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -58,6 +61,10 @@ func main() {
 	secure := flag.Bool("tls", false, "connect over TLS")
 	settle := flag.Duration("settle", 12*time.Second, "how long the agents beat before memory is read")
 	center := flag.String("centre", "", "internal: the centre's address")
+	dir := flag.String("dir", "", "internal: what the centre keeps")
+	lost := flag.Bool("storm", false, "let real agents join by certificate and lose their centre")
+	away := flag.Duration("away", 10*time.Second, "with -storm: how long the centre is away")
+	cut := flag.Duration("cut", 0, "with -storm: take the network away for so long as well; root in a network of its own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -67,7 +74,17 @@ func main() {
 		err = runCentre(*secure)
 	case "agents":
 		err = runAgents(ctx, *center, *n, *secure)
+	case "gate":
+		err = runGate(*dir, *center)
+	case "joiners":
+		err = runJoiners(*center, *n, *dir)
 	default:
+		if *lost {
+			ctx, cancel := context.WithTimeout(ctx, 2*within+*cut)
+			defer cancel()
+			err = storm(ctx, cmp.Or(*n, 3000), *settle, *away, *cut)
+			break
+		}
 		err = compare(ctx, *n, *secure, *settle)
 	}
 	if err != nil {
@@ -103,6 +120,7 @@ type state struct {
 	RSSAfterGC  int64
 	Goroutines  int
 	CPU         time.Duration // user and system, ever
+	Busiest     int           // connections in one second, at most
 }
 
 // child is a process of this program in another role.
@@ -242,6 +260,15 @@ func runCentre(secure bool) error {
 	seen := &census{fleet: f, sub: f.Subscribe(), up: map[ops.InstanceID]bool{}}
 	defer seen.sub.Close()
 	fmt.Println(address)
+	if err := answerQuestions(f, seen, func() int { return 0 }); err != nil {
+		return err
+	}
+	cancel()
+	return errors.Join(s.Close(), hs.Close(), running.Wait())
+}
+
+// answerQuestions answers what the parent asks until it asks no more.
+func answerQuestions(f *fleet.Fleet, seen *census, busiest func() int) error {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		var answer state
@@ -263,12 +290,12 @@ func runCentre(secure bool) error {
 				return err
 			}
 		}
+		answer.Busiest = busiest()
 		if err := json.NewEncoder(os.Stdout).Encode(answer); err != nil {
 			return err
 		}
 	}
-	cancel()
-	return errors.Join(s.Close(), hs.Close(), running.Wait())
+	return in.Err()
 }
 
 // census counts who is up from what the fleet publishes, as its viewers do.

@@ -124,6 +124,7 @@ func agentsTLS(c *tls.Config) *tls.Config {
 	}
 	agents := c.Clone()
 	agents.ClientAuth, agents.NextProtos = tls.RequestClientCert, []string{"http/1.1"}
+	agents.SessionTicketsDisabled = true // agents stay; a ticket would hold their certificate
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.Equal(hello.SupportedProtos, agents.NextProtos) {
 			return agents, nil

@@ -65,7 +65,7 @@ networks.`,
 					joinTokenRow
 					Secret string `json:"secret"`
 					Pin    string `json:"pin"`
-				}{joinTokenRowOf(res.Msg.GetToken()), res.Msg.GetSecret(), res.Msg.GetPin()})
+				}{joinTokenRowOf(res.Msg.GetToken(), p.Now()), res.Msg.GetSecret(), res.Msg.GetPin()})
 			}
 			return p.printJoinToken(c.base, res.Msg)
 		}),
@@ -143,7 +143,7 @@ type joinTokenRow struct {
 	State    string   `json:"state"`
 }
 
-func joinTokenRowOf(t *apiv1.JoinToken) joinTokenRow {
+func joinTokenRowOf(t *apiv1.JoinToken, now time.Time) joinTokenRow {
 	at := func(x *timestamppb.Timestamp) string {
 		if x == nil {
 			return ""
@@ -159,7 +159,7 @@ func joinTokenRowOf(t *apiv1.JoinToken) joinTokenRow {
 		r.State = "revoked"
 	case t.GetMaxUses() > 0 && t.GetUses() >= t.GetMaxUses():
 		r.State = "used up"
-	case t.GetExpires() != nil && time.Now().After(t.GetExpires().AsTime()):
+	case t.GetExpires() != nil && now.After(t.GetExpires().AsTime()):
 		r.State = "expired"
 	}
 	return r
@@ -176,7 +176,7 @@ func (p *program) joinTokenListCmd() *cobra.Command {
 			rows := []joinTokenRow{}
 			var cells [][]string
 			for _, t := range res.Msg.GetTokens() {
-				r := joinTokenRowOf(t)
+				r := joinTokenRowOf(t, p.Now())
 				rows = append(rows, r)
 				uses := fmt.Sprint(r.Uses)
 				if r.MaxUses > 0 {

@@ -186,7 +186,7 @@ func (g *Gate) vouch(r *http.Request, from netip.Addr, id Identity, req request)
 		}
 		return g.cluster.vouch(r.Context(), id, req.Token)
 	case ByRenewal:
-		if len(r.TLS.PeerCertificates) == 0 {
+		if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0] == nil {
 			return "", ops.Errorf(ops.Denied, "a certificate is renewed with the certificate that it follows: the agent showed none")
 		}
 		was, by, err := g.authority.verify(r.TLS.PeerCertificates[0], g.now())

@@ -12,9 +12,11 @@ import (
 
 // Admit says who opens a tunnel with a certificate. shown is false where none was
 // shown, which is for others to judge. An error is for both ends to read: the
-// certificate is not good, or is not that of whom the headers name.
+// certificate is not good, or is not that of whom the headers name. Of who is
+// admitted it lets the certificate go, which the connection would otherwise keep
+// for as long as it lives: some 10 KiB for each agent.
 func (g *Gate) Admit(r *http.Request) (id Identity, shown bool, err error) {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0] == nil {
 		return id, false, nil
 	}
 	claimed := Identity{
@@ -33,6 +35,7 @@ func (g *Gate) Admit(r *http.Request) (id Identity, shown bool, err error) {
 		return id, true, err
 	}
 	g.holders.put(id.Instance, by, r.TLS.PeerCertificates[0].NotAfter)
+	clear(r.TLS.PeerCertificates) // the connection's own slice
 	return id, true, nil
 }
 
