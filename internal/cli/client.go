@@ -38,6 +38,7 @@ type client struct {
 	console  apiv1connect.ConsoleServiceClient
 	controls apiv1connect.ControlServiceClient
 	notify   apiv1connect.NotifyServiceClient
+	triggers apiv1connect.TriggerServiceClient
 	access   apiv1connect.AccessServiceClient
 	join     apiv1connect.JoinServiceClient
 	slow     apiv1connect.ControlServiceClient // its calls take what they take
@@ -80,6 +81,7 @@ func (p *program) client() (*client, error) {
 	c.console = apiv1connect.NewConsoleServiceClient(c.http, base, opts...)
 	c.controls = apiv1connect.NewControlServiceClient(c.http, base, opts...)
 	c.notify = apiv1connect.NewNotifyServiceClient(c.http, base, opts...)
+	c.triggers = apiv1connect.NewTriggerServiceClient(c.http, base, opts...)
 	c.access = apiv1connect.NewAccessServiceClient(c.http, base, opts...)
 	c.join = apiv1connect.NewJoinServiceClient(c.http, base, opts...)
 	c.slow = apiv1connect.NewControlServiceClient(c.http, base)

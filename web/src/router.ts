@@ -15,6 +15,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/console", name: "console", component: () => import("./console/ConsolePage.vue"), meta: { title: () => t("cmd.console") } },
   { path: "/control", name: "control", component: () => import("./control/ControlPage.vue") },
   { path: "/audit", name: "audit", component: () => import("./audit/AuditPage.vue"), meta: { title: () => t("nav.audit") } },
+  { path: "/rules", name: "rules", component: () => import("./rules/RulesPage.vue"), meta: { title: () => t("nav.rules") } },
   { path: "/notifications", name: "notifications", component: () => import("./notify/NotifyPage.vue"), meta: { title: () => t("nav.notify") } },
   { path: "/account", name: "account", component: () => import("./account/AccountPage.vue"), meta: { title: () => t("nav.account") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },

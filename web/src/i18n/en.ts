@@ -8,6 +8,7 @@ export const en = {
   "nav.captures": "Captures",
   "nav.account": "Account",
   "nav.audit": "Audit",
+  "nav.rules": "Rules",
   "nav.notify": "Notify",
   "nav.console": "Call",
   "cmd.console": "The gRPC console",
