@@ -7,10 +7,12 @@ import (
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/config"
+	"github.com/opscenter/opscenter/internal/discovery/consul"
 	"github.com/opscenter/opscenter/internal/discovery/dnssrv"
 	"github.com/opscenter/opscenter/internal/discovery/etcd"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
+	"github.com/opscenter/opscenter/internal/discovery/kubernetes"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/project"
@@ -42,6 +44,9 @@ type sourcesSection struct {
 	HTTPSD []httpsd.Config `yaml:"http-sd"`
 	DNS    []dnssrv.Config `yaml:"dns"`
 	Etcd   []etcd.Config   `yaml:"etcd"`
+	Consul []consul.Config `yaml:"consul"`
+	// Kubernetes' kubeconfig is a path like any other.
+	Kubernetes []kubernetesSource `yaml:"kubernetes"`
 }
 
 const accessExample = `
@@ -70,7 +75,11 @@ sources:
   dns:
     - {name: _pprof._tcp.user-service.example.com, project: color-game, service: user-service}
   etcd:
-    - {endpoints: [10.0.0.1:2379], prefix: /services/}
+    - {endpoints: ["10.0.0.1:2379"], prefix: /services/}
+  consul:
+    - {address: "127.0.0.1:8500", services: [user-service]}
+  kubernetes:
+    - {namespaces: [games]}
 `
 
 // projectsSection is the projects by their name.
@@ -130,6 +139,15 @@ func (s *staticTargets) Validate() error {
 type fileSource struct {
 	filesd.Config `yaml:",inline"`
 }
+
+// kubernetesSource is kubernetes', with a kubeconfig that starts at the
+// configuration's directory.
+type kubernetesSource struct {
+	kubernetes.Config `yaml:",inline"`
+}
+
+// ResolvePaths makes its file absolute.
+func (k *kubernetesSource) ResolvePaths(abs func(string) string) { k.Kubeconfig = abs(k.Kubeconfig) }
 
 // ResolvePaths makes its files absolute.
 func (f *fileSource) ResolvePaths(abs func(string) string) {

@@ -11,10 +11,12 @@ import (
 
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/discovery/consul"
 	"github.com/opscenter/opscenter/internal/discovery/dnssrv"
 	"github.com/opscenter/opscenter/internal/discovery/etcd"
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
+	"github.com/opscenter/opscenter/internal/discovery/kubernetes"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -69,6 +71,12 @@ func (b *sourceBuilder) addAll(p ops.ProjectName, all sourcesSection) {
 	}
 	for _, cfg := range all.DNS {
 		b.add(p, "dns", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return dnssrv.New(cfg) })
+	}
+	for _, cfg := range all.Consul {
+		b.add(p, "consul", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return consul.New(cfg) })
+	}
+	for _, cfg := range all.Kubernetes {
+		b.add(p, "kubernetes", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return kubernetes.New(cfg.Config) })
 	}
 	for _, cfg := range all.Etcd {
 		b.add(p, "etcd", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return etcd.New(cfg) })

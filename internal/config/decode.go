@@ -145,6 +145,8 @@ func (w *walker) walk(key string, n ast.Node, t reflect.Type, secret bool) {
 	case reflect.String:
 		if _, flag := n.(*ast.BoolNode); flag {
 			w.add(n, key, "must be text, not true or false: put it in quotes")
+		} else if _, isMap := n.(ast.MapNode); isMap {
+			w.add(n, key, "must be text, not a list of keys: put it in quotes if it holds a colon")
 		} else if !isScalar {
 			w.add(n, key, "must be text, not %s", nodeWord(n))
 		}
