@@ -94,6 +94,8 @@ type Config struct {
 	Speedscope func(context.Context, ops.ArtifactRef, io.Writer) error
 	// Rules are what instances watch themselves by.
 	Rules Rules
+	// Sources tells what discovery's sources say; nil = there are none.
+	Sources Sources
 	// Guide teaches: recorded captures and what rules mean.
 	Guide *guide.Guide
 	// Headline returns what was said last of a capture in a line, NotFound if nothing was.
@@ -147,6 +149,7 @@ func New(cfg Config) http.Handler {
 	mux.Handle(apiv1connect.NewControlServiceHandler(controlServer{s}, opts...))
 	mux.Handle(apiv1connect.NewGoroutineServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewGuideServiceHandler(s, opts...))
+	mux.Handle(apiv1connect.NewDiscoveryServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewRuntimeServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewProfileServiceHandler(s, opts...))
 	mux.Handle(apiv1connect.NewTimelineServiceHandler(s, opts...))

@@ -272,6 +272,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		},
 		Goroutines: census.New(census.Config{Capture: c.captured, Open: c.archive.OpenArtifact}).Count,
 		Runtime:    c.runtimeSeries,
+		Sources:    c.sources,
 		Guide:      guide.New(guideArchive{c}), Speedscope: c.speedscope,
 		System: func(ctx context.Context) api.System { return c.system(ctx, o, started) },
 	}

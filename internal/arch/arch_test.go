@@ -52,7 +52,7 @@ var narrower = map[string][]string{
 	"cmd":          {"internal/app"},                                                                              // main makes a context and calls one function
 	"web":          {},                                                                                            // files and a handler
 	"internal/api": {"internal/config", "internal/project", "gen/opscenter/api", "internal/timeline", "internal/trace", "internal/ops", "internal/changes", "internal/auth", "internal/join", "internal/capture", "internal/fleet", "internal/archive", "internal/toolui", "internal/audit", "internal/control", "internal/console", "internal/guard", "internal/notify",
-		"internal/census", "internal/flame", "internal/guide", "internal/timeline", "internal/rules"},
+		"internal/census", "internal/discovery", "internal/flame", "internal/guide", "internal/timeline", "internal/rules"},
 }
 
 // sameRow lists the packages of one subject that are split over folders of one row.

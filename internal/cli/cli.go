@@ -197,7 +197,7 @@ func (p *program) root() *cobra.Command {
 		}
 	}
 	add("centre", p.serveCmd(), p.configCmd(), p.healthcheckCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
-	add("fleet", p.servicesCmd(), p.instancesCmd())
+	add("fleet", p.servicesCmd(), p.instancesCmd(), p.sourcesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())
 	add("act", p.callCmd(), p.controlCmd(), p.auditCmd(), p.notifyCmd(), p.rulesCmd())
@@ -210,7 +210,7 @@ func (p *program) unknownVerb(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	verbs := []string{"serve", "user", "login", "logout", "token", "join-token", "config", "services", "instances", "diagnose", "call", "control", "audit", "notify", "rules", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
+	verbs := []string{"serve", "user", "login", "logout", "token", "join-token", "config", "services", "instances", "sources", "diagnose", "call", "control", "audit", "notify", "rules", "capture", "captures", "open", "export", "import", "stop", "cancel", "pin", "unpin", "delete", "version", "completion"}
 	if near := nearest(args[0], verbs); len(near) > 0 {
 		return ops.Errorf(ops.Invalid, "%q is not a verb of ops: did you mean %s?", args[0], orList(near))
 	}

@@ -41,7 +41,10 @@ type client struct {
 	triggers apiv1connect.TriggerServiceClient
 	access   apiv1connect.AccessServiceClient
 	join     apiv1connect.JoinServiceClient
-	slow     apiv1connect.ControlServiceClient // its calls take what they take
+
+	discovery apiv1connect.DiscoveryServiceClient
+
+	slow apiv1connect.ControlServiceClient // its calls take what they take
 }
 
 func (p *program) client() (*client, error) {
@@ -83,6 +86,7 @@ func (p *program) client() (*client, error) {
 	c.notify = apiv1connect.NewNotifyServiceClient(c.http, base, opts...)
 	c.triggers = apiv1connect.NewTriggerServiceClient(c.http, base, opts...)
 	c.access = apiv1connect.NewAccessServiceClient(c.http, base, opts...)
+	c.discovery = apiv1connect.NewDiscoveryServiceClient(c.http, base, opts...)
 	c.join = apiv1connect.NewJoinServiceClient(c.http, base, opts...)
 	c.slow = apiv1connect.NewControlServiceClient(c.http, base)
 	return c, nil

@@ -87,6 +87,11 @@ type slot struct {
 type connection struct {
 	target ops.Target
 	stop   context.CancelCauseFunc
+
+	// Of the attempts, guarded by Manager.mu:
+	trying  time.Time // when the one that runs began; zero = none runs
+	problem string    // of the last one
+	since   time.Time // when the first of those that failed in a row began
 }
 
 // state is what is known of a source besides its list.
@@ -244,10 +249,11 @@ func (m *Manager) reconcile(news *slot) {
 	spread := min(time.Duration(len(missing))*spreadEach, spreadMax)
 	for _, t := range missing {
 		cctx, stop := context.WithCancelCause(m.ctx)
-		m.running[t.URL] = &connection{t, stop}
+		c := &connection{target: t, stop: stop}
+		m.running[t.URL] = c
 		m.wg.Go(func() {
 			defer stop(nil)
-			m.keepConnected(cctx, t, rand.N(spread+1))
+			m.keepConnected(cctx, c, rand.N(spread+1))
 		})
 	}
 }
@@ -256,15 +262,17 @@ func same(a, b ops.Target) bool {
 	return a.Project == b.Project && a.Service == b.Service && a.Source == b.Source && maps.Equal(a.Labels, b.Labels)
 }
 
-func (m *Manager) keepConnected(ctx context.Context, t ops.Target, delay time.Duration) {
+func (m *Manager) keepConnected(ctx context.Context, c *connection, delay time.Duration) {
 	sleep(ctx, delay)
-	pause, last := firstPause, ""
+	pause, last, t := firstPause, "", c.target
 	for ctx.Err() == nil {
 		began := time.Now()
+		m.tries(c, began)
 		err := m.connect(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
+		m.tried(c, err)
 		if time.Since(began) > steadyAfter {
 			pause, last = firstPause, ""
 		}

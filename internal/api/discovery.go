@@ -1,0 +1,40 @@
+package api
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
+	"github.com/opscenter/opscenter/internal/discovery"
+)
+
+// Sources is what a discovery.Manager tells.
+type Sources interface {
+	Status() []discovery.Status
+	Absences() []discovery.Absence
+}
+
+func (s *server) ListSources(ctx context.Context, _ *connect.Request[apiv1.ListSourcesRequest]) (*connect.Response[apiv1.ListSourcesResponse], error) {
+	out := &apiv1.ListSourcesResponse{}
+	if s.Sources == nil {
+		return connect.NewResponse(out), nil
+	}
+	all := sees(ctx, "", "")
+	for _, st := range s.Sources.Status() {
+		if all {
+			out.Sources = append(out.Sources, &apiv1.Source{
+				Name: st.Source, Targets: int32(st.Targets), Heard: ts(st.Heard), Problem: st.Problem, StaleSince: ts(st.StaleSince),
+			})
+		}
+	}
+	for _, a := range s.Sources.Absences() {
+		if t := a.Target; sees(ctx, t.Project, t.Service) {
+			out.Absences = append(out.Absences, &apiv1.Absence{
+				Source: t.Source, Project: string(t.Project), Service: string(t.Service), Address: t.URL,
+				Since: ts(a.Since), Problem: a.Problem, Complaint: t.Complaint,
+			})
+		}
+	}
+	return connect.NewResponse(out), nil
+}

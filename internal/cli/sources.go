@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
+)
+
+func (p *program) sourcesCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sources",
+		Short: "List where instances are learned from, what is stale, and who is listed but away",
+		Example: `  ops sources
+  ops sources --json | jq -r '.absences[] | "\(.service) \(.address) since \(.since): \(.problem)"'`,
+		Args: atMost(0),
+		RunE: p.connected(func(ctx context.Context, c *client, _ []string) error {
+			res, err := c.discovery.ListSources(ctx, connect.NewRequest(&apiv1.ListSourcesRequest{}))
+			if err != nil {
+				return err
+			}
+			sources, absences := res.Msg.GetSources(), res.Msg.GetAbsences()
+			if p.json {
+				return p.printJSON(map[string]any{"sources": messages(sources), "absences": messages(absences)})
+			}
+			if len(sources)+len(absences) == 0 {
+				p.note("no sources are configured: instances are those whose agents dial the centre; docs/discovery.md says how to add one")
+				return nil
+			}
+			var cells [][]string
+			for _, s := range sources {
+				cells = append(cells, []string{s.GetName(), fmt.Sprint(s.GetTargets()), sourceText(p, s)})
+			}
+			if err := table(p.Stdout, []string{"SOURCE", "TARGETS", "STATE"}, cells); err != nil || len(absences) == 0 {
+				return err
+			}
+			cells = nil
+			for _, a := range absences {
+				why := a.GetProblem()
+				if a.GetComplaint() != "" {
+					why += "; " + a.GetSource() + " says: " + a.GetComplaint()
+				}
+				cells = append(cells, []string{a.GetProject(), a.GetService(), a.GetAddress(), a.GetSource(), ago(p.Now(), a.GetSince()), clean(why)})
+			}
+			fmt.Fprintln(p.Stdout)
+			return table(p.Stdout, []string{"PROJECT", "AWAY", "ADDRESS", "LISTED BY", "FOR", "WHY"}, cells)
+		}),
+	}
+}
+
+// sourceText says how current a list is.
+func sourceText(p *program, s *apiv1.Source) string {
+	switch {
+	case s.GetStaleSince() != nil && s.GetProblem() == "":
+		return "of the last run, " + ago(p.Now(), s.GetStaleSince()) + " old"
+	case s.GetStaleSince() != nil:
+		return "stale for " + ago(p.Now(), s.GetStaleSince()) + ": " + clean(s.GetProblem())
+	case s.GetProblem() != "":
+		return "nothing heard yet: " + clean(s.GetProblem())
+	case s.GetHeard() == nil:
+		return "nothing heard yet"
+	}
+	return "current"
+}
