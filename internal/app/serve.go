@@ -378,6 +378,7 @@ func (c *center) run(ctx context.Context, ln net.Listener) error {
 	outer.Go(func() error { return named("tool UIs", c.tools.Run(octx)) })
 	outer.Go(func() error { return named("diagnoses", c.diagnoses.Run(octx)) })
 	outer.Go(func() error { return named("rules", c.rules.Run(octx)) })
+	outer.Go(func() error { return named("news of rules", c.tellOfRules(octx)) })
 	outer.Go(func() error {
 		var err error
 		if c.who.certs != nil {
