@@ -23,6 +23,8 @@ export interface System {
   mayControl: boolean;
   /** The record of who did what. */
   mayAudit: boolean;
+  /** Users, tokens, channels and configuration. */
+  mayAdmin: boolean;
   retentionSeconds: number;
   retentionBytes: number;
   storedBytes: number;
@@ -117,7 +119,7 @@ function coreCalls(transport: Transport) {
       const has = (p: Permission) => s.permissions.includes(p);
       return {
         version: s.version, goVersion: s.goVersion, actor: s.actor,
-        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL), mayAudit: has(Permission.AUDIT),
+        may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL), mayAudit: has(Permission.AUDIT), mayAdmin: has(Permission.ADMIN),
         retentionSeconds: convert.seconds(s.retention), retentionBytes: Number(s.retentionBytes), storedBytes: Number(s.storedBytes), diskFreeBytes: Number(s.diskFreeBytes),
         storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
       };

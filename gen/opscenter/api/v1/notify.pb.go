@@ -860,11 +860,11 @@ const file_opscenter_api_v1_notify_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
 	"\x13TestChannelResponse2\xa0\x03\n" +
 	"\rNotifyService\x12f\n" +
-	"\fListChannels\x12%.opscenter.api.v1.ListChannelsRequest\x1a&.opscenter.api.v1.ListChannelsResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12]\n" +
+	"\fListChannels\x12%.opscenter.api.v1.ListChannelsRequest\x1a&.opscenter.api.v1.ListChannelsResponse\"\a\xe8\xe0\x18\a\x90\x02\x01\x12]\n" +
 	"\n" +
-	"PutChannel\x12#.opscenter.api.v1.PutChannelRequest\x1a$.opscenter.api.v1.PutChannelResponse\"\x04\xe8\xe0\x18\x05\x12f\n" +
-	"\rDeleteChannel\x12&.opscenter.api.v1.DeleteChannelRequest\x1a'.opscenter.api.v1.DeleteChannelResponse\"\x04\xe8\xe0\x18\x05\x12`\n" +
-	"\vTestChannel\x12$.opscenter.api.v1.TestChannelRequest\x1a%.opscenter.api.v1.TestChannelResponse\"\x04\xe8\xe0\x18\x05B\xc0\x01\n" +
+	"PutChannel\x12#.opscenter.api.v1.PutChannelRequest\x1a$.opscenter.api.v1.PutChannelResponse\"\x04\xe8\xe0\x18\a\x12f\n" +
+	"\rDeleteChannel\x12&.opscenter.api.v1.DeleteChannelRequest\x1a'.opscenter.api.v1.DeleteChannelResponse\"\x04\xe8\xe0\x18\a\x12`\n" +
+	"\vTestChannel\x12$.opscenter.api.v1.TestChannelRequest\x1a%.opscenter.api.v1.TestChannelResponse\"\x04\xe8\xe0\x18\aB\xc0\x01\n" +
 	"\x14com.opscenter.api.v1B\vNotifyProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
 
 var (
