@@ -20,7 +20,8 @@ import (
 //
 // Processors that the program does not use are no help to a goroutine that has to
 // wait for the collector before it gets memory: where they lose more time so than
-// they run, that share of their time counts as well, up to a warning.
+// they run, that share of their time counts as well, up to a warning; but not in a
+// process that is idle, where next to no running makes any wait a large share.
 //
 // Nor is marking on idle processors free: the quota, the autoscaler and whoever else
 // is on the machine see that CPU time like any other. Where the process is busy, half
@@ -55,7 +56,10 @@ func judgeGCPressure(e *evidence.Evidence) rule.Result {
 	if c.Profile < 0 && c.Trace < 0 {
 		of = c.Share // the runtime's account is of all that there is already
 	}
-	score := max(ops.Score(of, gcX75), min(ops.Score(c.delay(), gcX75), mostByDelay))
+	score := ops.Score(of, gcX75)
+	if !l.idle() {
+		score = max(score, min(ops.Score(c.delay(), gcX75), mostByDelay))
+	}
 	all := c.Profile + c.Idle
 	if byAll := min(ops.Score(all, gcX75), mostByDelay); c.Profile >= 0 && l.Use() >= halfUsed && all >= third && byAll > score {
 		c.Share, of, score = all, all*l.Use(), byAll

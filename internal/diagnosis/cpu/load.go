@@ -142,7 +142,10 @@ const full = 0.8
 // queue for processors, or that is throttled, has used up what it can get even
 // if that is less than its limit, for it may share the machine.
 func (l *load) Use() float64 {
-	use := max(l.ofLimit(), l.Busy)
+	use := l.ofLimit()
+	if !l.idle() {
+		use = max(use, l.Busy)
+	}
 	if l.queues() || l.Throttled >= 0.25 {
 		use = max(use, full)
 	}
@@ -166,9 +169,20 @@ func (l *load) ofLimit() float64 {
 // are woken at once, by tickers or a broadcast, wait for one another in a
 // process that uses hardly any CPU: that much is idle then.
 func (l *load) queues() bool {
-	idle := (l.measured || l.Busy >= 0) && max(l.ofLimit(), l.Busy) < leastBusy
+	idle := l.idle() || (l.measured || l.Busy >= 0) && max(l.ofLimit(), l.Busy) < leastBusy
 	return !idle && l.Ready >= float64(l.processors()) && (l.Queue < 0 || l.Queue >= 1)
 }
+
+// idle reports whether the process uses so little CPU time that processors are not
+// its trouble, whatever the trace says: a goroutine has a processor (Go's P) also
+// while its thread waits for a real one, so that what little is computed beside a
+// busy neighbour takes much of the trace.
+func (l *load) idle() bool { return l.measured && l.ofLimit() < nothing && l.Throttled < 0.25 }
+
+// nothing is the use, in CPU time, below which a process is idle. A neighbour was
+// measured to take four fifths of the time in which goroutines had a processor:
+// without one such a process would still leave half of its limit free.
+const nothing = 0.1
 
 // processors are how many goroutines can run at once, or could at least.
 func (l *load) processors() int {
