@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"runtime/trace"
 	"slices"
@@ -224,6 +225,9 @@ func (w *window) past() {
 	}
 	if w.wants(agentv1.Kind_KIND_HEAP) && !w.dead() {
 		w.doing("heap snapshot")
+		if w.plan.collect && w.mayCollect() == nil {
+			runtime.GC()
+		}
 		w.snapshot(snapHeap, "heap.pprof", agentv1.Phase_PHASE_AFTER)
 	}
 	if w.wants(agentv1.Kind_KIND_RUNTIME) && !w.dead() {

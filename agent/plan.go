@@ -27,6 +27,7 @@ type plan struct {
 	last          time.Duration // of the past; 0 = none
 	past          bool          // no window to come: what was and what is
 	small         bool          // with past: what is small first, for the process may not live long
+	collect       bool          // with past: a garbage collection before the heap, whose data are as of the last one
 	pair          bool          // with past: the heap twice, two collections apart
 	rule          string        // that took it by itself; "" = the centre asked
 }

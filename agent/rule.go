@@ -150,6 +150,13 @@ func newAction(in *agentv1.Action) (action, error) {
 	return a, nil
 }
 
+// ofMemory reports whether the trigger watches memory. What fills it is then worth
+// a garbage collection: without one the heap is told as of the last, which a
+// process that grew fast since has outgrown several times.
+func (t trigger) ofMemory() bool {
+	return t.metric != nil && slices.Contains([]string{"memory", "live-heap", "rss-bytes", "live-heap-bytes", "heap-slope"}, t.metric.name)
+}
+
 // lookBack is how much of the past the rule wants the flight recorder to keep: a
 // second more than it takes, for the time until it is read.
 func (r rule) lookBack() (keep time.Duration) {
@@ -164,7 +171,7 @@ func (r rule) lookBack() (keep time.Duration) {
 // plans are the captures that a firing makes: what is there at once in one, and
 // each window that is to come in one of its own.
 func (r rule) plans(id func() string) (out []plan) {
-	now := plan{rule: r.name, kinds: map[agentv1.Kind]bool{}, past: true, skipGC: true}
+	now := plan{rule: r.name, kinds: map[agentv1.Kind]bool{}, past: true, skipGC: true, collect: r.trigger.ofMemory()}
 	for _, a := range r.actions {
 		switch a.kind {
 		case agentv1.ActionKind_ACTION_KIND_FLIGHT:
