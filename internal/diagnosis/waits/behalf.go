@@ -38,9 +38,20 @@ func (v *view) adopt() {
 
 // worksFor reports whether a request that waits at a channel is woken by goroutines
 // which stay, and which spend most of their time waiting for answers: a few workers
-// that ask for all.
+// that ask for all. If others wake most of those that wait there, it is events that
+// they wait for, of which the answer is but one.
 func (v *view) worksFor(w, h *wait) bool {
-	if v.traced() == 0 || h.state == goroutines.Semaphore || !h.direct() || w.start == "" || !slices.ContainsFunc(v.wakers(h), func(x evidence.Wake) bool { return startOf(x.Waker) == w.start }) {
+	if v.traced() == 0 || h.state == goroutines.Semaphore || !h.direct() || w.start == "" {
+		return false
+	}
+	var by, all int64
+	for _, x := range v.wakers(h) {
+		all += x.Count
+		if startOf(x.Waker) == w.start {
+			by += x.Count
+		}
+	}
+	if by == 0 || by*answersOf < all {
 		return false
 	}
 	for i := range v.e.Trace.Groups {
@@ -50,6 +61,10 @@ func (v *view) worksFor(w, h *wait) bool {
 	}
 	return false
 }
+
+// answersOf: of so many requests that are woken at a place one has to be woken by the
+// same workers. There may be a few kinds of them.
+const answersOf = 3
 
 // mostlyAsks is the share of their time that workers wait for answers from which on
 // more of them would ask more.
