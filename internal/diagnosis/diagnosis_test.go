@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,6 +169,26 @@ func TestNothingCausesItself(t *testing.T) {
 			at = d.Findings[i]
 			if at.ID() == f.ID() {
 				t.Fatalf("%s causes itself", f.ID())
+			}
+		}
+	}
+}
+
+func TestALimitBelowWhatLivesMakesItTooMuch(t *testing.T) {
+	for _, c := range []struct {
+		of            float64 // of the limit lives
+		cause, effect ops.RuleID
+	}{
+		{1, "memory-limit-thrash", "retained-objects"},
+		{0.9, "retained-objects", "memory-limit-thrash"},
+	} {
+		thrash := finding("memory-limit-thrash", 69, "main.view")
+		thrash.Evidence = append(thrash.Evidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "live_heap_bytes", Share: c.of})
+		d := ops.Diagnosis{Findings: []ops.Finding{finding("retained-objects", 92, "main.generate"), thrash}}
+		link(&d)
+		for _, f := range d.Findings {
+			if (f.Rule == c.effect) != strings.HasPrefix(f.CausedBy, string(c.cause)+"/") {
+				t.Errorf("%v of the limit lives: %s is caused by %q", c.of, f.Rule, f.CausedBy)
 			}
 		}
 	}

@@ -92,6 +92,7 @@ var bonds = []struct {
 	{"goroutine-leak", "retained-objects", effect, samePlace},
 	{"heap-growth", "retained-objects", twin, samePlace},
 	{"heap-growth", "memory-limit-thrash", aftermath, always},
+	{"memory-limit-thrash", "retained-objects", effect, belowNeed},
 	{"retained-objects", "memory-limit-thrash", aftermath, always},
 
 	// Whoever uses up the CPU makes others wait for it.
@@ -155,6 +156,13 @@ func shareOf(f *ops.Finding, metric string) float64 {
 		return f.Evidence[i].Share
 	}
 	return 0
+}
+
+// belowNeed reports whether the limit is less than what lives, of which the objects
+// are a part: what is too much there, the limit has made too much. Where what lives
+// still fits, they are what fills it.
+func belowNeed(thrash, _ *ops.Finding) bool {
+	return thrash.Severity() != ops.Notice && shareOf(thrash, "live_heap_bytes") >= 1
 }
 
 // openBodies reports whether a pool is empty because of responses that nobody
