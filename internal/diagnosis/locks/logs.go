@@ -97,7 +97,8 @@ func (m *model) calls(v *verdict) (out []logCall) {
 		if x == nil || m.of[x] != v.lock || weight <= 0 {
 			return
 		}
-		f := s.UserAbove(x.at)
+		own, _ := lockWait(s) // the site's stack may be of another depth below its frame
+		f := s.UserAbove(own.at)
 		if f == nil || f.Origin != evidence.OwnCode {
 			return
 		}
