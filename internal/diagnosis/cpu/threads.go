@@ -21,6 +21,9 @@ import (
 // platforms commonly allow a pod 1,024 processes and threads, each takes a stack
 // and kernel memory of at least 16 KB, and Go ends the program at 10,000.
 //
+// A goroutine that is locked to its thread keeps it wherever it waits, so that the line
+// to change is the one that starts so many of them, where the dump says it.
+//
 // It is a notice where nothing keeps them any more and they are no more becoming:
 // a burst in the past. Threads alone do harm slowly; what the goroutines on them wait for is told by
 // syscall-blocked.
@@ -44,6 +47,8 @@ type threadHolder struct {
 	count  int
 	locked bool // to their threads
 	guess  bool // only their number fits
+	// by is the program's line that started them, if they are locked; nil = not known.
+	by *evidence.Frame
 }
 
 func judgeThreads(e *evidence.Evidence) rule.Result {
@@ -112,6 +117,9 @@ func threadPlaces(f *ops.Finding, holders []threadHolder) {
 		if i > 0 && 5*h.count < top.count {
 			break
 		}
+		if h.by != nil {
+			f.Where = append(f.Where, rule.At(ops.RoleCreate, h.by))
+		}
 		f.Where = append(f.Where, rule.At(ops.RoleCall, h.frame))
 		artifact, text := ops.KindGoroutine, rule.Say("%[1]s goroutines are in `%[2]s`, called at %[3]s", "%[1]s 個 goroutine 在 `%[2]s` 中，呼叫位置為 %[3]s", rule.Count(int64(h.count)), rule.Short(h.called), rule.Line(h.frame))
 		switch {
@@ -123,6 +131,10 @@ func threadPlaces(f *ops.Finding, holders []threadHolder) {
 			f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindGoroutineDump}}
 		}
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: artifact, Metric: "goroutines_on_threads", Value: float64(h.count), Unit: "goroutines", Text: text})
+	}
+	if top.by != nil {
+		f.Title = rule.Say("%[1]s; most are locked to goroutines that `%[2]s` starts (%[3]s)", "%[1]s，多數被 `%[2]s` 啟動的 goroutine 鎖定（%[3]s）", f.Title, rule.Short(top.by), rule.Line(top.by))
+		return
 	}
 	f.Title = rule.Say("%[1]s; most are kept at `%[2]s` (%[3]s)", "%[1]s，多數卡在 `%[2]s`（%[3]s）", f.Title, rule.Short(top.frame), rule.Line(top.frame))
 }
@@ -144,19 +156,19 @@ func whoHolds(holders []threadHolder) ops.Text {
 // threadHolders are who keeps threads for sure, most first: goroutines in system
 // calls or C, and those that are locked to their thread.
 func threadHolders(e *evidence.Evidence) (out []threadHolder) {
-	add := func(s evidence.Stack, n int, locked bool) {
+	add := func(s evidence.Stack, n int, locked bool, by *evidence.Frame) {
 		f := written(s)
 		if f == nil || f.Origin != evidence.OwnCode && f.Origin != evidence.LibraryCode {
 			return
 		}
 		for i := range out {
-			if out[i].frame == f && out[i].locked == locked {
+			if out[i].frame == f && out[i].locked == locked && out[i].by == by {
 				out[i].count += n
 				return
 			}
 		}
 		_, called := kindOfCall(s)
-		out = append(out, threadHolder{frame: f, called: called, count: n, locked: locked})
+		out = append(out, threadHolder{frame: f, called: called, count: n, locked: locked, by: by})
 	}
 	end := e.Goroutines
 	if end == nil {
@@ -165,14 +177,18 @@ func threadHolders(e *evidence.Evidence) (out []threadHolder) {
 	if end != nil {
 		for i := range end.Groups {
 			if g := &end.Groups[i]; g.State == goroutines.Syscall {
-				add(g.Stack, g.Count, false)
+				add(g.Stack, g.Count, false, nil)
 			}
 		}
 	}
 	if e.Dump != nil {
 		for i := range e.Dump.Groups {
 			if g := &e.Dump.Groups[i]; g.Locked > 0 && g.State != goroutines.Syscall {
-				add(g.Stack, g.Locked, true)
+				by := g.CreatedBy
+				if by != nil && by.Origin != evidence.OwnCode {
+					by = nil
+				}
+				add(g.Stack, g.Locked, true, by)
 			}
 		}
 	}
