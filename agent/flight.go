@@ -225,7 +225,7 @@ func (w *window) past() {
 	}
 	if w.wants(agentv1.Kind_KIND_HEAP) && !w.dead() {
 		w.doing("heap snapshot")
-		if w.plan.collect && w.mayCollect() == nil {
+		if w.plan.collect && sinceCollection() > staleHeap {
 			runtime.GC()
 		}
 		w.snapshot(snapHeap, "heap.pprof", agentv1.Phase_PHASE_AFTER)
@@ -237,6 +237,17 @@ func (w *window) past() {
 	}
 	w.cpuAtEnd = w.cpuAtStart
 	w.doing("sending")
+}
+
+// staleHeap is from when on a garbage collection is worth its cost to a rule that
+// watches memory; a process at its limit collects more often than that by itself.
+const staleHeap = time.Second
+
+// sinceCollection is how long ago the last garbage collection ended.
+func sinceCollection() time.Duration {
+	var stats debug.GCStats
+	debug.ReadGCStats(&stats)
+	return time.Since(stats.LastGC)
 }
 
 // flight writes the flight recorder's ring as the trace of the capture.
