@@ -1,5 +1,5 @@
 // Command colorgame is the Color Game: four small services, a crowd that plays
-// them, and five troubles that can be switched on and off. `colorgame demo` runs
+// them, and six troubles that can be switched on and off. `colorgame demo` runs
 // it all, with a centre to look at it.
 package main
 
@@ -162,10 +162,25 @@ type options struct {
 	users, gateway, game, records string
 	database                      string
 	players                       int
+	auditEvery                    time.Duration
 	faults                        []string
 	switches                      *scenario.Switches
 	log                           *slog.Logger
 	level                         *slog.LevelVar // of log
+}
+
+// audits takes the time between two audits from the environment, unless a flag
+// says it.
+func (o *options) audits(env string) (err error) {
+	if o.auditEvery == 0 && env != "" {
+		if o.auditEvery, err = time.ParseDuration(env); err != nil {
+			return fmt.Errorf("COLORGAME_AUDIT_EVERY is no time: %w: say 10s or 1m", err)
+		}
+	}
+	if o.auditEvery < 0 {
+		return fmt.Errorf("audits cannot be %v apart: say 10s or 1m", o.auditEvery)
+	}
+	return nil
 }
 
 // service is what a verb starts.
@@ -175,6 +190,7 @@ type service struct {
 	agent    bool
 	services agent.Services // that the centre's console may call
 	controls []agent.Control
+	started  func(*agent.Agent) // is given the agent; nil = nobody wants it
 	chassis  chassis.Config
 }
 
@@ -185,6 +201,9 @@ func serviceCmd(name, short string, build func(context.Context, options) (servic
 		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.audits(os.Getenv("COLORGAME_AUDIT_EVERY")); err != nil {
+				return err
+			}
 			for _, f := range o.faults {
 				sc, err := scenario.Parse(f)
 				if err != nil {
@@ -205,6 +224,7 @@ func serviceCmd(name, short string, build func(context.Context, options) (servic
 	f.StringVar(&o.game, "game", "", "`URL` of the game-service")
 	f.StringVar(&o.records, "records", "", "`URL` of the game-record-service")
 	f.IntVar(&o.players, "players", robot.DefaultPlayers, "how many play")
+	f.DurationVar(&o.auditEvery, "audit-every", 0, "`time` between two audits of the rooms in scenario 6 (COLORGAME_AUDIT_EVERY, default 1m)")
 	f.StringSliceVar(&o.faults, "fault", nil, "`number` of a scenario that is on from the start (repeatable)")
 	return cmd
 }
@@ -233,6 +253,9 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 			return err
 		}
 		defer a.Close()
+		if svc.started != nil {
+			svc.started(a)
+		}
 		if svc.pool != nil {
 			a.AddPool("postgres", poolStats{svc.pool})
 		}
@@ -280,7 +303,11 @@ func sockets(_ context.Context, o options) (service, error) {
 }
 
 func rooms(ctx context.Context, o options) (service, error) {
-	cfg := game.Config{StrictLimits: func() bool { return o.switches.On(scenario.LockAcrossQuery) }}
+	cfg := game.Config{
+		StrictLimits: func() bool { return o.switches.On(scenario.LockAcrossQuery) },
+		Audited:      func() bool { return o.switches.On(scenario.BriefStall) },
+		AuditEvery:   o.auditEvery,
+	}
 	if o.gateway != "" {
 		cfg.Lobby = wire.NewClient(o.gateway, 5*time.Second, 16)
 	}
@@ -293,10 +320,14 @@ func rooms(ctx context.Context, o options) (service, error) {
 		if pool, err = openPool(ctx, o.database, 48); err != nil {
 			return service{}, err
 		}
-		cfg.Limits = game.SQLLimits{Pool: pool}
+		cfg.Limits, cfg.Books = game.SQLLimits{Pool: pool}, game.SQLBooks{Pool: pool}
 	}
 	part := game.New(cfg)
-	return service{part: part, pool: pool, agent: true, services: agent.Services{Register: part.Register}}, nil
+	return service{
+		part: part, pool: pool, agent: true,
+		services: agent.Services{Register: part.Register},
+		started:  func(a *agent.Agent) { part.TellSlow(a.Slow) },
+	}, nil
 }
 
 func records(ctx context.Context, o options) (service, error) {

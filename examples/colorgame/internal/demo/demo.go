@@ -92,7 +92,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			watching.Go(func() {
 				select {
 				case <-cluster.Ended():
-					d.say("The database ended by itself: scenarios 2 and 4 need a new demo, everything else goes on.")
+					d.say("The database ended by itself: scenarios 2, 4 and 6 need a new demo, everything else goes on.")
 				case <-watch.Done():
 				}
 			})
@@ -101,7 +101,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		case ctx.Err() != nil:
 			return nil
 		default:
-			d.say("The game runs without a database, and so without scenarios 2 and 4: %v", err)
+			d.say("The game runs without a database, and so without scenarios 2, 4 and 6: %v", err)
 		}
 	}
 	if d.cfg.Database != "" {

@@ -26,8 +26,13 @@ type Config struct {
 	// StrictLimits says whether limits hold for simultaneous bets too, asked at
 	// every bet. Nil = no.
 	StrictLimits func() bool
-	Lobby        *wire.Client // the gateway; nil = nothing is announced
-	Records      *wire.Client // the game-record-service; nil = nothing is kept
+	// Books are what rooms are audited against while Audited says so; nil = never.
+	Books   Books
+	Audited func() bool
+	// AuditEvery is the time between two audits; 0 = a minute.
+	AuditEvery time.Duration
+	Lobby      *wire.Client // the gateway; nil = nothing is announced
+	Records    *wire.Client // the game-record-service; nil = nothing is kept
 }
 
 const (
@@ -42,12 +47,14 @@ type Service struct {
 	cfg    Config
 	rooms  []*Room
 	outbox *outbox
+	slow   func(ctx context.Context, name string, took time.Duration)
 
 	mu      sync.Mutex // guards wallets
 	wallets map[string]*Wallet
 
-	bets, rejected, announceErrors atomic.Int64
-	latency                        chassis.Latency
+	bets, rejected, announceErrors  atomic.Int64
+	audited, auditErrors, lastAudit atomic.Int64 // lastAudit in Unix nanoseconds
+	latency                         chassis.Latency
 }
 
 // New makes the service.
@@ -58,22 +65,39 @@ func New(cfg Config) *Service {
 	if cfg.StrictLimits == nil {
 		cfg.StrictLimits = func() bool { return false }
 	}
+	if cfg.Audited == nil {
+		cfg.Audited = func() bool { return false }
+	}
+	if cfg.AuditEvery == 0 {
+		cfg.AuditEvery = time.Minute
+	}
 	if cfg.Limits == nil {
 		cfg.Limits = noLimits{}
 	}
-	s := &Service{cfg: cfg, wallets: map[string]*Wallet{}, outbox: newOutbox(cfg.Records)}
+	s := &Service{cfg: cfg, slow: func(context.Context, string, time.Duration) {}, wallets: map[string]*Wallet{}, outbox: newOutbox(cfg.Records)}
 	for i := range cfg.Rooms {
 		s.rooms = append(s.rooms, newRoom(i, cfg.Limits, cfg.StrictLimits))
 	}
 	return s
 }
 
+// TellSlow has fn told how long each bet took. It is called before the service is
+// used.
+func (s *Service) TellSlow(fn func(ctx context.Context, name string, took time.Duration)) {
+	s.slow = fn
+}
+
 // PlaceBet takes a bet.
 func (s *Service) PlaceBet(ctx context.Context, b wire.Bet) (wire.Receipt, error) {
-	defer s.latency.Since(time.Now())
+	began := time.Now()
+	defer func() {
+		s.latency.Since(began)
+		s.slow(ctx, "place-bet", time.Since(began))
+	}()
 	if b.Room < 0 || b.Room >= len(s.rooms) {
 		return wire.Receipt{}, fmt.Errorf("there is no room %d: rooms are 0 to %d", b.Room, len(s.rooms)-1)
 	}
+	s.auditIfDue(ctx, s.rooms[b.Room], began)
 	receipt, err := s.rooms[b.Room].PlaceBet(ctx, s.wallet(b.Player), b)
 	if err != nil {
 		s.rejected.Add(1)
@@ -173,6 +197,8 @@ func (s *Service) Figures() chassis.Figures {
 	f["bets_total"] = float64(s.bets.Load())
 	f["bets_rejected"] = float64(s.rejected.Load())
 	f["announce_errors"] = float64(s.announceErrors.Load())
+	f["audits_total"] = float64(s.audited.Load())
+	f["audit_errors"] = float64(s.auditErrors.Load())
 	s.latency.Into(f, "bet")
 	return f
 }

@@ -90,6 +90,65 @@ func TestStrictLimitsSerialiseABurst(t *testing.T) {
 	}
 }
 
+// slowBooks are asked for a while.
+type slowBooks struct{ takes time.Duration }
+
+func (b slowBooks) Staked(ctx context.Context, _ int) (int64, error) {
+	if !sleep(ctx, b.takes) {
+		return 0, ctx.Err()
+	}
+	return 1000, nil
+}
+
+// This is scenario 6: one burst waits for the audit, and none after it until the
+// next is due.
+func TestAnAuditStallsOneBurstAPeriod(t *testing.T) {
+	const takes = 200 * time.Millisecond
+	audited := false
+	s := New(Config{Books: slowBooks{takes}, Audited: func() bool { return audited }})
+	var mu sync.Mutex
+	var slowest time.Duration
+	s.TellSlow(func(_ context.Context, name string, took time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if slowest = max(slowest, took); name != "place-bet" {
+			t.Errorf("told of %q", name)
+		}
+	})
+	burst := func() time.Duration {
+		slowest = 0
+		var wg sync.WaitGroup
+		for range 12 {
+			wg.Go(func() {
+				if _, err := s.PlaceBet(t.Context(), bet(1)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		return slowest
+	}
+	if took := burst(); took >= takes {
+		t.Errorf("a bet took %v when all is well", took)
+	}
+	audited = true
+	for range 2 {
+		if took := burst(); took < takes {
+			t.Errorf("the slowest bet of an audit took %v, want %v", took, takes)
+		}
+		if took := burst(); took >= takes {
+			t.Errorf("a bet between two audits took %v", took)
+		}
+		s.lastAudit.Add(-int64(time.Minute))
+	}
+	if f := s.Figures(); f["audits_total"] != 2 || f["audit_errors"] != 0 {
+		t.Errorf("figures: %v", f)
+	}
+	if got := s.rooms[0].turnover; got < 1000+36 || got > 1000+48 {
+		t.Errorf("the turnover is %d, want that of the books and of three bursts or more", got)
+	}
+}
+
 func TestSettlingPaysTheWinnersOnce(t *testing.T) {
 	room := newRoom(3, noLimits{}, func() bool { return false })
 	wallets := map[string]*Wallet{}

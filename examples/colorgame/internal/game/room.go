@@ -69,6 +69,8 @@ type Room struct {
 	stakes  map[string]int64
 	history []string
 	won     map[string]int64
+	// turnover is what all rounds have staked, as of the last audit.
+	turnover int64
 }
 
 type placed struct {

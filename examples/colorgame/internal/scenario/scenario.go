@@ -1,4 +1,4 @@
-// Package scenario names the five troubles of the Color Game and keeps the
+// Package scenario names the six troubles of the Color Game and keeps the
 // switches that turn them on and off while the game runs. It knows nothing of
 // the game: each part of the game asks its own question and is wired to a switch.
 package scenario
@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// Scenario is one of the five troubles.
+// Scenario is one of the six troubles.
 type Scenario int
 
 // The scenarios, by the numbers people know them under.
@@ -19,11 +19,12 @@ const (
 	SlowConsumers                       // far players read their sockets too slowly
 	LockAcrossQuery                     // the room is locked while a limit is queried
 	SessionLeak                         // sessions wait for players who never resume them
+	BriefStall                          // an audit holds each room over a query, once a minute
 )
 
 // All lists the scenarios in order.
 func All() []Scenario {
-	return []Scenario{LoginStorm, SlowRecords, SlowConsumers, LockAcrossQuery, SessionLeak}
+	return []Scenario{LoginStorm, SlowRecords, SlowConsumers, LockAcrossQuery, SessionLeak, BriefStall}
 }
 
 // Parse reads a scenario's number.
@@ -33,7 +34,7 @@ func Parse(s string) (Scenario, error) {
 			return sc, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown scenario %q: use 1 to 5", s)
+	return 0, fmt.Errorf("unknown scenario %q: use 1 to 6", s)
 }
 
 // Symptom says what players and operators notice.
@@ -49,6 +50,8 @@ func (s Scenario) Symptom() string {
 		return "bets stall now and then when many bet at once"
 	case SessionLeak:
 		return "memory climbs in steps until the process is killed"
+	case BriefStall:
+		return "bets stall for some 50 ms once a minute"
 	}
 	return "unknown"
 }
@@ -62,19 +65,21 @@ func (s Scenario) Service() string {
 		return "game-record-service"
 	case SlowConsumers, SessionLeak:
 		return "gateway-service"
-	case LockAcrossQuery:
+	case LockAcrossQuery, BriefStall:
 		return "game-service"
 	}
 	return ""
 }
 
 // NeedsDatabase reports whether the trouble is with Postgres.
-func (s Scenario) NeedsDatabase() bool { return s == SlowRecords || s == LockAcrossQuery }
+func (s Scenario) NeedsDatabase() bool {
+	return s == SlowRecords || s == LockAcrossQuery || s == BriefStall
+}
 
 // Switches is the state of every scenario in one process. The zero value is all
 // off and ready to use.
 type Switches struct {
-	on [SessionLeak + 1]atomic.Bool
+	on [BriefStall + 1]atomic.Bool
 
 	mu       sync.Mutex // guards watchers, and orders calls to them
 	watchers []func(Scenario, bool)

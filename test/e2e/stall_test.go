@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"encoding/json"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A stall of 60 ms is over before anybody can click: nobody asks for a capture
+// here, and yet one arrives and names the query for which the room was held.
+func TestScenario6StallIsCaughtByItsRule(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the figures of this test are Linux's")
+	}
+	s := game(t)
+	s.until(t, "robot", "bets_total", atLeast(1))
+	s.fault(t, "6")
+	rule := func(verb string) {
+		if out, code := ops(t, s.center, "rules", verb, "stall"); code != exitDone {
+			t.Fatalf("rules %s stall: exit code %d\n%s", verb, code, out)
+		}
+	}
+	rule("enable")
+	defer rule("disable")
+
+	id, deadline := "", time.Now().Add(20*time.Second)
+	for id == "" {
+		if time.Now().After(deadline) {
+			out, _ := ops(t, s.center, "rules", "history", "stall")
+			t.Fatalf("no capture of the rule after 20 s; its history:\n%s", out)
+		}
+		time.Sleep(200 * time.Millisecond)
+		id = caughtBy(t, s.center, "rule:stall", "game-service")
+	}
+	v := diagnosis(t, s.center, id)
+	line := sourceLine(t, "game/audit.go", "err = b.Pool.QueryRow(ctx, staked, room).Scan(&sum)")
+	for _, f := range v.Findings {
+		t.Logf("diagnosed: %s %s %d %s %+v", f.Rule, f.Severity, f.Score, f.Title, f.Where)
+		for _, w := range f.Where {
+			if strings.HasSuffix(w.Function, "game.SQLBooks.Staked") && w.Line == line {
+				return
+			}
+		}
+	}
+	t.Errorf("no finding names game.SQLBooks.Staked at line %d", line)
+}
+
+// caughtBy is the capture of a service that a rule asked for, once it has ended
+// well; "" = there is none yet.
+func caughtBy(t *testing.T, server, requester, service string) string {
+	t.Helper()
+	out, code := ops(t, server, "captures", "--json")
+	if code != exitDone {
+		t.Fatalf("captures: exit code %d", code)
+	}
+	var answer struct {
+		Captures []struct {
+			capture
+			Actor string
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		t.Fatalf("captures: %v\n%s", err, out)
+	}
+	for _, c := range answer.Captures {
+		if c.Actor == requester && c.State == "done" && len(c.Targets) == 1 && c.Targets[0].Instance.Service == service {
+			return c.ID
+		}
+	}
+	return ""
+}
