@@ -35,7 +35,6 @@ func (s *server) ListProjects(ctx context.Context, _ *connect.Request[apiv1.List
 	type tally struct {
 		services  map[ops.ServiceName]bool
 		instances int32
-		seen      bool // by the caller
 	}
 	tallies := map[ops.ProjectName]*tally{}
 	var seen []ops.ProjectName

@@ -208,7 +208,7 @@ func (a *access) openDoor(ctx context.Context, o cli.ServeOptions, set auth.Sett
 	return err
 }
 
-func (a access) close() error {
+func (a *access) close() error {
 	var c io.Closer = a.store
 	if a.store == nil {
 		return nil
@@ -223,7 +223,7 @@ func loopback(listen string) bool {
 }
 
 // pin is what agents and the command line need to know to trust the centre.
-func (a access) pin() string {
+func (a *access) pin() string {
 	if a.ca != nil {
 		return a.ca.Pin()
 	}
@@ -238,7 +238,7 @@ func (a access) pin() string {
 }
 
 // tlsConfig is nil for a centre that is spoken to in the clear.
-func (a access) tlsConfig() *tls.Config {
+func (a *access) tlsConfig() *tls.Config {
 	if a.certs == nil {
 		return nil
 	}
@@ -249,7 +249,7 @@ func (a access) tlsConfig() *tls.Config {
 }
 
 // certificate is for the guard, which allows the names in it.
-func (a access) certificate() func() (*tls.Certificate, error) {
+func (a *access) certificate() func() (*tls.Certificate, error) {
 	if a.certs == nil {
 		return nil
 	}
@@ -257,7 +257,7 @@ func (a access) certificate() func() (*tls.Certificate, error) {
 }
 
 // address is where a request came from.
-func (a access) address(r *http.Request) string {
+func (a *access) address(r *http.Request) string {
 	if a.door != nil {
 		return a.door.Address(r)
 	}
@@ -283,7 +283,7 @@ func openAccounts(ctx context.Context, dir string) (*auth.Accounts, func() error
 }
 
 // refused puts on record that somebody known was not let do something.
-func (a access) refused(ctx context.Context, call string, err error) {
+func (a *access) refused(ctx context.Context, call string, err error) {
 	if a.accounts != nil {
 		a.accounts.Refused(ctx, auth.ActorOf(ctx).Name, "", "call.refused", call, err)
 	}

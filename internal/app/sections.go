@@ -107,18 +107,18 @@ projects:
 // Validate looks at the names.
 func (s *projectsSection) Validate() error { return s.declared().Validate() }
 
-func (s projectsSection) declared() project.Declared {
+func (s *projectsSection) declared() project.Declared {
 	out := project.Declared{}
-	for name, p := range s {
+	for name, p := range *s {
 		out[name] = p.Project
 	}
 	return out
 }
 
 // retention is the centre's, with the bounds of the projects that have their own.
-func (s projectsSection) retention(o cli.ServeOptions) archive.Retention {
+func (s *projectsSection) retention(o cli.ServeOptions) archive.Retention {
 	out := archive.Retention{MaxAge: orForever(o.Retention), MaxBytes: orForever(o.RetentionBytes), Projects: map[ops.ProjectName]archive.Retention{}}
-	for name, p := range s {
+	for name, p := range *s {
 		if p.Retention != 0 || p.RetentionBytes != 0 {
 			out.Projects[name] = archive.Retention{MaxAge: time.Duration(p.Retention), MaxBytes: int64(p.RetentionBytes)}
 		}

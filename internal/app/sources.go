@@ -91,9 +91,9 @@ type sourceBuilder struct {
 	err        error
 }
 
-// add adds the source that make returns, or the kept one of the same kind, project
+// add adds the source that build returns, or the kept one of the same kind, project
 // and configuration.
-func (b *sourceBuilder) add(p ops.ProjectName, kind string, cfg any, make func() (discovery.Source, error)) {
+func (b *sourceBuilder) add(p ops.ProjectName, kind string, cfg any, build func() (discovery.Source, error)) {
 	if b.err != nil {
 		return
 	}
@@ -108,7 +108,7 @@ func (b *sourceBuilder) add(p ops.ProjectName, kind string, cfg any, make func()
 	}
 	s := b.kept[key]
 	if s == nil {
-		if s, err = make(); err != nil {
+		if s, err = build(); err != nil {
 			b.err = err
 			return
 		}

@@ -320,9 +320,7 @@ func (a *Accounts) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOver)
-			defer cancel()
-			return a.drain(ctx)
+			return a.drainLast(ctx)
 		case <-a.wake:
 		case <-t.C:
 		}
@@ -376,4 +374,11 @@ func (a *Accounts) sign(what, text string) string {
 	m := hmac.New(sha256.New, a.secret)
 	m.Write([]byte(what + "\x00" + text))
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// drainLast moves what is left when the centre ends.
+func (a *Accounts) drainLast(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOver)
+	defer cancel()
+	return a.drain(ctx)
 }

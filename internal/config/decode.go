@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -250,9 +251,7 @@ func (w *walker) fill(key string, n ast.Node, into any) {
 	fresh.Elem().Set(target) // what the file does not say stays as the caller had it
 	if err := yaml.NodeToValue(n, fresh.Interface(), yaml.Strict()); err != nil {
 		var p Problems
-		if problems, ok := w.file.syntax(err).(Problems); ok {
-			p = problems
-		}
+		errors.As(w.file.syntax(err), &p)
 		for _, one := range p {
 			one.Key, one.Message = key, w.file.hide(one.Message)
 		}

@@ -12,7 +12,7 @@ import (
 
 // Duration is Go's durations and days: 30s, 12h, 30d. It is a flag's value and
 // one of the file.
-type Duration time.Duration
+type Duration time.Duration //nolint:recvcheck // a flag is set through a pointer and printed by value
 
 func (d Duration) String() string {
 	const day = 24 * time.Hour
@@ -48,7 +48,7 @@ func (*Duration) Type() string { return "duration" }
 func (d *Duration) UnmarshalText(b []byte) error { return d.Set(string(b)) }
 
 // Size is a number of bytes, written 500MB or 10GiB.
-type Size int64
+type Size int64 //nolint:recvcheck // as Duration
 
 // String is exact: in the largest unit that leaves no rest.
 func (v Size) String() string {

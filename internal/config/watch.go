@@ -86,7 +86,8 @@ func (w Watch) Run(ctx context.Context, changed func(asked bool)) {
 			}
 			quiet.Reset(settle)
 			continue
-		case <-watcher.Errors:
+		case err := <-watcher.Errors:
+			_ = err // whatever was missed, the sums below and the tick find it
 			quiet.Reset(settle)
 			continue
 		}

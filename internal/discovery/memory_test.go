@@ -14,12 +14,12 @@ import (
 
 // remembering runs a manager with a directory until stop is called.
 func remembering(dir string, d *dialer, s Source) (m *Manager, stop func()) {
-	m = NewManager(Config{Sources: []Source{s}, Dir: dir, Connect: d.connect})
+	manager := NewManager(Config{Sources: []Source{s}, Dir: dir, Connect: d.connect})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
+	go func() { ended <- manager.Run(ctx) }()
 	synctest.Wait()
-	return m, func() { cancel(); <-ended }
+	return manager, func() { cancel(); <-ended }
 }
 
 func TestAListOutlivesTheCentre(t *testing.T) {

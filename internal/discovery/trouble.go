@@ -52,9 +52,9 @@ func (t *Trouble) Set(problem string) {
 		t.since = time.Now()
 	}
 	t.mu.Unlock()
-	switch {
-	case problem == before:
-	case problem == "":
+	switch problem {
+	case before:
+	case "":
 		t.log.Info("the source answers again")
 	default:
 		t.log.Warn("the source does not say what there is: its last list stays", "problem", problem)

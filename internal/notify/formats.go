@@ -226,8 +226,8 @@ func signedDingTalk(c Channel, now time.Time) (string, error) {
 	return u.String(), nil
 }
 
-func markdown(m Message, max int) string {
-	s := "### " + markdownEscape(cut(m.Title, max/4)) + "\n\n" + markdownEscape(cut(strings.Join(m.Lines, "\n\n"), max/2))
+func markdown(m Message, most int) string {
+	s := "### " + markdownEscape(cut(m.Title, most/4)) + "\n\n" + markdownEscape(cut(strings.Join(m.Lines, "\n\n"), most/2))
 	if m.Link != "" {
 		s += "\n\n[" + m.LinkText + "](" + m.Link + ")"
 	}

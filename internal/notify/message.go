@@ -26,8 +26,8 @@ type Message struct {
 	ID string
 }
 
-// most is how many instances a message names.
-const most = 5
+// named is how many instances a message names.
+const named = 5
 
 // render puts a group into words.
 func render(events []Event, more int, lang ops.Lang, base string) Message {
@@ -71,8 +71,8 @@ func instances(events []Event, lang ops.Lang) string {
 		return ""
 	}
 	rest := ""
-	if n := len(names) - most; n > 0 {
-		names = names[:most]
+	if n := len(names) - named; n > 0 {
+		names = names[:named]
 		rest = fmt.Sprintf(ops.Text{EN: " and %d more", ZH: "，另有 %d 個"}.In(lang), n)
 	}
 	return ops.Text{EN: "Instances: ", ZH: "實例："}.In(lang) + strings.Join(names, ops.Text{EN: ", ", ZH: "、"}.In(lang)) + rest
@@ -111,8 +111,8 @@ func testMessage(lang ops.Lang, base, actor string, now time.Time) Message {
 	return m
 }
 
-// Text is the message as plain text, cut to max runes; what is cut is said.
-func (m Message) Text(max int) string {
+// Text is the message as plain text, cut to most runes; what is cut is said.
+func (m Message) Text(most int) string {
 	var b strings.Builder
 	b.WriteString(m.Title)
 	for _, l := range m.Lines {
@@ -122,13 +122,13 @@ func (m Message) Text(max int) string {
 	if m.Link != "" {
 		tail = "\n" + m.Link
 	}
-	return cut(b.String(), max-len([]rune(tail))) + tail
+	return cut(b.String(), most-len([]rune(tail))) + tail
 }
 
-func cut(s string, max int) string {
+func cut(s string, most int) string {
 	r := []rune(s)
-	if len(r) <= max {
+	if len(r) <= most {
 		return s
 	}
-	return string(r[:max-1]) + "…"
+	return string(r[:most-1]) + "…"
 }

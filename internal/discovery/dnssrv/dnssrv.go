@@ -128,7 +128,7 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		list, err := s.ask(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how Run ends
 		case err != nil:
 			s.Set(err.Error())
 		default:

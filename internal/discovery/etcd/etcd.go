@@ -139,7 +139,7 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		began := time.Now()
 		err := s.session(ctx, update)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how Run ends
 		}
 		if err != nil {
 			s.Set(s.explain(err))

@@ -119,11 +119,11 @@ func address(s string) (host string, port int, err error) {
 // metadata is whatever of a JSON object can be a label.
 func metadata(raw json.RawMessage) map[string]string {
 	out := map[string]string{}
-	var any map[string]any
-	if len(raw) == 0 || json.Unmarshal(raw, &any) != nil {
+	var object map[string]any
+	if len(raw) == 0 || json.Unmarshal(raw, &object) != nil {
 		return out
 	}
-	for k, v := range any {
+	for k, v := range object {
 		switch v := v.(type) {
 		case string:
 			out[k] = v

@@ -76,15 +76,15 @@ func (s *Source) list(informers []cache.SharedIndexInformer) []ops.Target {
 
 // meta is what an object says to us, and whether it says anything.
 func meta(o metav1.ObjectMeta) (map[string]string, bool) {
-	out, any := map[string]string{}, false
+	out, told := map[string]string{}, false
 	for _, all := range []map[string]string{o.Labels, o.Annotations} {
 		for k, v := range all {
 			if known, ok := said[k]; ok {
-				out[known], any = v, true
+				out[known], told = v, true
 			}
 		}
 	}
-	return out, any
+	return out, told
 }
 
 // slice reads the endpoints of a service. Those that are not ready are listed as
