@@ -33,8 +33,8 @@ type Config struct {
 	// Room says whether there is room for so many bytes, as an Exhausted error if
 	// not; nil = always.
 	Room func(ctx context.Context, bytes int64) error
-	// Workers read parts of a trace at the same time, each with about 50 MB; 0 = 3,
-	// or GOMAXPROCS if that is less: a fourth costs more memory than it saves time.
+	// Workers read parts of a trace at the same time, each with about 60 MB; 0 = 2, or
+	// GOMAXPROCS if that is less: a third costs 60 MB for a tenth of the time.
 	Workers int
 	Logger  *slog.Logger // nil = silent
 }
@@ -73,7 +73,7 @@ func New(cfg Config) *Timelines {
 		cfg.KeepBytes = 1 << 30
 	}
 	if cfg.Workers == 0 {
-		cfg.Workers = min(3, runtime.GOMAXPROCS(0))
+		cfg.Workers = min(2, runtime.GOMAXPROCS(0))
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
