@@ -43,6 +43,36 @@ gotest() {
   if [ "${status[0]}" -ne 0 ] && [ "${status[1]}" -eq 0 ]; then note fail 0 "$name"; fi
 }
 
+# browsertests DIR ARGS… runs the browser tests against a demo of their own, with
+# their report in DIR.xml.
+browsertests() {
+  local dir=$1
+  shift
+  scripts/with-demo.sh "$dir" node --test --test-concurrency=1 "$@" \
+    --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=junit --test-reporter-destination="$dir.xml" web/e2e/*.test.mjs
+}
+
+# again runs alone what failed, a few at most: a crowded machine is no fault of the
+# product. What passes then is reported as flaky, what fails stays failed.
+again() {
+  local kind pkg name race pattern
+  while IFS=$'\t' read -r -u 3 kind pkg name; do
+    echo
+    echo "== again: $pkg $name (after $((SECONDS - began)) s)"
+    if [ "$kind" = go ]; then
+      race=-race
+      if [[ "/$pkg" =~ $heavy ]]; then race=; fi
+      go test -json $race -count 1 -timeout 8m -run "^$name\$" "./$pkg" 2>&1 | "$tmp/testreport" go-again "$results"
+    else
+      pattern=$(printf %s "$name" | sed 's/[][\.*^$+?(){}|/]/\\&/g')
+      browsertests "$tmp/again" --test-name-pattern="^$pattern\$"
+      "$tmp/testreport" junit-again "$results" "$tmp/again.xml"
+      rm -rf "$tmp/again" "$tmp/again.xml"
+    fi
+  done 3< <("$tmp/testreport" failed "$results")
+}
+
 packages() { go list ./... | grep "$@"; }
 
 # What carries load of its own, where the race detector would measure itself.
@@ -103,9 +133,7 @@ for stage in $stages; do
       ;;
     e2e) gotest "go test ./test/e2e" -timeout 12m -count 1 -p 1 ./test/e2e/... ;;
     browser)
-      scripts/with-demo.sh "$tmp/browser" node --test --test-concurrency=1 \
-        --test-reporter=spec --test-reporter-destination=stdout \
-        --test-reporter=junit --test-reporter-destination="$tmp/browser.xml" web/e2e/*.test.mjs
+      browsertests "$tmp/browser"
       status=$?
       if ! [ -s "$tmp/browser.xml" ]; then
         note fail 0 "browser tests"
@@ -116,7 +144,7 @@ for stage in $stages; do
     *) echo "test: unknown stage '$stage'" >&2; exit 2 ;;
   esac
 done
-
+again
 echo
 echo "took $((SECONDS - began)) s"
 "$tmp/testreport" summary "$results"

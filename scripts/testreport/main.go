@@ -3,8 +3,15 @@
 // line per test, from which the last word is made: what failed, what was
 // skipped and why, the ten slowest, and the count.
 //
+// A test that fails on a crowded machine and passes when it is run alone is
+// reported as flaky: it does not fail the run, and is named in its last word so
+// that somebody mends it. Where more than three fail nothing is tried again.
+//
 //	go test -json ./... | testreport go RESULTS
 //	testreport junit RESULTS FILE…
+//	testreport failed RESULTS                       what may be tried again, a test a line
+//	go test -json -run … | testreport go-again RESULTS
+//	testreport junit-again RESULTS FILE…
 //	testreport summary RESULTS
 package main
 
@@ -30,7 +37,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: testreport go RESULTS | junit RESULTS FILE… | summary RESULTS")
+var errUsage = errors.New("usage: testreport go|go-again RESULTS | junit|junit-again RESULTS FILE… | failed|summary RESULTS")
 
 var errFailed = errors.New("there were failures")
 
@@ -38,8 +45,9 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) < 2 {
 		return errUsage
 	}
-	verb, file := args[0], args[1]
-	if verb == "summary" {
+	verb, again := strings.CutSuffix(args[0], "-again")
+	file := args[1]
+	if verb == "summary" || verb == "failed" {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -47,6 +55,9 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		results, err := parse(string(b))
 		if err != nil {
 			return err
+		}
+		if verb == "failed" {
+			return retriable(out, results)
 		}
 		return summary(out, results)
 	}
@@ -79,6 +90,13 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	failed := false
 	for _, r := range results {
 		failed = failed || r.outcome == "fail"
+		switch {
+		case !again:
+		case r.outcome == "pass":
+			r.outcome = "flaky"
+		default: // it is on record as it was at first
+			continue
+		}
 		if _, err := fmt.Fprintln(f, r); err != nil {
 			return errors.Join(err, f.Close())
 		}
@@ -94,10 +112,10 @@ func run(args []string, in io.Reader, out io.Writer) error {
 
 // result is what came of one test.
 type result struct {
-	outcome string // pass, fail or skip
+	outcome string // pass, fail, skip, or flaky: passed after it had failed
 	elapsed time.Duration
 	name    string
-	reason  string // why it was skipped
+	reason  string // why it was skipped, or may not be tried again
 }
 
 // String is the line that keeps a result; parse reads it.
@@ -181,6 +199,7 @@ func follow(in io.Reader, out io.Writer) ([]result, error) {
 				switch e.Action {
 				case "fail":
 					failed[e.Package]++
+					res.reason = noLuck(said[k])
 					fmt.Fprintf(out, "%s", said[k])
 				case "skip":
 					res.reason = skipReason(said[k])
@@ -215,9 +234,48 @@ func follow(in io.Reader, out io.Writer) ([]result, error) {
 	}
 }
 
+// retriable writes a line per failed test that may be run alone: its kind (go or
+// browser), package and name; nothing where so many failed that it is no luck, and
+// not those that found a data race.
+func retriable(out io.Writer, results []result) error {
+	var lines []string
+	failed := 0
+	for _, r := range results {
+		if r.outcome != "fail" {
+			continue
+		}
+		failed++
+		if r.reason != "" {
+			continue
+		}
+		if pkg, test, ok := strings.Cut(r.name, ".Test"); ok {
+			lines = append(lines, fmt.Sprintf("go\t%s\tTest%s", pkg, test))
+		} else if name, ok := strings.CutPrefix(r.name, "test > "); ok { // as Node's reporter says it
+			lines = append(lines, "browser\tweb/e2e\t"+name)
+		}
+	}
+	if failed > 3 {
+		return nil
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintln(out, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // short is a package's path within the module.
 func short(pkg string) string {
 	return strings.TrimPrefix(pkg, "github.com/opscenter/opscenter/")
+}
+
+// noLuck says why a failure must not be tried again, or nothing.
+func noLuck(said *strings.Builder) string {
+	if said != nil && strings.Contains(said.String(), "DATA RACE") {
+		return "data race"
+	}
+	return ""
 }
 
 // skipReason is the last thing a skipped test said.
@@ -284,6 +342,11 @@ func join(a, b string) string {
 }
 
 func summary(out io.Writer, results []result) error {
+	flaky := map[string]bool{}
+	for _, r := range results {
+		flaky[r.name] = flaky[r.name] || r.outcome == "flaky"
+	}
+	results = slices.DeleteFunc(results, func(r result) bool { return r.outcome == "fail" && flaky[r.name] })
 	byOutcome := map[string][]result{}
 	for _, r := range results {
 		byOutcome[r.outcome] = append(byOutcome[r.outcome], r)
@@ -306,6 +369,13 @@ func summary(out io.Writer, results []result) error {
 		for _, r := range failed {
 			fmt.Fprintf(out, "  %s\n", r.name)
 		}
+	}
+	if flaky := byOutcome["flaky"]; len(flaky) > 0 {
+		fmt.Fprintln(out, "\nFlaky: failed, then passed alone. Mend them:")
+		for _, r := range flaky {
+			fmt.Fprintf(out, "  %s\n", r.name)
+		}
+		last += fmt.Sprintf(", %d flaky", len(flaky))
 	}
 	fmt.Fprintf(out, "\n%s\n", last)
 	if len(byOutcome["fail"]) > 0 || len(byOutcome["pass"]) == 0 {

@@ -94,6 +94,68 @@ Failed:
 	}
 }
 
+// What fails once and passes alone does not fail the run, and is not forgotten;
+// what fails again stays failed.
+func TestTriedAgain(t *testing.T) {
+	const first = "pass\t1.000\tinternal/a.TestGood\t\nfail\t2.000\tinternal/a.TestBad\t\nfail\t3.000\ttest > opens\t\n"
+	const again = `{"Action":"pass","Package":"github.com/opscenter/opscenter/internal/a","Test":"TestBad","Elapsed":0.5}
+{"Action":"pass","Package":"github.com/opscenter/opscenter/internal/a","Elapsed":0.6}
+`
+	for name, tt := range map[string]struct {
+		browser string // what came of the other one
+		err     error
+		last    string
+	}{
+		"both pass":      {`<testcase name="opens" classname="test" time="1"/>`, nil, "1 passed, 0 failed, 2 flaky"},
+		"one fails":      {`<testcase name="opens" classname="test"><failure/></testcase>`, errFailed, "1 passed, 1 failed, 1 flaky"},
+		"one is not run": {`<testcase name="opens" classname="test"><skipped/></testcase>`, errFailed, "1 passed, 1 failed, 1 flaky"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			results, xmlFile := filepath.Join(dir, "results"), filepath.Join(dir, "report.xml")
+			for f, text := range map[string]string{results: first, xmlFile: "<testsuites>" + tt.browser + "</testsuites>"} {
+				if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var list, out strings.Builder
+			if err := run([]string{"failed", results}, nil, &list); err != nil || list.String() != "go\tinternal/a\tTestBad\nbrowser\tweb/e2e\topens\n" {
+				t.Errorf("to be tried again: %q, %v", list.String(), err)
+			}
+			_ = run([]string{"go-again", results}, strings.NewReader(again), &out)
+			_ = run([]string{"junit-again", results, xmlFile}, nil, &out)
+			if err := run([]string{"summary", results}, nil, &out); !errors.Is(err, tt.err) || !strings.HasSuffix(out.String(), "\n"+tt.last+"\n") || !strings.Contains(out.String(), "Mend them:\n  internal/a.TestBad\n") {
+				t.Errorf("ended with %v and\n%s", err, out.String())
+			}
+		})
+	}
+}
+
+func TestDataRaceIsNoLuck(t *testing.T) {
+	const stream = `{"Action":"output","Package":"github.com/opscenter/opscenter/internal/a","Test":"TestBad","Output":"WARNING: DATA RACE\n"}
+{"Action":"fail","Package":"github.com/opscenter/opscenter/internal/a","Test":"TestBad","Elapsed":0.1}
+`
+	results := filepath.Join(t.TempDir(), "results")
+	var out strings.Builder
+	if err := run([]string{"go", results}, strings.NewReader(stream), &strings.Builder{}); !errors.Is(err, errFailed) {
+		t.Errorf("ended with %v", err)
+	}
+	if err := run([]string{"failed", results}, nil, &out); err != nil || out.Len() > 0 {
+		t.Errorf("to be tried again: %q, %v", out.String(), err)
+	}
+}
+
+func TestManyFailuresAreNoLuck(t *testing.T) {
+	results := filepath.Join(t.TempDir(), "results")
+	if err := os.WriteFile(results, []byte(strings.Repeat("fail\t1.000\tinternal/a.TestBad\t\n", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := run([]string{"failed", results}, nil, &out); err != nil || out.Len() > 0 {
+		t.Errorf("to be tried again: %q, %v", out.String(), err)
+	}
+}
+
 func TestGoodRunEndsWell(t *testing.T) {
 	results := filepath.Join(t.TempDir(), "results")
 	if err := os.WriteFile(results, []byte("pass\t1.000\tgo vet\t\n"), 0o600); err != nil {
