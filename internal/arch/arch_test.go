@@ -32,6 +32,7 @@ var rows = []struct {
 	{"the language of rules", []string{"internal/diagnosis/rule"}},
 	{"rules", []string{"internal/diagnosis/"}},
 	{"diagnosis", []string{"internal/diagnosis"}},
+	{"what a file with tables is", []string{"internal/sqlitefile"}},
 	{"the record", []string{"internal/audit"}},
 	{"guard rails", []string{"internal/guard"}},
 	{"engines", []string{"internal/control", "internal/project", "internal/discovery", "internal/fleet", "internal/capture", "internal/archive", "internal/auth", "internal/join", "internal/notify"}},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/sqlitefile"
 )
 
 // InsertCapture implements ops.Catalogue.
@@ -24,7 +25,7 @@ func (c *Catalogue) InsertCapture(ctx context.Context, in ops.Capture) error {
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 			in.ID, in.Project, in.Service, string(spec), in.State, storable(in.Reason), storable(in.Actor), storable(in.Note),
 			millis(in.Created), millis(in.Finished), number(in.Pinned), number(in.Imported))
-		if isDuplicate(err) {
+		if sqlitefile.IsDuplicate(err) {
 			return ops.Errorf(ops.Conflict, "capture %s exists already", in.ID)
 		}
 		if err != nil {
@@ -40,7 +41,7 @@ func (c *Catalogue) InsertCapture(ctx context.Context, in ops.Capture) error {
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 				in.ID, t.Instance.ID, i, instance, t.State, storable(t.Reason),
 				millis(t.WindowStart), millis(t.WindowEnd), number(t.StoppedEarly), lossesJSON(t.Losses))
-			if isDuplicate(err) {
+			if sqlitefile.IsDuplicate(err) {
 				return ops.Errorf(ops.Conflict, "capture %s names instance %s twice", in.ID, t.Instance.ID)
 			}
 			if err != nil {
@@ -87,7 +88,7 @@ func (c *Catalogue) PutArtifact(ctx context.Context, ref ops.ArtifactRef, a ops.
 				partial = excluded.partial, derived = excluded.derived, state = excluded.state`,
 			ref.Capture, ref.Instance, ref.Name, storable(string(a.Kind)), storable(string(a.Phase)), millis(a.TakenAt), millis(a.WindowStart), millis(a.WindowEnd),
 			a.SizeBytes, a.SHA256, lossesJSON(a.Losses), number(a.Partial), number(a.Derived), s)
-		if isOrphan(err) {
+		if sqlitefile.IsOrphan(err) {
 			return ops.Errorf(ops.NotFound, "capture %s has no instance %s", ref.Capture, ref.Instance)
 		}
 		return err

@@ -102,7 +102,7 @@ func (c *Catalogue) transact(ctx context.Context, fn func(context.Context, *sql.
 		return err
 	}
 	if err := fn(ctx, tx); err != nil {
-		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !c.full(err) {
+		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !c.file.Full(err) {
 			// After a full disk SQLite has rolled back by itself.
 			err = errors.Join(err, rerr)
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/opscenter/opscenter/internal/audit"
+	"github.com/opscenter/opscenter/internal/sqlitefile"
 )
 
 // anchor is a small file that says where the record ends. It has two places,
@@ -40,7 +41,7 @@ func openAnchor(path string) (*anchor, error) {
 			err = f.Sync()
 		}
 		if err == nil {
-			err = syncDir(filepath.Dir(path))
+			err = sqlitefile.SyncDir(filepath.Dir(path))
 		}
 	}
 	if err == nil {

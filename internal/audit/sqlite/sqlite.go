@@ -9,18 +9,11 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
-
-	"github.com/pressly/goose/v3"
-	"golang.org/x/sys/unix"
-	driver "modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
 
 	"github.com/opscenter/opscenter/internal/audit"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/sqlitefile"
 )
 
 //go:embed migrations/*.sql
@@ -34,7 +27,7 @@ const (
 
 // Store is an audit.Store in a directory.
 type Store struct {
-	path            string
+	file            *sqlitefile.File
 	writer, readers *sql.DB
 	anchor          *anchor
 }
@@ -43,97 +36,20 @@ var _ audit.Store = (*Store)(nil)
 
 // Open opens the record of a directory, or begins one. It is Exhausted when the
 // disk is full.
-func Open(ctx context.Context, dir string) (_ *Store, err error) {
-	s := &Store{path: filepath.Join(dir, FileName)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(s.failure("open", err), s.Close())
-		}
-	}()
-	if err := private(s.path); err != nil {
-		return nil, err
-	}
-	// synchronous(FULL) makes a commit survive a power cut.
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: s.path}).EscapedPath()}).String() +
-		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	if s.writer, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
-		return nil, err
-	}
-	s.writer.SetMaxOpenConns(1)
-	if s.readers, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
-		return nil, err
-	}
-	s.readers.SetMaxOpenConns(2)
-	if err := s.keepJournal(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.migrate(ctx); err != nil {
-		return nil, err
+func Open(ctx context.Context, dir string) (*Store, error) {
+	f, err := sqlitefile.Open(ctx, filepath.Join(dir, FileName), migrations, 2)
+	s := &Store{file: f, writer: f.Writer, readers: f.Readers}
+	if err != nil {
+		return nil, s.failure("open", err)
 	}
 	if s.anchor, err = openAnchor(filepath.Join(dir, AnchorFileName)); err != nil {
-		return nil, err
+		return nil, errors.Join(s.failure("open", err), f.Close())
 	}
 	return s, nil
 }
 
-// private makes the file, if it is not there, so that nobody else reads it; the
-// files beside it get its mode.
-func private(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// keepJournal leaves the files beside the database where they are when it is
-// closed: the next start could not make them anew on a full disk.
-func (s *Store) keepJournal(ctx context.Context) error {
-	conn, err := s.writer.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // hands the connection back
-	return conn.Raw(func(raw any) error {
-		_, err := raw.(driver.FileControl).FileControlPersistWAL("main", 1)
-		return err
-	})
-}
-
-func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.writer, files, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return err
-	}
-	current, target, err := p.GetVersions(ctx)
-	if err != nil {
-		return err
-	}
-	if current > target {
-		return ops.Errorf(ops.Invalid, "%s was written by a newer version (its tables are at %d, this program knows %d): run that version, or choose another data directory", s.path, current, target)
-	}
-	_, err = p.Up(ctx)
-	return err
-}
-
 // Close closes the files.
-func (s *Store) Close() error {
-	var err error
-	if s.readers != nil {
-		err = s.readers.Close()
-	}
-	if s.writer != nil {
-		err = errors.Join(err, s.writer.Close())
-	}
-	if s.anchor != nil {
-		err = errors.Join(err, s.anchor.close())
-	}
-	return err
-}
+func (s *Store) Close() error { return errors.Join(s.file.Close(), s.anchor.close()) }
 
 // Append implements audit.Store.
 func (s *Store) Append(ctx context.Context, rows []audit.Row) error {
@@ -143,7 +59,7 @@ func (s *Store) Append(ctx context.Context, rows []audit.Row) error {
 	}
 	for _, r := range rows {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO audit_row (seq, body, hash) VALUES ($1, $2, $3)`, r.Seq, string(r.Body), r.Hash); err != nil {
-			if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !s.full(err) {
+			if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !s.file.Full(err) {
 				err = errors.Join(err, rerr)
 			}
 			return s.failure("append", err)
@@ -252,37 +168,8 @@ func (s *Store) failure(doing string, err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case s.full(err):
-		return ops.Errorf(ops.Exhausted, "the disk that holds %s is full: free some space (%s: %w)", s.path, doing, err)
+	case s.file.Full(err):
+		return s.file.ErrFull(doing, err)
 	}
 	return fmt.Errorf("audit record: %s: %w", doing, err)
-}
-
-// full reports whether the disk is. Besides saying so, SQLite can stumble over it
-// when it cannot create or grow the files beside the database.
-func (s *Store) full(err error) bool {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return true
-	}
-	var e *driver.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() & 0xff {
-	case lib.SQLITE_FULL:
-		return true
-	case lib.SQLITE_IOERR, lib.SQLITE_CANTOPEN, lib.SQLITE_PROTOCOL, lib.SQLITE_NOMEM:
-		var st unix.Statfs_t
-		return unix.Statfs(filepath.Dir(s.path), &st) == nil && int64(st.Bavail)*int64(st.Bsize) < 1<<20 //nolint:unconvert // other systems have other types here
-	}
-	return false
-}
-
-// syncDir makes the names in a directory survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -12,19 +12,12 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	"golang.org/x/sys/unix"
-	driver "modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
-
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/sqlitefile"
 )
 
 //go:embed migrations/*.sql
@@ -35,7 +28,7 @@ const FileName = "access.db"
 
 // Store is an auth.Store in a directory.
 type Store struct {
-	path            string
+	file            *sqlitefile.File
 	writer, readers *sql.DB
 }
 
@@ -43,70 +36,17 @@ var _ auth.Store = (*Store)(nil)
 
 // Open opens the store of a data directory, or makes it. It is Exhausted when
 // the disk is full.
-func Open(ctx context.Context, dir string) (_ *Store, err error) {
-	s := &Store{path: filepath.Join(dir, FileName)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(s.failure("open", err), s.Close())
-		}
-	}()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	// Nobody else reads it; the files that SQLite puts beside it get its mode.
-	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
+func Open(ctx context.Context, dir string) (*Store, error) {
+	f, err := sqlitefile.Open(ctx, filepath.Join(dir, FileName), migrations, 4)
+	s := &Store{file: f, writer: f.Writer, readers: f.Readers}
 	if err != nil {
-		return nil, err
+		return nil, s.failure("open", err)
 	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	// synchronous(FULL) makes a commit survive a power cut: a session that was
-	// ended must not come back.
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: s.path}).EscapedPath()}).String() +
-		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	if s.writer, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
-		return nil, err
-	}
-	s.writer.SetMaxOpenConns(1)
-	if s.readers, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
-		return nil, err
-	}
-	s.readers.SetMaxOpenConns(4)
-	s.readers.SetMaxIdleConns(4)
-	return s, s.migrate(ctx)
+	return s, nil
 }
 
-func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.writer, files, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return err
-	}
-	current, target, err := p.GetVersions(ctx)
-	if err != nil {
-		return err
-	}
-	if current > target {
-		return ops.Errorf(ops.Invalid, "%s was written by a newer version (its tables are at %d, this program knows %d): run that version, or choose another data directory", s.path, current, target)
-	}
-	_, err = p.Up(ctx)
-	return err
-}
-
-// Close closes the files.
-func (s *Store) Close() error {
-	var err error
-	for _, db := range []*sql.DB{s.readers, s.writer} {
-		if db != nil {
-			err = errors.Join(err, db.Close())
-		}
-	}
-	return err
-}
+// Close closes the file.
+func (s *Store) Close() error { return s.file.Close() }
 
 // failure gives an error of the database its kind.
 func (s *Store) failure(doing string, err error) error {
@@ -114,11 +54,10 @@ func (s *Store) failure(doing string, err error) error {
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	var e *driver.Error
-	if errors.Is(err, unix.ENOSPC) || errors.As(err, &e) && e.Code()&0xff == lib.SQLITE_FULL {
-		return ops.Errorf(ops.Exhausted, "the disk that holds %s is full: free some space (%s: %w)", s.path, doing, err)
+	if s.file.Full(err) {
+		return s.file.ErrFull(doing, err)
 	}
-	return fmt.Errorf("%s: %s: %w", filepath.Base(s.path), doing, err)
+	return fmt.Errorf("%s: %s: %w", FileName, doing, err)
 }
 
 // change runs fn in a transaction that ends with the event.
