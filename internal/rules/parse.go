@@ -16,7 +16,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -126,7 +128,11 @@ func Parse(file string, text []byte) ([]Def, error) {
 	if len(text) > MaxFileBytes {
 		return nil, &FileError{file, 1, fmt.Sprintf("it is larger than %d KiB: split it", MaxFileBytes>>10)}
 	}
-	tree, err := parser.ParseBytes(text, 0)
+	tokens := lexer.Tokenize(string(text))
+	if err := bounded(file, tokens); err != nil {
+		return nil, err
+	}
+	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, atToken(file, 1, err)
 	}
@@ -155,6 +161,35 @@ func Parse(file string, text []byte) ([]Def, error) {
 		}
 	}
 	return out, nil
+}
+
+// maxDepth of lists and mappings in each other; a rule has five. The parser's time
+// grows with the square of the depth, and 128 KiB of "[" took it eleven seconds.
+const maxDepth = 32
+
+// bounded refuses what takes the parser long: depth, and aliases, of which a few
+// lines can stand for gigabytes.
+func bounded(file string, tokens token.Tokens) error {
+	depth, line, entries := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			line, entries = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
+			entries++
+		case token.AliasType, token.MergeKeyType:
+			return &FileError{file, line, "aliases (*name) and merges (<<) are not for rules: write it out"}
+		}
+		if depth+entries > maxDepth {
+			return &FileError{file, line, fmt.Sprintf("more than %d lists and mappings in each other are no rule", maxDepth)}
+		}
+	}
+	return nil
 }
 
 type reader struct {

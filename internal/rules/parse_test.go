@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +96,54 @@ func TestErrorsNameTheLine(t *testing.T) {
 	}
 }
 
+// endless are texts that are small and would take a reader without bounds long.
+func endless() map[string]string {
+	const many = 60_000
+	bomb := "rules:\n  - name: r\n    about: &a [x,x,x,x,x,x,x,x,x,x]\n"
+	for c := byte('b'); c <= 'k'; c++ {
+		bomb += "    " + string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 9) + "*" + string(c-1) + "]\n"
+	}
+	return map[string]string{
+		"lists":         "rules: " + strings.Repeat("[", many) + strings.Repeat("]", many),
+		"open lists":    "rules: " + strings.Repeat("[", many),
+		"mappings":      "rules: " + strings.Repeat("{a: ", many),
+		"entries":       "rules:\n  " + strings.Repeat("- ", many),
+		"keys":          "rules:\n  " + strings.Repeat("? ", many),
+		"alias bomb":    bomb,
+		"indented":      indented(600),
+		"merges itself": "rules:\n  - &r\n    <<: *r\n",
+	}
+}
+
+func indented(n int) string {
+	var b strings.Builder
+	b.WriteString("rules:\n")
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + " -\n")
+	}
+	return b.String()
+}
+
+func TestWhatIsNestedWithoutEndIsRefused(t *testing.T) {
+	const deep = "a.yaml:%: more than 32 lists and mappings in each other are no rule"
+	for name, want := range map[string]string{
+		"lists": deep, "open lists": deep, "mappings": deep, "entries": deep, "keys": deep,
+		"alias bomb":    "a.yaml:%: aliases (*name) and merges (<<) are not for rules: write it out",
+		"merges itself": "a.yaml:%: aliases (*name) and merges (<<) are not for rules: write it out",
+		"indented":      "a.yaml:%: sequence was used where mapping is expected",
+	} {
+		_, err := Parse("a.yaml", []byte(endless()[name]))
+		var at *FileError
+		if !errors.As(err, &at) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if want := strings.Replace(want, "%", strconv.Itoa(at.Line), 1); err.Error() != want {
+			t.Errorf("%s\ngot  %v\nwant %s", name, err, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	text, err := os.ReadFile("presets.yaml")
 	if err != nil {
@@ -101,6 +151,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add([]byte("rules:\n- - a\n"))
+	for _, text := range endless() {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		_, _ = Parse("fuzz.yaml", text) // whatever it says: it returns
 	})

@@ -1442,7 +1442,7 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb0\x04\n" +
 	"\x0eTriggerService\x12f\n" +
 	"\fListTriggers\x12%.opscenter.api.v1.ListTriggersRequest\x1a&.opscenter.api.v1.ListTriggersResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12i\n" +
-	"\rCheckTriggers\x12&.opscenter.api.v1.CheckTriggersRequest\x1a'.opscenter.api.v1.CheckTriggersResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01\x12i\n" +
+	"\rCheckTriggers\x12&.opscenter.api.v1.CheckTriggersRequest\x1a'.opscenter.api.v1.CheckTriggersResponse\"\a\xe8\xe0\x18\x05\x90\x02\x01\x12i\n" +
 	"\x0ePutTriggerFile\x12'.opscenter.api.v1.PutTriggerFileRequest\x1a(.opscenter.api.v1.PutTriggerFileResponse\"\x04\xe8\xe0\x18\x05\x12f\n" +
 	"\rEnableTrigger\x12&.opscenter.api.v1.EnableTriggerRequest\x1a'.opscenter.api.v1.EnableTriggerResponse\"\x04\xe8\xe0\x18\x05\x12x\n" +
 	"\x12ListTriggerHistory\x12+.opscenter.api.v1.ListTriggerHistoryRequest\x1a,.opscenter.api.v1.ListTriggerHistoryResponse\"\a\xe8\xe0\x18\x01\x90\x02\x01B\xbf\x01\n" +

@@ -55,7 +55,8 @@ type TriggerServiceClient interface {
 	// ListTriggers returns the files with their rules, and how these stand.
 	ListTriggers(context.Context, *connect.Request[v1.ListTriggersRequest]) (*connect.Response[v1.ListTriggersResponse], error)
 	// CheckTriggers reads a text as a file of rules, and says which instances each of
-	// its rules would be for. It changes nothing.
+	// its rules would be for. It changes nothing, and is for those who may put the
+	// text in force: each of its rules is held against the whole fleet.
 	CheckTriggers(context.Context, *connect.Request[v1.CheckTriggersRequest]) (*connect.Response[v1.CheckTriggersResponse], error)
 	// PutTriggerFile writes a file of rules. INVALID_ARGUMENT when it is wrong, ABORTED
 	// when it is not any more what the caller saw. An empty text deletes it.
@@ -152,7 +153,8 @@ type TriggerServiceHandler interface {
 	// ListTriggers returns the files with their rules, and how these stand.
 	ListTriggers(context.Context, *connect.Request[v1.ListTriggersRequest]) (*connect.Response[v1.ListTriggersResponse], error)
 	// CheckTriggers reads a text as a file of rules, and says which instances each of
-	// its rules would be for. It changes nothing.
+	// its rules would be for. It changes nothing, and is for those who may put the
+	// text in force: each of its rules is held against the whole fleet.
 	CheckTriggers(context.Context, *connect.Request[v1.CheckTriggersRequest]) (*connect.Response[v1.CheckTriggersResponse], error)
 	// PutTriggerFile writes a file of rules. INVALID_ARGUMENT when it is wrong, ABORTED
 	// when it is not any more what the caller saw. An empty text deletes it.
