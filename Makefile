@@ -12,7 +12,7 @@ run: ## the centre, on http://127.0.0.1:8080
 	go run ./cmd/ops
 
 .PHONY: demo
-demo: ## centre, Color Game and its crowd; SCENARIO=1…5 makes it misbehave
+demo: ## centre, Color Game and its crowd; SCENARIO=1…7 makes it misbehave
 	@SCENARIO=$(SCENARIO) go run ./examples/colorgame demo
 
 .PHONY: test

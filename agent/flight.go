@@ -220,7 +220,11 @@ func (w *window) past() {
 		w.doing("goroutine snapshot")
 		w.snapshot(snapGoroutine, "goroutine.pprof", agentv1.Phase_PHASE_AFTER)
 	}
-	if w.plan.pair && !w.dead() {
+	// The process's numbers are small and say what its limit is: without them a heap
+	// is hard to judge. A pair's span the time between its heaps.
+	if !w.plan.pair {
+		w.numbers()
+	} else if !w.dead() {
 		w.pairOfHeaps()
 	}
 	if w.wants(agentv1.Kind_KIND_HEAP) && !w.dead() {
@@ -230,13 +234,20 @@ func (w *window) past() {
 		}
 		w.snapshot(snapHeap, "heap.pprof", agentv1.Phase_PHASE_AFTER)
 	}
+	if w.plan.pair {
+		w.numbers()
+	}
+	w.cpuAtEnd = w.cpuAtStart
+	w.doing("sending")
+}
+
+// numbers writes the runtime's numbers of the capture.
+func (w *window) numbers() {
 	if w.wants(agentv1.Kind_KIND_RUNTIME) && !w.dead() {
 		w.doing("runtime series")
 		w.series.sample()
 		w.series.write(w, agentv1.Phase_PHASE_WINDOW)
 	}
-	w.cpuAtEnd = w.cpuAtStart
-	w.doing("sending")
 }
 
 // staleHeap is from when on a garbage collection is worth its cost to a rule that

@@ -1,5 +1,5 @@
 // Command colorgame is the Color Game: four small services, a crowd that plays
-// them, and six troubles that can be switched on and off. `colorgame demo` runs
+// them, and seven troubles that can be switched on and off. `colorgame demo` runs
 // it all, with a centre to look at it.
 package main
 
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/opscenter/opscenter/examples/colorgame/internal/demo"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/game"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/gateway"
+	"github.com/opscenter/opscenter/examples/colorgame/internal/pod"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/postgres"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/record"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/robot"
@@ -163,6 +165,7 @@ type options struct {
 	database                      string
 	players                       int
 	auditEvery                    time.Duration
+	ledgerSeats                   int
 	faults                        []string
 	switches                      *scenario.Switches
 	log                           *slog.Logger
@@ -183,6 +186,19 @@ func (o *options) audits(env string) (err error) {
 	return nil
 }
 
+// ledger takes the number of tickets from the environment, unless a flag says it.
+func (o *options) ledger(env string) (err error) {
+	if o.ledgerSeats == 0 && env != "" {
+		if o.ledgerSeats, err = strconv.Atoi(env); err != nil {
+			return fmt.Errorf("COLORGAME_LEDGER_SEATS is no number: %w: say 32", err)
+		}
+	}
+	if o.ledgerSeats < 0 || o.ledgerSeats > 1000 {
+		return fmt.Errorf("%d tickets of each announcement cannot be kept: use up to 1000", o.ledgerSeats)
+	}
+	return nil
+}
+
 // service is what a verb starts.
 type service struct {
 	part     chassis.Part
@@ -191,6 +207,7 @@ type service struct {
 	services agent.Services // that the centre's console may call
 	controls []agent.Control
 	started  func(*agent.Agent) // is given the agent; nil = nobody wants it
+	words    string             // agent.Config.LastWords
 	chassis  chassis.Config
 }
 
@@ -202,6 +219,9 @@ func serviceCmd(name, short string, build func(context.Context, options) (servic
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.audits(os.Getenv("COLORGAME_AUDIT_EVERY")); err != nil {
+				return err
+			}
+			if err := o.ledger(os.Getenv("COLORGAME_LEDGER_SEATS")); err != nil {
 				return err
 			}
 			for _, f := range o.faults {
@@ -225,6 +245,7 @@ func serviceCmd(name, short string, build func(context.Context, options) (servic
 	f.StringVar(&o.records, "records", "", "`URL` of the game-record-service")
 	f.IntVar(&o.players, "players", robot.DefaultPlayers, "how many play")
 	f.DurationVar(&o.auditEvery, "audit-every", 0, "`time` between two audits of the rooms in scenario 6 (COLORGAME_AUDIT_EVERY, default 1m)")
+	f.IntVar(&o.ledgerSeats, "ledger-seats", 0, "how many `tickets` of 4 KiB are kept of each announcement in scenario 7 (COLORGAME_LEDGER_SEATS, default 32)")
 	f.StringSliceVar(&o.faults, "fault", nil, "`number` of a scenario that is on from the start (repeatable)")
 	return cmd
 }
@@ -240,6 +261,9 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 			cancel()
 		}()
 	}
+	if err := pod.Enter(ctx); err != nil {
+		return err
+	}
 	svc, err := build(ctx, o)
 	if err != nil {
 		return err
@@ -248,7 +272,7 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 		defer svc.pool.Close()
 	}
 	if svc.agent {
-		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log, LogLevel: o.level, Services: svc.services})
+		a, err := agent.Start(agent.Config{Center: o.center, Project: demo.Project, Service: name, Logger: o.log, LogLevel: o.level, Services: svc.services, LastWords: svc.words})
 		if err != nil {
 			return err
 		}
@@ -293,13 +317,19 @@ func sockets(_ context.Context, o options) (service, error) {
 	part := gateway.New(gateway.Config{
 		Users:  wire.NewClient(o.users, 20*time.Second, 2),
 		Resume: func() bool { return o.switches.On(scenario.SessionLeak) },
+
+		Disputed:    func() bool { return o.switches.On(scenario.Hoarding) },
+		LedgerSeats: o.ledgerSeats,
 	})
 	o.switches.Watch(func(sc scenario.Scenario, on bool) {
 		if sc == scenario.SessionLeak && !on {
 			part.LetGo()
 		}
+		if sc == scenario.Hoarding && !on {
+			part.BurnLedger()
+		}
 	})
-	return service{part: part, agent: true, controls: gatewayControls(part), chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
+	return service{part: part, agent: true, words: "on", controls: gatewayControls(part), chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
 }
 
 func rooms(ctx context.Context, o options) (service, error) {

@@ -15,7 +15,12 @@ import (
 // wait waits for a condition that has no figure.
 func wait(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(45 * time.Second); !is(); time.Sleep(200 * time.Millisecond) {
+	waitUpTo(t, 45*time.Second, what, is)
+}
+
+func waitUpTo(t *testing.T, patience time.Duration, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not: %s", what)
 		}
@@ -65,6 +70,7 @@ type instance struct {
 	Process            struct{ PID int }
 	Predecessor        *struct {
 		InstanceID string `json:"instance_id"`
+		Verdict    string
 	}
 }
 

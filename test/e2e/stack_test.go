@@ -162,7 +162,7 @@ func startStack() (*stack, error) {
 		return nil, err
 	}
 	s.center = "http://" + listen
-	s.demo, err = start([]string{"COLORGAME_AUDIT_EVERY=2s"}, programs.colorgame, "demo", "--ops", programs.ops, "--listen", listen,
+	s.demo, err = start([]string{"COLORGAME_AUDIT_EVERY=2s", "COLORGAME_LEDGER_SEATS=160"}, programs.colorgame, "demo", "--ops", programs.ops, "--listen", listen,
 		"--data", filepath.Join(programs.dir, "data"), "--stack", s.file)
 	if err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func TestOperatorsSeeFiguresAndSwitchScenarios(t *testing.T) {
 func TestSwitchingWhatIsNotThereIsRefused(t *testing.T) {
 	_, admin := run(t, &scenario.Switches{})
 	for path, want := range map[string]string{
-		"/admin/faults/7/on":    `unknown scenario "7": use 1 to 6`,
+		"/admin/faults/8/on":    `unknown scenario "8": use 1 to 7`,
 		"/admin/faults/1/maybe": "a fault is switched on or off",
 	} {
 		if code, body := do(t, "PUT", admin+path); code != 404 || body != want {

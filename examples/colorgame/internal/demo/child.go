@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/opscenter/opscenter/examples/colorgame/internal/pod"
 )
 
 // child is a program of the demo that is started again when it ends by itself,
@@ -24,6 +26,7 @@ type child struct {
 	// when we die; otherwise it is interrupted.
 	stdin  bool
 	health string // URL that answers once the child is up
+	pod    pod.Pod
 
 	mu      sync.Mutex // guards logFrom
 	logFrom int64      // where this start's part of the log begins
@@ -71,7 +74,7 @@ func (c *child) once(ctx context.Context, changed func(pid int)) error {
 		c.mu.Unlock()
 	}
 	cmd := exec.Command(c.args[0], c.args[1:]...)
-	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Env = append(append(os.Environ(), c.env...), c.pod.Env()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	ownGroup(cmd)
 	var stdin io.WriteCloser

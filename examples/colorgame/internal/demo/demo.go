@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/opscenter/opscenter/examples/colorgame/internal/pod"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/postgres"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/scenario"
 )
@@ -168,6 +169,17 @@ func (d *demo) run(ctx context.Context) error {
 		service("user-service", []string{"GOMAXPROCS=1"}, "--players", players),
 		service("gateway-service", nil, "--users", at("user-service")),
 	}
+	// The gateway has a memory limit, as a pod does: that is what scenario 7 fills.
+	limit := pod.New(fmt.Sprintf("colorgame-%d", os.Getpid()), gatewayMemory)
+	defer func() {
+		if err := limit.Close(); err != nil {
+			d.say("removing the gateway's control group: %v", err)
+		}
+	}()
+	if !limit.Real() {
+		d.say("No control group can be made here: the gateway ends itself at its memory limit, as the kernel would.")
+	}
+	services[1].pod = limit
 	game := []string{"--gateway", at("gateway-service")}
 	if d.stack.Database {
 		services = append(services, service("game-record-service", nil))
@@ -183,6 +195,10 @@ func (d *demo) run(ctx context.Context) error {
 	layers := [][]*child{center, services, {robot}}
 	return d.keep(ctx, layers)
 }
+
+// gatewayMemory is more than scenario 5 fills: 1,000 sessions of 256 KiB, and as
+// much again until the next garbage collection.
+const gatewayMemory = 768 << 20
 
 // keep starts the layers one after the other, each when the one before answers,
 // and ends them in the opposite order.

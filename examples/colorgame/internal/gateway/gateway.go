@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +30,10 @@ type Config struct {
 	Resume func() bool
 	// ResumeGrace is how long a session waits for that; 0 = for ever.
 	ResumeGrace time.Duration
+	// Disputed says whether announcements are kept for disputes, asked at each. Nil = no.
+	Disputed func() bool
+	// LedgerSeats is how many tickets of 4 KiB are kept of each; 0 = 32.
+	LedgerSeats int
 }
 
 // maxHeld bounds the sessions that wait to be resumed; beyond it a session ends
@@ -47,6 +52,7 @@ type Service struct {
 	closing  bool               // no socket is accepted any more
 
 	sockets sync.WaitGroup // connections and held sessions
+	ledger  ledger
 
 	lastSocket                          atomic.Int64
 	connects, disconnects, resumes, bad atomic.Int64
@@ -57,6 +63,10 @@ func New(cfg Config) *Service {
 	if cfg.Resume == nil {
 		cfg.Resume = func() bool { return false }
 	}
+	if cfg.Disputed == nil {
+		cfg.Disputed = func() bool { return false }
+	}
+	cfg.LedgerSeats = cmp.Or(cfg.LedgerSeats, ledgerSeats)
 	return &Service{
 		cfg:      cfg,
 		hub:      ws.NewHub(),
@@ -74,6 +84,9 @@ func (s *Service) Handler() http.Handler {
 		if err != nil {
 			http.Error(w, "an announcement has at most 16 KiB", http.StatusRequestEntityTooLarge)
 			return
+		}
+		if s.cfg.Disputed() {
+			s.ledger.keep(msg, s.cfg.LedgerSeats)
 		}
 		if err := s.hub.Announce(msg); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -127,6 +140,9 @@ func (s *Service) serveSocket(w http.ResponseWriter, r *http.Request) {
 	_ = conn.CloseNow() // a write to a peer that does not read ends here
 	writer.Wait()
 }
+
+// BurnLedger forgets what was kept for disputes.
+func (s *Service) BurnLedger() { s.ledger.burn() }
 
 // Slow returns how many players are at least so many messages behind.
 func (s *Service) Slow(behind int) int { return s.hub.Slow(behind) }
@@ -184,6 +200,7 @@ func (s *Service) Figures() chassis.Figures {
 	f["connects_total"] = float64(s.connects.Load())
 	f["disconnects_total"] = float64(s.disconnects.Load())
 	f["resumes_total"] = float64(s.resumes.Load())
+	f["ledger_tickets"] = float64(s.ledger.len())
 	f["rejected_total"] = float64(s.bad.Load())
 	return f
 }

@@ -184,3 +184,24 @@ func TestTheBacklogIsARing(t *testing.T) {
 		t.Errorf("the ring ends at %d, want %d", s.end, end)
 	}
 }
+
+func TestTheLedgerForgetsNothingUntilItIsBurnt(t *testing.T) {
+	disputed := false
+	l := open(t, Config{Disputed: func() bool { return disputed }, LedgerSeats: 3})
+	announce := func() {
+		t.Helper()
+		resp, err := http.Post(l.url+"/announce", "application/json", strings.NewReader(`{"room":1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	announce()
+	l.until(t, "ledger_tickets", 0)
+	disputed = true
+	announce()
+	announce()
+	l.until(t, "ledger_tickets", 6)
+	l.BurnLedger()
+	l.until(t, "ledger_tickets", 0)
+}

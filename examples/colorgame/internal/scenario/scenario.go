@@ -1,4 +1,4 @@
-// Package scenario names the six troubles of the Color Game and keeps the
+// Package scenario names the seven troubles of the Color Game and keeps the
 // switches that turn them on and off while the game runs. It knows nothing of
 // the game: each part of the game asks its own question and is wired to a switch.
 package scenario
@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// Scenario is one of the six troubles.
+// Scenario is one of the seven troubles.
 type Scenario int
 
 // The scenarios, by the numbers people know them under.
@@ -20,11 +20,12 @@ const (
 	LockAcrossQuery                     // the room is locked while a limit is queried
 	SessionLeak                         // sessions wait for players who never resume them
 	BriefStall                          // an audit holds each room over a query, once a minute
+	Hoarding                            // every announcement is kept for disputes, up to the memory limit
 )
 
 // All lists the scenarios in order.
 func All() []Scenario {
-	return []Scenario{LoginStorm, SlowRecords, SlowConsumers, LockAcrossQuery, SessionLeak, BriefStall}
+	return []Scenario{LoginStorm, SlowRecords, SlowConsumers, LockAcrossQuery, SessionLeak, BriefStall, Hoarding}
 }
 
 // Parse reads a scenario's number.
@@ -34,7 +35,7 @@ func Parse(s string) (Scenario, error) {
 			return sc, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown scenario %q: use 1 to 6", s)
+	return 0, fmt.Errorf("unknown scenario %q: use 1 to 7", s)
 }
 
 // Symptom says what players and operators notice.
@@ -52,6 +53,8 @@ func (s Scenario) Symptom() string {
 		return "memory climbs in steps until the process is killed"
 	case BriefStall:
 		return "bets stall for some 50 ms once a minute"
+	case Hoarding:
+		return "all players are thrown out: the gateway was killed"
 	}
 	return "unknown"
 }
@@ -63,7 +66,7 @@ func (s Scenario) Service() string {
 		return "user-service"
 	case SlowRecords:
 		return "game-record-service"
-	case SlowConsumers, SessionLeak:
+	case SlowConsumers, SessionLeak, Hoarding:
 		return "gateway-service"
 	case LockAcrossQuery, BriefStall:
 		return "game-service"
@@ -79,7 +82,7 @@ func (s Scenario) NeedsDatabase() bool {
 // Switches is the state of every scenario in one process. The zero value is all
 // off and ready to use.
 type Switches struct {
-	on [BriefStall + 1]atomic.Bool
+	on [Hoarding + 1]atomic.Bool
 
 	mu       sync.Mutex // guards watchers, and orders calls to them
 	watchers []func(Scenario, bool)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestScenariosAreNumberedOneToSix(t *testing.T) {
+func TestScenariosAreNumberedOneToSeven(t *testing.T) {
 	for i, sc := range All() {
 		if int(sc) != i+1 {
 			t.Errorf("scenario at place %d has number %d", i+1, int(sc))
@@ -17,9 +17,9 @@ func TestScenariosAreNumberedOneToSix(t *testing.T) {
 	if got, err := Parse("4"); err != nil || got != LockAcrossQuery {
 		t.Errorf("Parse(4) = %v, %v", got, err)
 	}
-	for _, s := range []string{"", "0", "7", "four", "-1", "04"} {
+	for _, s := range []string{"", "0", "8", "four", "-1", "04"} {
 		_, err := Parse(s)
-		if want := `unknown scenario "` + s + `": use 1 to 6`; err == nil || err.Error() != want {
+		if want := `unknown scenario "` + s + `": use 1 to 7`; err == nil || err.Error() != want {
 			t.Errorf("Parse(%q): %v, want %s", s, err, want)
 		}
 	}
