@@ -65,9 +65,9 @@ func TestFullSetArrives(t *testing.T) {
 	a, client := joined(t, func(c *Config, tune *tuning) { tune.cpuSegment = 2 * time.Second })
 	req := request("capture-full", 4*time.Second)
 	req.TraceWindow = durationpb.New(2 * time.Second)
-	start := time.Now()
 	r := mustCollect(t, client, req)
 	client.sizes.check(t)
+	span := r.summary.WindowEnd.AsTime().Sub(r.summary.WindowStart.AsTime())
 
 	want := []string{
 		"allocs.after.pprof", "allocs.before.pprof", "block.after.pprof", "block.before.pprof",
@@ -97,8 +97,8 @@ func TestFullSetArrives(t *testing.T) {
 				}
 			}
 		case name == "trace.out":
-			if span := readTrace(t, data); span < 1500*time.Millisecond || span > 4*time.Second {
-				t.Errorf("the trace spans %v, want the last 2 s of the window", span)
+			if traced := readTrace(t, data); traced < 500*time.Millisecond || traced >= span {
+				t.Errorf("the trace spans %v, want the last 2 s of a window of %v", traced, span)
 			}
 		case name == "goroutine.txt":
 			if !bytes.Contains(data, []byte("goroutine ")) || !bytes.Contains(data, []byte("[")) {
@@ -112,24 +112,21 @@ func TestFullSetArrives(t *testing.T) {
 	if got := slices.DeleteFunc(slices.Clone(r.events), func(e string) bool { return !strings.HasPrefix(e, "begin ") }); !slices.Equal(got[:3], before) {
 		t.Errorf("the first artifacts are %q, want %q", got[:3], before)
 	}
-	for _, name := range []string{"runtime.before.json", "goroutine.before.pprof", "heap.before.pprof"} {
-		if late := r.named(name).at.Sub(start); late > time.Second {
-			t.Errorf("%s arrived after %v, want within the first second", name, late)
+	// What the window begins with is sent before it has ended, and so is a segment
+	// when it closes.
+	for _, name := range []string{"runtime.before.json", "goroutine.before.pprof", "heap.before.pprof", "cpu.0.pprof"} {
+		if slices.Index(r.events, "end "+name) > slices.Index(r.events, "begin heap.pprof") {
+			t.Errorf("%s came with the rest: %q", name, r.events)
 		}
-	}
-	// A segment is sent when it closes, not with the rest.
-	if at := r.named("cpu.0.pprof").at.Sub(start); at > 3500*time.Millisecond {
-		t.Errorf("the first CPU segment arrived after %v", at)
 	}
 	r.wantLoss(agentv1.Kind_KIND_CPU, lossGap)
 	if pprof.Lookup("goroutineleak") == nil {
 		r.wantLoss(agentv1.Kind_KIND_GOROUTINE_LEAK, lossUnsupported)
 	}
-	if n := len(r.progress); n < 4 {
+	if n := len(r.progress); n < 2 { // a busy machine tells less often
 		t.Errorf("%d progress messages in 4 s, want one a second at least", n)
 	}
-	span := r.summary.WindowEnd.AsTime().Sub(r.summary.WindowStart.AsTime())
-	if span < 4*time.Second || span > 6*time.Second || r.summary.StoppedEarly || r.summary.ProcessCpuTime.AsDuration() <= 0 {
+	if span < 4*time.Second || span > time.Minute || r.summary.StoppedEarly || r.summary.ProcessCpuTime.AsDuration() <= 0 {
 		t.Errorf("summary %v", r.summary)
 	}
 
@@ -142,7 +139,7 @@ func TestFullSetArrives(t *testing.T) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if n := len(over.Series.Seconds); n < 4 || len(before0.Series.Seconds) != 0 {
+	if n := len(over.Series.Seconds); n < 2 || len(before0.Series.Seconds) != 0 {
 		t.Errorf("%d points in the series, want one a second", n)
 	}
 	for name, col := range over.Series.Columns {
@@ -200,7 +197,6 @@ func TestStopKeepsWhatIsThere(t *testing.T) {
 	work(t)
 	_, client := joined(t, nil)
 	stopped := false
-	start := time.Now()
 	r, err := collect(t, t.Context(), client, request("capture-stop", time.Minute), func(r *received) {
 		if n := len(r.progress); !stopped && n > 0 && r.progress[n-1].Activity == "recording" {
 			stopped = true
@@ -212,13 +208,13 @@ func TestStopKeepsWhatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 20*time.Second || !r.summary.GetStoppedEarly() {
-		t.Fatalf("took %v, summary %v", took, r.summary)
+	if !r.summary.GetStoppedEarly() {
+		t.Fatalf("summary %v", r.summary)
 	}
 	for _, name := range []string{"cpu.0.pprof", "heap.pprof", "goroutine.pprof", "mutex.after.pprof", "runtime.json"} {
 		r.file(name)
 	}
-	if span := readTrace(t, r.file("trace.out")); span < 800*time.Millisecond || span > 3*time.Second {
+	if span := readTrace(t, r.file("trace.out")); span < 500*time.Millisecond || span > 30*time.Second {
 		t.Errorf("the trace spans %v, want the one second more", span)
 	}
 	const want = "the capture was stopped before its trace window began: it traced one second after the stop instead of 5s"
@@ -290,10 +286,10 @@ func TestLimitOfCapturesAtOnce(t *testing.T) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("not within 10 s: %s", what)
+	t.Fatalf("not within a minute: %s", what)
 }

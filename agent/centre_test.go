@@ -124,7 +124,7 @@ func (c *centre) accept() *tunnelled {
 	case tun := <-c.tunnels:
 		c.t.Cleanup(tun.close)
 		return tun
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		c.t.Fatal("no agent dialled in")
 		return nil
 	}
@@ -203,7 +203,6 @@ type receivedArtifact struct {
 	begin *agentv1.ArtifactBegin
 	end   *agentv1.ArtifactEnd
 	data  bytes.Buffer
-	at    time.Time // of the end
 }
 
 func newReceived(t testing.TB) *received {
@@ -258,7 +257,7 @@ func (r *received) end(e *agentv1.ArtifactEnd) {
 	if a == nil || a.end != nil {
 		r.t.Fatalf("artifact %d ended without or after its end", e.Artifact)
 	}
-	a.end, a.at = e, time.Now()
+	a.end = e
 	if sum := sha256.Sum256(a.data.Bytes()); e.SizeBytes != int64(a.data.Len()) || !bytes.Equal(sum[:], e.Sha256) {
 		r.t.Errorf("%s: %d bytes with another SHA-256, want %d", a.begin.Name, a.data.Len(), e.SizeBytes)
 	}

@@ -142,18 +142,18 @@ func TestTimeToLiveEndsWithTheCentreGone(t *testing.T) {
 	c := newCentre(t, "127.0.0.1:0", "")
 	a := startTest(t, func(cfg *Config, _ *tuning) { cfg.Center = c.addr })
 	tunnel := c.accept()
+	began := time.Now()
 	resp, err := invoke(t, tunnel, "gogc", "percent=50", "ttl=1s")
 	if err != nil || resp.GetRevertsAt() == nil || resp.GetMessage() != "gogc is 50 for 1s; it was 100" {
 		t.Fatal(resp, err)
 	}
-	began := time.Now()
 	c.close() // for good
 	tunnel.close()
-	if p, _ := gcSettings(); p != 50 {
+	if p, _ := gcSettings(); p != 50 && time.Since(began) < time.Second {
 		t.Fatalf("GOGC is %d after the centre has gone", p)
 	}
 	eventually(t, "GOGC is back", func() bool { p, _ := gcSettings(); return p == 100 })
-	if took := time.Since(began); took < 700*time.Millisecond {
+	if took := time.Since(began); took < time.Second {
 		t.Errorf("it went back after %v", took)
 	}
 	_ = a
@@ -164,12 +164,14 @@ func TestTimeToLiveOutlivesAReconnection(t *testing.T) {
 	c := newCentre(t, "127.0.0.1:0", "")
 	startTest(t, func(cfg *Config, _ *tuning) { cfg.Center = c.addr })
 	tunnel := c.accept()
+	began := time.Now()
 	if _, err := invoke(t, tunnel, "gogc", "percent=50", "ttl=2s"); err != nil {
 		t.Fatal(err)
 	}
 	tunnel.close()
 	again := c.accept()
-	if is := settingNow(t, again, "gogc"); is.GetValue() != "50" || is.GetOriginal() != "100" || is.GetRevertsAt() == nil {
+	is := settingNow(t, again, "gogc")
+	if inTime := time.Since(began) < 2*time.Second; inTime && (is.GetValue() != "50" || is.GetOriginal() != "100" || is.GetRevertsAt() == nil) {
 		t.Errorf("over the new connection: %v", is)
 	}
 	eventually(t, "GOGC is back", func() bool { return settingNow(t, again, "gogc").GetValue() == "100" })
@@ -274,9 +276,23 @@ func TestRatesGoThroughTheArbiter(t *testing.T) {
 	if controlled <= own {
 		t.Fatalf("the control's rate is %d ticks, the program's %d", controlled, own)
 	}
-	seen := false
-	_, err := collect(t, t.Context(), client, request("rates-arbiter", 2*time.Second), func(r *received) {
-		if seen || r.named("trace.out") == nil {
+	// The window lasts as long as this takes.
+	req := request("rates-arbiter", time.Minute, agentv1.Kind_KIND_BLOCK, agentv1.Kind_KIND_MUTEX, agentv1.Kind_KIND_RUNTIME)
+	seen, stopped := false, false
+	_, err := collect(t, t.Context(), client, req, func(r *received) {
+		if seen {
+			if is := settingNow(t, client, "block-rate"); !stopped && is.GetValue() == "1ms" && is.GetRevertsAt() == nil { // the time is over
+				stopped = true
+				if got := findBlockRate().ticks(); got != 1 {
+					t.Errorf("the end of a control took the window's rate away: %d ticks", got)
+				}
+				if _, err := client.StopCapture(t.Context(), &agentv1.StopCaptureRequest{CaptureId: "rates-arbiter"}); err != nil {
+					t.Error(err)
+				}
+			}
+			return
+		}
+		if !recording(r) {
 			return
 		}
 		seen = true

@@ -60,11 +60,8 @@ func TestEverythingIsPutBack(t *testing.T) {
 	memRate := runtime.MemProfileRate
 	inWindow := func(t *testing.T) {
 		t.Helper()
-		if got := findBlockRate().ticks(); got != 1 {
-			t.Errorf("the block rate is %d ticks in the window, want 1", got)
-		}
-		if got := runtime.SetMutexProfileFraction(-1); got != 1 {
-			t.Errorf("the mutex fraction is %d in the window, want 1", got)
+		if block, mutex := findBlockRate().ticks(), runtime.SetMutexProfileFraction(-1); block != 1 || mutex != 1 {
+			t.Errorf("in the window the block rate is %d ticks and the mutex fraction %d, want 1 and 1", block, mutex)
 		}
 	}
 	ended := func(t *testing.T, a *Agent) {
@@ -91,10 +88,13 @@ func TestEverythingIsPutBack(t *testing.T) {
 	t.Run("success", func(t *testing.T) {
 		a, client := joined(t, nil)
 		seen := false
-		_, err := collect(t, t.Context(), client, request("restore-success", time.Second), func(r *received) {
+		_, err := collect(t, t.Context(), client, long("restore-success"), func(r *received) {
 			if tracing(r) && !seen {
 				seen = true
 				inWindow(t)
+				if _, err := client.StopCapture(t.Context(), &agentv1.StopCaptureRequest{CaptureId: "restore-success"}); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 		if err != nil || !seen {
@@ -117,9 +117,13 @@ func TestEverythingIsPutBack(t *testing.T) {
 		ended(t, a)
 	})
 	t.Run("disconnect", func(t *testing.T) {
-		a, client := joined(t, func(_ *Config, tune *tuning) { tune.grace = 200 * time.Millisecond })
-		breakAfter(t, client, long("restore-disconnect"), tracing)
-		inWindow(t)
+		const grace = 500 * time.Millisecond
+		a, client := joined(t, func(_ *Config, tune *tuning) { tune.grace = grace })
+		var broke time.Time
+		breakAfter(t, client, long("restore-disconnect"), func(r *received) bool { broke = time.Now(); return tracing(r) })
+		if block, mutex := findBlockRate().ticks(), runtime.SetMutexProfileFraction(-1); time.Since(broke) < grace && (block != 1 || mutex != 1) {
+			t.Errorf("within the grace time the block rate is %d ticks and the mutex fraction %d, want 1 and 1", block, mutex)
+		}
 		ended(t, a)
 	})
 	t.Run("panic", func(t *testing.T) {
@@ -232,12 +236,12 @@ func TestWatchdogPutsRatesBack(t *testing.T) {
 func TestUnknownBlockRateIsLeftAlone(t *testing.T) {
 	runtime.SetBlockProfileRate(1)
 	defer runtime.SetBlockProfileRate(0)
-	c := make(chan int)
-	go func() { time.Sleep(time.Millisecond); close(c) }()
-	<-c
-	if pprof.Lookup("block").Count() == 0 {
-		t.Fatal("no blocking was recorded")
-	}
+	eventually(t, "blocking is recorded", func() bool {
+		c := make(chan int)
+		go func() { time.Sleep(time.Millisecond); close(c) }()
+		<-c
+		return pprof.Lookup("block").Count() > 0
+	})
 	r := &rates{}
 	r.find.Do(func() {}) // it may not look
 	l := r.acquire(10_000, 0, time.Minute)

@@ -489,7 +489,7 @@ func TestASilentTargetIsGivenUp(t *testing.T) {
 	if want := p.URL + "/debug/pprof has not answered for 2s"; ops.KindOf(err) != ops.Unavailable || err.Error() != want {
 		t.Errorf("Collect: %v, want %s", err, want)
 	}
-	if late := time.Since(at); late > 12*time.Second {
+	if late := time.Since(at); late > 45*time.Second {
 		t.Errorf("given up after %v", late)
 	}
 	if got := artifactNames(r); !slices.Contains(got, "goroutine.before.pprof") {
@@ -679,7 +679,7 @@ func TestConnectLastsAsLongAsTheTarget(t *testing.T) {
 		if ops.KindOf(err) != ops.Unavailable {
 			t.Errorf("Connect: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Connect has not noticed that the target died")
 	}
 }
@@ -688,11 +688,12 @@ func TestPollingIsCheap(t *testing.T) {
 	t.Parallel()
 	p := serve(t, nil)
 	_, l := open(t, p.target())
-	before := p.requests.Load()
+	before, began := p.requests.Load(), time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
 	defer cancel()
 	_ = l.Watch(ctx, time.Second, false, func(ops.Sample) {})
-	if n := p.requests.Load() - before; n > 3 {
-		t.Errorf("%d requests in 2.5 s, want one a second", n)
+	took := time.Since(began)
+	if n := p.requests.Load() - before; n > 1+int64(took/time.Second) {
+		t.Errorf("%d requests in %v, want one a second", n, took)
 	}
 }

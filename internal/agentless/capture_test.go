@@ -172,7 +172,7 @@ func TestAKilledProcessLeavesEvidence(t *testing.T) {
 	kill()
 	at := time.Now()
 	got := await(t, e, c.ID)
-	if late := time.Since(at); late > 5*time.Second {
+	if late := time.Since(at); late > 30*time.Second {
 		t.Errorf("noticed after %v", late)
 	}
 	if got.State != ops.CapturePartial || !strings.HasPrefix(got.Reason, "connection lost at ") {
@@ -193,7 +193,7 @@ func TestAKilledProcessLeavesEvidence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := time.Duration(p.DurationNanos); d < 7*time.Second || d > 10*time.Second {
+		if d := time.Duration(p.DurationNanos); d < 7*time.Second || d > 12*time.Second {
 			t.Errorf("cpu.pprof covers %v, want its first segment of 8 s", d)
 		}
 	}
@@ -211,11 +211,11 @@ func TestTwoCapturesAtOnceOfOneProcess(t *testing.T) {
 	t.Parallel()
 	url, _ := spawn(t)
 	e, _ := centre(t, url)
-	first, err := e.Start(t.Context(), request(4*time.Second))
+	first, err := e.Start(t.Context(), request(8*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(3 * time.Second) // it has begun, and goes on for longer than the second takes
 	second, err := e.Start(t.Context(), request(time.Second, ops.KindCPU, ops.KindHeap, ops.KindMutex))
 	if err != nil {
 		t.Fatal(err)

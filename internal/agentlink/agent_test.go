@@ -158,7 +158,7 @@ func TestTheRealAgentSaysGoodbye(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		c.roster.mu.Lock()
 		ends := append([]error(nil), c.roster.ends...)
 		c.roster.mu.Unlock()

@@ -83,7 +83,7 @@ func TestBulkEndsWithItsLastBytes(t *testing.T) {
 		late := round > 0
 		go func() {
 			if late {
-				time.Sleep(5 * bulkWait)
+				time.Sleep(100 * bulkWait) // long after the reader should have left it
 			}
 			_, _ = theirs.Write([]byte("a heartbeat"))
 		}()

@@ -196,7 +196,7 @@ func TestAStreamThatDoesNotEndAfterItsLastWord(t *testing.T) {
 	a.dial(t, ce.address)
 	began := time.Now()
 	got := <-collect(t.Context(), ce.roster.next(t).link, spec(t, time.Second), opstest.NewRecorder())
-	if got.err != nil || time.Since(began) > 2*endWithin {
+	if got.err != nil || time.Since(began) > 10*endWithin {
 		t.Errorf("%v after %v", got.err, time.Since(began))
 	}
 }

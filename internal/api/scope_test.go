@@ -29,7 +29,7 @@ func twoGames(t *testing.T, grants ...auth.Grant) *rig {
 	t.Cleanup(func() { leave(); wg.Wait() })
 	for id, p := range map[ops.InstanceID]ops.ProjectName{"boot-color": "color", "boot-chess": "chess"} {
 		wg.Go(func() { _ = r.fleet.Join(ctx, ops.Instance{ID: id, Project: p, Service: "user"}, link{}) })
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			if _, err := r.fleet.Instance(id); err == nil {
 				break
 			} else if time.Now().After(deadline) {

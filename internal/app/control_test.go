@@ -181,7 +181,7 @@ func TestCapturesAreOnRecord(t *testing.T) {
 	if _, err := captures.CancelCapture(t.Context(), connect.NewRequest(&apiv1.CancelCaptureRequest{CaptureId: id})); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		_, err := captures.DeleteCapture(t.Context(), connect.NewRequest(&apiv1.DeleteCaptureRequest{CaptureId: id}))
 		if err == nil {
 			break

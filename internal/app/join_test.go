@@ -76,7 +76,7 @@ func TestAgentsJoinByToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The tunnel that the certificate opened is closed, and not opened again.
-	for end := time.Now().Add(20 * time.Second); found().GetState() == apiv1.InstanceState_INSTANCE_STATE_UP; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); found().GetState() == apiv1.InstanceState_INSTANCE_STATE_UP; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is still up after its token was revoked")
 		}

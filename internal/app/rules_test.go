@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,8 +22,9 @@ import (
 // table is a service whose bets stall now and then: whoever settles has the lock
 // for 50 ms of something slow.
 type table struct {
-	mu   sync.Mutex
-	bets int
+	mu      sync.Mutex
+	bets    int
+	settled atomic.Bool // it has begun to
 }
 
 func (b *table) bet() {
@@ -34,6 +36,7 @@ func (b *table) bet() {
 func (b *table) settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.settled.Store(true)
 	time.Sleep(50 * time.Millisecond) // stalls
 }
 
@@ -53,7 +56,8 @@ func lineOf(t *testing.T, comment string) int32 {
 	return 0
 }
 
-// play bets at the table until the test ends and times the bets.
+// play bets at the table until the test ends and times the bets. Those before the
+// table settles are not told: on a busy machine some of them are slow too.
 func (b *table) play(t *testing.T, a *agent.Agent) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -67,7 +71,9 @@ func (b *table) play(t *testing.T, a *agent.Agent) {
 				}
 				began := time.Now()
 				b.bet()
-				a.Slow(t.Context(), "bet", time.Since(began))
+				if b.settled.Load() {
+					a.Slow(t.Context(), "bet", time.Since(began))
+				}
 			}
 		})
 	}
@@ -84,9 +90,9 @@ func writeRules(t *testing.T, text string) string {
 }
 
 // history waits until an entry of that kind is there.
-func history(t *testing.T, c apiv1connect.TriggerServiceClient, rule, kind string, patience time.Duration) *apiv1.TriggerEntry {
+func history(t *testing.T, c apiv1connect.TriggerServiceClient, rule, kind string) *apiv1.TriggerEntry {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := c.ListTriggerHistory(t.Context(), connect.NewRequest(&apiv1.ListTriggerHistoryRequest{Rule: rule}))
 		if err == nil {
@@ -97,7 +103,7 @@ func history(t *testing.T, c apiv1connect.TriggerServiceClient, rule, kind strin
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("rule %s has no entry %q within %v: %v %v", rule, kind, patience, resp, err)
+			t.Fatalf("rule %s has no entry %q within a minute: %v %v", rule, kind, resp, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -106,7 +112,7 @@ func history(t *testing.T, c apiv1connect.TriggerServiceClient, rule, kind strin
 // running waits until the rule is known to run on an instance.
 func running(t *testing.T, c apiv1connect.TriggerServiceClient, rule string) *apiv1.TriggerStanding {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		resp, err := c.ListTriggers(t.Context(), connect.NewRequest(&apiv1.ListTriggersRequest{}))
 		if err == nil {
@@ -152,11 +158,11 @@ func TestAStallIsCaughtWithItsLine(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond) // the flight recorder has something to hold
 	b.settle()
 
-	fired := history(t, c, "stall", "fired", 5*time.Second)
+	fired := history(t, c, "stall", "fired")
 	if !strings.HasPrefix(fired.GetReason(), "bet took ") || !strings.Contains(fired.GetReason(), "rules_test.go:") {
 		t.Errorf("it fired because %q", fired.GetReason())
 	}
-	done := history(t, c, "stall", "diagnosed", 20*time.Second)
+	done := history(t, c, "stall", "diagnosed")
 	if done.GetSeverity() == "" {
 		t.Errorf("the diagnosis found nothing: %v", done)
 	}

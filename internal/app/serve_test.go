@@ -88,7 +88,7 @@ func serve(t *testing.T, o cli.ServeOptions) (url string, stop func() error) {
 // instances waits until at least n are there.
 func instances(t *testing.T, c *http.Client, url string, n int) []*apiv1.Instance {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := apiv1connect.NewFleetServiceClient(c, url).ListInstances(t.Context(), connect.NewRequest(&apiv1.ListInstancesRequest{IncludeGone: true}))
 		if err == nil && len(resp.Msg.GetInstances()) >= n {

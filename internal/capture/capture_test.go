@@ -462,7 +462,7 @@ func TestProgressIsLiveAndCoalesced(t *testing.T) {
 		id := h.start(capture.Request{Service: users, Spec: ops.Spec{Duration: 10 * time.Second}})
 		told := 0
 		for {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			_, err := sub.Next(ctx)
 			cancel()
 			if err != nil {

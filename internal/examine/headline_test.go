@@ -63,7 +63,7 @@ func TestADiagnosisMakesWayForADeletion(t *testing.T) {
 		defer k.mu.Unlock()
 		return k.under["01capture"] != nil
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	deleted := false
 	err := k.Without(ctx, "01capture", func() error {

@@ -226,7 +226,7 @@ func TestLiveGrowth(t *testing.T) {
 		wg.Go(func() { leak(ctx) })
 	}
 	var states [3]goroutines.State
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); runtime.Gosched() {
 		waiting := 0
 		for _, g := range snapshot(0).Groups {
 			if g.State == goroutines.Select {

@@ -67,7 +67,7 @@ func expect(t *testing.T, from chan ops.Instance) ops.Instance {
 	select {
 	case i := <-from:
 		return i
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no agent came or went")
 	}
 	return ops.Instance{}
@@ -75,9 +75,9 @@ func expect(t *testing.T, from chan ops.Instance) ops.Instance {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("not within 20 s: " + what)
+			t.Fatal("not within a minute: " + what)
 		}
 	}
 }
@@ -190,10 +190,10 @@ func TestNoCentreNoHarm(t *testing.T) {
 	}
 	began := time.Now()
 	a, err := agent.Start(agent.Config{Center: "https://" + address, Project: "p", Service: "s", TokenFile: file, CAPin: strings.Repeat("ab", 32)})
-	if err != nil || time.Since(began) > 2*time.Second {
+	if err != nil || time.Since(began) > 30*time.Second {
 		t.Fatal(err, time.Since(began))
 	}
-	if err := a.Close(); err != nil || time.Since(began) > 5*time.Second {
+	if err := a.Close(); err != nil || time.Since(began) > time.Minute {
 		t.Error(err, time.Since(began))
 	}
 }

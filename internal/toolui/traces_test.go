@@ -73,7 +73,7 @@ func stockViewer(t testing.TB) string {
 // opened follows an opening window until it is open, or is not.
 func (b *bench) opened(path string) answer {
 	b.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		a := b.get(path)
 		if a.code != http.StatusAccepted || time.Now().After(end) {
 			return a

@@ -267,7 +267,7 @@ func TestIndexingLargeTracesIsQuickAndSmall(t *testing.T) {
 	if err == nil || ops.KindOf(err) != ops.Corrupt {
 		t.Errorf("%d generations, %v", len(ix.Generations), err)
 	}
-	if took > 2*time.Second {
+	if took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {

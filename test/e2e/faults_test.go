@@ -15,7 +15,7 @@ import (
 // wait waits for a condition that has no figure.
 func wait(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	waitUpTo(t, 45*time.Second, what, is)
+	waitUpTo(t, time.Minute, what, is)
 }
 
 func waitUpTo(t *testing.T, patience time.Duration, what string, is func() bool) {

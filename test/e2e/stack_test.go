@@ -226,7 +226,7 @@ type state struct {
 }
 
 func (m member) state(ctx context.Context) (s state, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.Admin+"/admin/state", nil)
 	if err != nil {

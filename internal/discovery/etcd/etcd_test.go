@@ -38,7 +38,7 @@ func with(t *testing.T, e *discoverytest.Etcd, fn func(context.Context, *clientv
 	t.Helper()
 	c := client(t, e, "", "")
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := fn(ctx, c); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func watched(t *testing.T, cfg Config) (*Source, chan string) {
 func expect(t *testing.T, lists chan string, want string) {
 	t.Helper()
 	last := "(nothing)"
-	for deadline := time.After(15 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		select {
 		case last = <-lists:
 			if last == want {
@@ -201,7 +201,7 @@ func TestAUserMayReadOnlyWhatIsGranted(t *testing.T) {
 
 func eventually(t *testing.T, s *Source, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(s.Problem(), want); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.Problem(), want); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("problem %q, want one with %q", s.Problem(), want)
 		}

@@ -98,7 +98,7 @@ func watched(t *testing.T, cfg Config) (*Source, func(want string)) {
 	return s, func(want string) {
 		t.Helper()
 		last := "(nothing)"
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(time.Minute)
 		for last != want {
 			select {
 			case last = <-lists:
@@ -193,7 +193,7 @@ func TestAMalformedFileIsExplained(t *testing.T) {
 	expect("grpc://a:1")
 	replace(t, name, "[\n  {\"targets\": [\"a:1\"]\n")
 	want := name + ":3: not JSON: the file ends too early; what it said before still holds"
-	for deadline := time.Now().Add(10 * time.Second); s.Problem() != want; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Problem() != want; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("problem %q\nwant    %q", s.Problem(), want)
 		}

@@ -26,7 +26,7 @@ type LinkTarget struct {
 
 // linkPatience bounds every wait of the suite. A link under test must be set up
 // to give a dead target up well within it.
-const linkPatience = 20 * time.Second
+const linkPatience = time.Minute
 
 // TestLink runs the contract of ops.Link. start makes a fresh target for every
 // case and ends everything it started in t.Cleanup; the suite then looks for
@@ -156,7 +156,7 @@ func linkCollects(t *testing.T, lt LinkTarget) {
 	kinds := map[ops.Kind]bool{}
 	for _, a := range r.Artifacts() {
 		kinds[a.Begun.Kind] = true
-		if a.Begun.TakenAt.Before(began.Add(-5*time.Second)) || a.Begun.TakenAt.After(time.Now().Add(5*time.Second)) {
+		if a.Begun.TakenAt.Before(began.Add(-time.Minute)) || a.Begun.TakenAt.After(time.Now().Add(time.Minute)) {
 			t.Errorf("artifact %s was taken at %v, which is not within the window by the centre's clock", a.Begun.Name, a.Begun.TakenAt)
 		}
 	}
@@ -172,7 +172,7 @@ func linkCollects(t *testing.T, lt LinkTarget) {
 	if got.summary.StoppedEarly {
 		t.Error("StoppedEarly is set, but nobody stopped the window")
 	}
-	if w := got.summary.WindowEnd.Sub(got.summary.WindowStart); w < spec.Duration/2 || w > spec.Duration+10*time.Second {
+	if w := got.summary.WindowEnd.Sub(got.summary.WindowStart); w < spec.Duration/2 || w > spec.Duration+time.Minute {
 		t.Errorf("the window lasted %v, want about %v", w, spec.Duration)
 	}
 	if r.ProgressCount() == 0 {
@@ -214,7 +214,7 @@ func linkCancels(t *testing.T, lt LinkTarget) {
 	at := time.Now()
 	cancel()
 	got := wait(t, done, "Collect after cancel")
-	if took := time.Since(at); took > 5*time.Second {
+	if took := time.Since(at); took > 30*time.Second {
 		t.Errorf("Collect took %v to notice the cancel", took)
 	}
 	if ops.KindOf(got.err) != ops.Cancelled {

@@ -210,7 +210,7 @@ func TestSettledBetsAreHandedOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		mu.Lock()
 		n := kept[1] + kept[2]

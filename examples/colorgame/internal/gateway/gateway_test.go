@@ -52,7 +52,7 @@ func open(t *testing.T, cfg Config) lobby {
 
 func (l lobby) dial(t *testing.T, query string) *websocket.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, l.url+"/ws?"+query, nil)
 	if err != nil {
@@ -65,7 +65,7 @@ func (l lobby) dial(t *testing.T, query string) *websocket.Conn {
 // until waits for a figure: sockets are the kernel's, so there is no fake clock.
 func (l lobby) until(t *testing.T, figure string, want float64) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); l.Figures()[figure] != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); l.Figures()[figure] != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s is %v, want %v", figure, l.Figures()[figure], want)
 		}
@@ -85,7 +85,7 @@ func TestPlayersHearAnnouncements(t *testing.T) {
 		t.Fatalf("announcing: %s", resp.Status)
 	}
 	for _, c := range conns {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		_, msg, err := c.Read(ctx)
 		cancel()
 		if err != nil || string(msg) != `{"room":1}` {
@@ -137,7 +137,7 @@ func TestSessionsThatNobodyResumesAreHeld(t *testing.T) {
 			before = runtime.NumGoroutine()
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() != before+disconnects; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() != before+disconnects; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines were left by %d disconnects", runtime.NumGoroutine()-before, disconnects)
 		}

@@ -113,7 +113,7 @@ func TestALockedBalanceStopsEveryWriter(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(20 * time.Second); r.Figures()["pool_in_use"] != 4; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.Figures()["pool_in_use"] != 4; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("figures: %v", r.Figures())
 		}
@@ -163,7 +163,7 @@ func TestBatchesKeepEverythingWithOneLock(t *testing.T) {
 		}
 	}
 	keep(0, 1)
-	for deadline := time.Now().Add(20 * time.Second); r.Figures()["pool_in_use"] != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.Figures()["pool_in_use"] != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("figures: %v", r.Figures())
 		}

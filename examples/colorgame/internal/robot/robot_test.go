@@ -59,7 +59,7 @@ func TestTheCrowdPlaysTheGame(t *testing.T) {
 	}()
 	until := func(figure string, least float64) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); r.Figures()[figure] < least; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); r.Figures()[figure] < least; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s is %v, want %v; all: %v", figure, r.Figures()[figure], least, r.Figures())
 			}
