@@ -4,14 +4,14 @@
 //   node bench/ui/flame.mjs                  # frames, and profiles of 5, 15 and 50 MB
 //   SIZES=5 PEER=0 node bench/ui/flame.mjs   # a small one, without the peer
 //
-// A frame is one whole redraw and the pixels it makes: reading one pixel back
-// waits for them. Every opening is a fresh centre, or a fresh pprof, in a fresh
+// A frame is one whole redraw and the pixels it makes, for which reading one pixel
+// back waits; its figure is the core time of the page's main thread. Every opening is a fresh centre, or a fresh pprof, in a fresh
 // browser; memory is the peak of the server's process. The peer takes 12 GB for
 // the largest. Ends with 1 beyond a budget.
 import { execFileSync } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { centre, freePort, launch, machine, quantile, root, sleep, start } from "./lib.mjs";
+import { centre, freePort, launch, machine, quantile, root, sleep, start, traced } from "./lib.mjs";
 
 const withPeer = process.env.PEER !== "0";
 const peerGB = Number(process.env.PEER_GB ?? 14);
@@ -94,34 +94,34 @@ async function stock(file) {
 }
 
 async function frames(page) {
-  console.log("| a frame of 1440 × 900 | boxes | least | median | 95 % |\n|---|---|---|---|---|");
+  console.log("| a frame of 1440 × 900, core time | boxes | least | median | 95 % |\n|---|---|---|---|---|");
   for (const [name, more] of [["all of it", ""], ["a tenth of the width", "&x=0.1-0.2"], ["a hundredth", "&x=0.1-0.11"], ["all, with a search", "&q=Method1"]]) {
     await page.goto(new URL(address + more, page.url()).href);
     await page.waitForSelector(painted, { timeout: patience });
     await sleep(1500);
-    const times = await page.evaluate(async () => {
+    const events = await traced(page.context().browser(), page, ["devtools.timeline"], () => page.evaluate(async () => {
       const box = document.querySelector("[data-t=flame-canvas]");
       const context = box.querySelector("canvas").getContext("2d");
       const real = window.requestAnimationFrame;
-      const out = [];
       for (let n = 0; n < 60; n++) {
-        // The page asks for a frame when it is scrolled; it gets one that is timed.
+        // The page asks for a frame when it is scrolled; it gets one that waits for its pixels.
         const draw = await new Promise((got) => {
           window.requestAnimationFrame = (f) => (got(f), 1);
           box.dispatchEvent(new Event("scroll"));
         });
         window.requestAnimationFrame = real;
-        await new Promise((done) => real(done));
-        const at = performance.now();
-        draw(at);
-        context.getImageData(0, 0, 1, 1);
-        out.push(performance.now() - at);
+        await new Promise((done) => real((at) => {
+          draw(at);
+          context.getImageData(0, 0, 1, 1);
+          done();
+        }));
       }
-      return out;
-    });
+    }));
+    const times = events.filter((e) => e.name === "FireAnimationFrame").map((e) => e.tdur / 1000).sort((a, b) => b - a).slice(0, 60);
     const median = quantile(times, 0.5);
-    if (median > budgets.frame) beyond.push(`a frame of ${name}: ${median.toFixed(1)} ms, ${budgets.frame} are wanted`);
-    console.log(`| ${name} | ${Number(await page.getAttribute("[data-t=flame]", "data-shown")).toLocaleString("en")} | ${Math.min(...times).toFixed(1)} ms | ${median.toFixed(1)} ms | ${quantile(times, 0.95).toFixed(1)} ms |`);
+    const tail = quantile(times, 0.95);
+    if (tail > budgets.frame) beyond.push(`a frame of ${name}: ${tail.toFixed(1)} ms, ${budgets.frame} are wanted`);
+    console.log(`| ${name} | ${Number(await page.getAttribute("[data-t=flame]", "data-shown")).toLocaleString("en")} | ${Math.min(...times).toFixed(1)} ms | ${median.toFixed(1)} ms | ${tail.toFixed(1)} ms |`);
   }
 }
 

@@ -1,10 +1,12 @@
 // A flame graph on a canvas: only what is on screen, found by halving; what is
 // narrower than a pixel becomes part of a grey run, found pixel by pixel. The work
-// depends on the pixels and not on how many boxes there are.
-import { after, rowCount, type Hits, type Layout } from "../model/flame/layout";
+// depends on the pixels and not on how many boxes there are. Boxes are pixels in
+// memory; only words and what is marked are drawn.
+import { after, ahead, rowCount, type Hits, type Layout } from "../model/flame/layout";
 import type { Mask } from "../model/flame/tree";
 import { fit } from "../model/flame/names";
 import { diffFill } from "./colours";
+import { mixed, putRow, type Pixel, type Sheet } from "./sheet";
 
 export const rowHeight = 20;
 
@@ -32,98 +34,173 @@ export interface Scene {
 }
 
 export interface Surface {
-  width: number;
+  /** In CSS pixels; scale = device pixels of each. */
   height: number;
+  scale: number;
   scrollTop: number;
+  /** Where the boxes are made, in device pixels, and the picture that has its memory. */
+  sheet: Sheet;
+  image: ImageData;
+  pixel: (colour: string) => Pixel;
   charWidth: number;
   font: string;
   ink: string;
+  /** Of what is not looked for. */
+  dimInk: string;
   quiet: string;
   grey: string;
   paper: string;
   accent: string;
 }
 
-const least = 1; // pixels that a box of its own has
+const least = 1; // device pixels that a box of its own has
 const labelFrom = 26;
+/** Pixels under a match that say so. */
+const underline = 2;
 
 /** Where row r is drawn, before scrolling. */
 export const rowTop = (l: Layout, r: number, up: boolean): number => (up ? rowCount(l) - 1 - r : r) * rowHeight;
 
+interface Label {
+  node: number;
+  x: number;
+  w: number;
+  y: number;
+  faded: boolean;
+}
+
+/** Colours of a scene as pixels, dimmed where something is looked for. */
+interface Inks {
+  fills: Pixel[];
+  dimmed: Pixel[];
+  grey: Pixel;
+  faded: Pixel;
+  accent: Pixel;
+}
+
+function inksOf(s: Scene, v: Surface): Inks {
+  const fills = s.fills.map(v.pixel);
+  const paper = v.pixel(v.paper);
+  const grey = v.pixel(v.grey);
+  const dim = s.hits ? 0.32 : 1;
+  return { fills, dimmed: fills.map((f) => mixed(f, paper, dim)), grey: mixed(grey, paper, dim), faded: mixed(grey, paper, s.hits ? 0.2 : 0.5), accent: v.pixel(v.accent) };
+}
+
+/** What is drawn on top of the boxes, in CSS pixels: x, y and width of each. */
+interface Extras {
+  marked: number[];
+  fresh: number[];
+  gone: number[];
+  labels: Label[];
+}
+
 export function draw(c: CanvasRenderingContext2D, s: Scene, v: Surface): void {
   const l = s.layout;
-  c.clearRect(0, 0, v.width, v.height);
-  const scale = v.width / (s.to - s.from);
-  const boxes: number[][] = s.fills.map(() => []);
-  const faded: number[] = [];
-  const runs: number[] = [];
-  const marked: number[] = [];
-  const fresh: number[] = [];
-  const gone: number[] = [];
-  const labels: { node: number; x: number; w: number; y: number; faded: boolean }[] = [];
-
-  const box = (node: number, y: number) => {
-    const x0 = Math.max(0, (l.x[node]! - s.from) * scale);
-    const x1 = Math.min(v.width, (l.x[node]! + l.width[node]! - s.from) * scale);
-    const w = Math.max(least, x1 - x0 - (x1 - x0 > 3 ? 1 : 0));
-    const above = s.above(node);
-    if (above) faded.push(x0, y, w);
-    else if (s.of) boxes[s.of[l.frame[node]!]!]!.push(x0, y, w);
-    else {
-      const [b, a] = s.own ? [l.baseSelf![node]!, l.self[node]!] : [l.base![node]!, l.value[node]!];
-      const d = diffFill(b, a, s.whole, s.least);
-      boxes[d.fill]!.push(x0, y, w);
-      if (w > 5 && d.change === "new") fresh.push(x0, y, w);
-      if (w > 5 && d.change === "gone") gone.push(x0, y, w);
-    }
-    if (l.frame[node] === s.selected && s.selected > 0 && w > 2) marked.push(x0, y, w);
-    if (w >= labelFrom) labels.push({ node, x: x0, w, y, faded: above });
-  };
-
+  const inks = inksOf(s, v);
+  const extras: Extras = { marked: [], fresh: [], gone: [], labels: [] };
+  const sheet = v.sheet;
+  sheet.pixels.fill(0);
   for (let r = 0; r < rowCount(l); r++) {
     const y = rowTop(l, r, s.up) - v.scrollTop;
     if (y + rowHeight < 0 || y > v.height) continue;
-    const end = l.rowStart[r + 1]!;
-    let i = Math.max(l.rowStart[r]!, after(l, r, s.from) - 1);
-    if (i < end && l.x[l.rows[i]!]! + l.width[l.rows[i]!]! <= s.from) i++;
-    while (i < end) {
-      const node = l.rows[i]!;
-      if (l.x[node]! >= s.to) break;
-      if (l.width[node]! * scale >= least) {
-        box(node, y);
-        i++;
-        continue;
-      }
-      // All that begins in this pixel; only the last of it can be wider.
-      const pixel = Math.floor((l.x[node]! - s.from) * scale);
-      const j = after(l, r, s.from + (pixel + 1) / scale);
-      const last = l.rows[j - 1]!;
-      const wide = l.width[last]! * scale >= least;
-      const n = runs.length;
-      if (n && runs[n - 2] === y && runs[n - 3]! + runs[n - 1]! >= pixel) runs[n - 1] = pixel + 1 - runs[n - 3]!;
-      else runs.push(pixel, y, 1);
-      if (wide) box(last, y);
-      i = Math.max(j, i + 1);
-    }
+    sheet.line.fill(0);
+    fillRow(s, v, inks, r, y, extras);
+    if (s.hits) fillHits(s, v, inks, r);
+    const top = Math.round(y * v.scale);
+    putRow(sheet, top, Math.round((y + rowHeight) * v.scale) - top - gapOf(v), s.hits ? Math.round(underline * v.scale) : 0);
   }
+  c.putImageData(v.image, 0, 0);
+  drawExtras(c, s, v, extras);
+}
 
-  const inner = rowHeight - 1;
-  const fill = (list: number[]) => {
-    for (let k = 0; k < list.length; k += 3) c.fillRect(list[k]!, list[k + 1]!, list[k + 2]!, inner);
+/** Between boxes that are wide enough for it, and between rows. */
+const gapOf = (v: Surface): number => Math.max(1, Math.round(v.scale));
+
+function fillRow(s: Scene, v: Surface, inks: Inks, r: number, y: number, out: Extras): void {
+  const l = s.layout;
+  const { width, line } = v.sheet;
+  const scale = width / (s.to - s.from);
+  const gap = gapOf(v);
+  const end = l.rowStart[r + 1]!;
+
+  const box = (node: number) => {
+    const x0 = Math.max(0, Math.round((l.x[node]! - s.from) * scale));
+    const x1 = Math.min(width, Math.max(x0 + 1, Math.round((l.x[node]! + l.width[node]! - s.from) * scale)));
+    const above = s.above(node);
+    const drawn = x1 - (x1 - x0 > 3 * gap ? gap : 0);
+    line.fill(above ? inks.faded : inks.dimmed[fillOf(s, node)]!, x0, drawn);
+    const w = (drawn - x0) / v.scale;
+    if (w <= 2) return;
+    const x = x0 / v.scale;
+    if (l.frame[node] === s.selected && s.selected > 0) out.marked.push(x, y, w);
+    if (w > 5 && !s.of && !above) {
+      const change = diffOf(s, node).change;
+      if (change === "new") out.fresh.push(x, y, w);
+      if (change === "gone") out.gone.push(x, y, w);
+    }
+    if (w >= labelFrom) out.labels.push({ node, x, w, y, faded: above });
   };
-  // What is dimmed is mixed beforehand: it takes twice as long to draw what is seen through.
-  const mixed = (colour: string, share: number) => (share < 1 ? `color-mix(in srgb, ${colour} ${share * 100}%, ${v.paper})` : colour);
-  const dim = s.hits ? 0.32 : 1;
-  c.fillStyle = mixed(v.grey, dim);
-  fill(runs);
-  boxes.forEach((list, k) => {
-    if (!list.length) return;
-    c.fillStyle = mixed(s.fills[k]!, dim);
-    fill(list);
-  });
-  c.fillStyle = mixed(v.grey, s.hits ? 0.2 : 0.5);
-  fill(faded);
-  if (s.hits) drawHits(c, s, v, scale);
+
+  let i = Math.max(l.rowStart[r]!, after(l, r, s.from) - 1);
+  if (i < end && l.x[l.rows[i]!]! + l.width[l.rows[i]!]! <= s.from) i++;
+  while (i < end) {
+    const node = l.rows[i]!;
+    if (l.x[node]! >= s.to) break;
+    if (l.width[node]! * scale >= least) {
+      box(node);
+      i++;
+      continue;
+    }
+    // All that begins in this pixel; only the last of it can be wider.
+    const pixel = Math.max(0, Math.floor((l.x[node]! - s.from) * scale));
+    const j = ahead(l, l.rows, i + 1, end, s.from + (pixel + 1) / scale);
+    const last = l.rows[j - 1]!;
+    line[pixel] = inks.grey;
+    if (l.width[last]! * scale >= least) box(last);
+    i = Math.max(j, i + 1);
+  }
+}
+
+const diffOf = (s: Scene, node: number): ReturnType<typeof diffFill> => {
+  const l = s.layout;
+  return s.own ? diffFill(l.baseSelf![node]!, l.self[node]!, s.whole, s.least) : diffFill(l.base![node]!, l.value[node]!, s.whole, s.least);
+};
+
+const fillOf = (s: Scene, node: number): number => (s.of ? s.of[s.layout.frame[node]!]! : diffOf(s, node).fill);
+
+// What is looked for has its full colour and a line under it, and is never too
+// small to be seen: what is narrow is a tick.
+function fillHits(s: Scene, v: Surface, inks: Inks, r: number): void {
+  const l = s.layout;
+  const { width, line, low } = v.sheet;
+  const { nodes, rowStart } = s.hits!;
+  const scale = width / (s.to - s.from);
+  const gap = gapOf(v);
+  low.set(line);
+  const end = rowStart[r + 1]!;
+  for (let i = Math.max(rowStart[r]!, ahead(l, nodes, rowStart[r]!, end, s.from) - 1); i < end; ) {
+    const node = nodes[i]!;
+    if (l.x[node]! >= s.to) break;
+    const a = (l.x[node]! - s.from) * scale;
+    const w = l.width[node]! * scale;
+    const x0 = Math.max(0, Math.round(a));
+    const x1 = Math.min(width, Math.max(x0 + 1, Math.round(a + w)));
+    i++;
+    if (a + w < 0) continue;
+    if (w < 3 * v.scale) {
+      line.fill(inks.accent, x0, x1);
+      low.fill(inks.accent, x0, x1);
+      // One tick says as much as many in the same pixel.
+      if (w < 1) i = ahead(l, nodes, i, end, s.from + (Math.floor(a) + 1) / scale);
+      continue;
+    }
+    line.fill(inks.fills[fillOf(s, node)]!, x0, x1 - gap);
+    low.fill(inks.accent, x0, x1 - gap);
+  }
+}
+
+function drawExtras(c: CanvasRenderingContext2D, s: Scene, v: Surface, { marked, fresh, gone, labels }: Extras): void {
+  const inner = rowHeight - 1;
   if (fresh.length) hatch(c, fresh, inner, v.ink);
   c.strokeStyle = v.quiet;
   c.setLineDash([3, 2]);
@@ -133,78 +210,15 @@ export function draw(c: CanvasRenderingContext2D, s: Scene, v: Surface): void {
   c.lineWidth = 1.5;
   for (let k = 0; k < marked.length; k += 3) c.strokeRect(marked[k]! + 0.75, marked[k + 1]! + 0.75, Math.max(1, marked[k + 2]! - 1.5), inner - 1.5);
   c.lineWidth = 1;
-
   c.font = v.font;
   c.textBaseline = "middle";
+  const l = s.layout;
   for (const t of labels) {
     const text = fit(s.spellings(l.frame[t.node]!), Math.floor((t.w - 8) / v.charWidth));
     if (!text) continue;
-    c.fillStyle = t.faded ? v.quiet : v.ink;
-    c.globalAlpha = s.match && !s.match[l.frame[t.node]!] ? 0.55 : 1;
+    c.fillStyle = t.faded ? v.quiet : s.match && !s.match[l.frame[t.node]!] ? v.dimInk : v.ink;
     c.fillText(text, t.x + 4, t.y + rowHeight / 2);
   }
-  c.globalAlpha = 1;
-}
-
-// What is looked for is never too small to be seen.
-function drawHits(c: CanvasRenderingContext2D, s: Scene, v: Surface, scale: number): void {
-  const l = s.layout;
-  const boxes: number[][] = s.fills.map(() => []);
-  const marks: number[] = [];
-  const ticks: number[] = [];
-  const { nodes, rowStart } = s.hits!;
-  // The first of a row's hits that begins at v or after it.
-  const first = (lo: number, hi: number, at: number) => {
-    while (lo < hi) {
-      const mid = (lo + hi) >> 1;
-      if (l.x[nodes[mid]!]! < at) lo = mid + 1;
-      else hi = mid;
-    }
-    return lo;
-  };
-  for (let r = 0; r < rowCount(l); r++) {
-    const y = rowTop(l, r, s.up) - v.scrollTop;
-    if (y + rowHeight < 0 || y > v.height) continue;
-    const end = rowStart[r + 1]!;
-    let tick = -2; // the last pixel that has one
-    for (let i = Math.max(rowStart[r]!, first(rowStart[r]!, end, s.from) - 1); i < end; ) {
-      const node = nodes[i]!;
-      const x = l.x[node]!;
-      if (x >= s.to) break;
-      const w = l.width[node]! * scale;
-      const x0 = (x - s.from) * scale;
-      if (x0 + w < 0) {
-        i++;
-        continue;
-      }
-      if (w < 3) {
-        // One tick says as much as many in the same pixel, and side by side they are one.
-        const [a, b] = [Math.max(0, Math.floor(x0)), Math.floor(x0 + w)];
-        if (a <= tick + 1 && tick >= 0) ticks[ticks.length - 1]! += Math.max(0, b - tick);
-        else ticks.push(a, y, Math.max(1, b - a + 1));
-        tick = Math.max(tick, b);
-        i = Math.max(i + 1, first(i, end, s.from + (b + 1) / scale));
-        continue;
-      }
-      const left = Math.max(0, x0);
-      const width = Math.min(v.width, x0 + w) - left - 1;
-      const fill = s.of ? s.of[l.frame[node]!]! : diffFill(s.own ? l.baseSelf![node]! : l.base![node]!, s.own ? l.self[node]! : l.value[node]!, s.whole, s.least).fill;
-      boxes[fill]!.push(left, y, width);
-      marks.push(left, y, width);
-      i++;
-    }
-  }
-  const put = (list: number[], down: number, height: number) => {
-    for (let k = 0; k < list.length; k += 3) c.fillRect(list[k]!, list[k + 1]! + down, list[k + 2]!, height);
-  };
-  boxes.forEach((list, k) => {
-    if (!list.length) return;
-    c.fillStyle = s.fills[k]!;
-    put(list, 0, rowHeight - 1);
-  });
-  c.fillStyle = v.accent;
-  put(marks, rowHeight - 3, 2);
-  put(ticks, 0, rowHeight - 1);
 }
 
 // What is new is hatched: colour is not the only sign.

@@ -156,6 +156,27 @@ export function after(l: Layout, row: number, v: number): number {
   return lo;
 }
 
+/**
+ * The first place from lo to end in a list of nodes by place of which the node begins
+ * at v or after it. What is sought is near: steps are doubled until they are too long.
+ */
+export function ahead(l: Layout, nodes: Uint32Array, lo: number, end: number, v: number): number {
+  let step = 1;
+  let hi = lo;
+  while (hi < end && l.x[nodes[hi]!]! < v) {
+    lo = hi + 1;
+    hi += step;
+    step *= 2;
+  }
+  hi = Math.min(hi, end);
+  while (lo < hi) {
+    const mid = (lo + hi) >> 1;
+    if (l.x[nodes[mid]!]! < v) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo;
+}
+
 export const rowCount = (l: Layout): number => l.rowStart.length - 1;
 export const rowOf = (l: Layout, node: number): number => l.depth[node]! - l.minDepth;
 

@@ -76,6 +76,7 @@ function fill(s: Surface, p: Palette, c: number, x0: number, x1: number, top: nu
 /** Shares from the bottom of a column of pixels, in the order of classes. */
 function stack(s: Surface, p: Palette, shares: Float32Array, at: number, x: number, y: number, height: number): void {
   const step = Math.round(6 * s.scale);
+  const { pixels, width } = s;
   let sum = 0;
   let bottom = y + height;
   for (let c = 0; c < classes.length; c++) {
@@ -85,7 +86,11 @@ function stack(s: Surface, p: Palette, shares: Float32Array, at: number, x: numb
     const top = y + height - Math.round(Math.min(1, sum) * height);
     const plain = p.plain[c]!;
     const line = p.hatch[c]!;
-    for (let py = Math.min(bottom, s.height) - 1, i = py * s.width + x, end = Math.max(0, top); py >= end; py--, i -= s.width) s.pixels[i] = line !== plain && onLine(x, py, step) ? line : plain;
+    const end = Math.max(0, top);
+    let py = Math.min(bottom, s.height) - 1;
+    let i = py * width + x;
+    if (line === plain) for (; py >= end; py--, i -= width) pixels[i] = plain;
+    else for (; py >= end; py--, i -= width) pixels[i] = onLine(x, py, step) ? line : plain;
     bottom = Math.min(bottom, top);
   }
 }
@@ -116,12 +121,13 @@ export function paintRow(s: Surface, p: Palette, t: PlacedRow, clip: Range, y: n
 export function shareOf(r: Shares, first: number, last: number, out: Float32Array, at: number, weight = 1): void {
   const a = Math.max(0, Math.min(r.columns - 1, Math.floor(first)));
   const b = Math.max(a + 1, Math.min(r.columns, Math.ceil(last)));
-  for (let c = 0; c < classes.length; c++) {
+  const part = weight / (255 * (b - a));
+  for (let c = 0; c < r.planes.length; c++) {
     const plane = r.planes[c];
     if (!plane) continue;
-    let sum = 0;
-    for (let i = a; i < b; i++) sum += plane[i]!;
-    out[at + c]! += (weight * sum) / (255 * (b - a));
+    let sum = plane[a]!;
+    for (let i = a + 1; i < b; i++) sum += plane[i]!;
+    if (sum) out[at + c]! += part * sum;
   }
 }
 
@@ -138,6 +144,18 @@ function paintShares(s: Surface, p: Palette, t: PlacedRow, r: Shares, x0: number
   }
 }
 
+/** The first interval that ends after a time: intervals do not overlap. */
+function firstAfter(r: Intervals, at: number): number {
+  let lo = 0;
+  let hi = r.to.length;
+  while (lo < hi) {
+    const mid = (lo + hi) >> 1;
+    if (r.to[mid]! <= at) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo;
+}
+
 function paintIntervals(s: Surface, p: Palette, r: Intervals, x0: number, x1: number, y: number, height: number): void {
   const perPixel = (s.range.to - s.range.from) / s.width;
   const n = classes.length;
@@ -150,7 +168,7 @@ function paintIntervals(s: Surface, p: Palette, r: Intervals, x0: number, x1: nu
     if (x < first) first = x;
     if (x > last) last = x;
   };
-  for (let i = 0; i < r.from.length; i++) {
+  for (let i = firstAfter(r, s.range.from + x0 * perPixel); i < r.from.length; i++) {
     const a = (r.from[i]! - s.range.from) / perPixel;
     const b = (r.to[i]! - s.range.from) / perPixel;
     if (b <= x0) continue;
