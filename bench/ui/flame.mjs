@@ -117,7 +117,7 @@ async function frames(page) {
         }));
       }
     }));
-    const times = events.filter((e) => e.name === "FireAnimationFrame").map((e) => e.tdur / 1000).sort((a, b) => b - a).slice(0, 60);
+    const times = events.filter((e) => e.name === "FireAnimationFrame" && e.tdur).map((e) => e.tdur / 1000).sort((a, b) => b - a).slice(0, 60);
     const median = quantile(times, 0.5);
     const tail = quantile(times, 0.95);
     if (tail > budgets.frame) beyond.push(`a frame of ${name}: ${tail.toFixed(1)} ms, ${budgets.frame} are wanted`);
