@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/discovery/discoverytest"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/ops/opstest"
 )
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // them: blocking queries with an index, ACL refusals, check filters. It is no
 // Consul.
 type standIn struct {
-	*httptest.Server
+	*discoverytest.Server
 
 	mu       sync.Mutex
 	index    uint64
@@ -42,26 +41,15 @@ type standIn struct {
 
 func newStandIn(t *testing.T) *standIn {
 	c := &standIn{index: 7, changed: make(chan struct{}), services: map[string][]any{}}
-	c.Server = httptest.NewServer(http.HandlerFunc(c.serve))
-	t.Cleanup(func() { c.stop(t) })
+	c.Server = discoverytest.StartServer(t, http.HandlerFunc(c.serve))
 	return c
 }
 
-func (c *standIn) stop(*testing.T) {
-	c.CloseClientConnections()
-	c.Close()
-}
-
 func (c *standIn) start(t *testing.T) {
-	ln, err := net.Listen("tcp", c.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	c.mu.Lock()
 	c.index = 3 // a leader restored from a copy counts from before
 	c.mu.Unlock()
-	c.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: c.Config.Handler}}
-	c.Start()
+	c.Start(t)
 }
 
 func (c *standIn) serve(w http.ResponseWriter, r *http.Request) {
@@ -168,7 +156,7 @@ func TestSource(t *testing.T) {
 		return opstest.SourceBackend{
 			Source: s, Set: c.set,
 			Break: func(*testing.T) { c.change(func() { c.garbage = true }) },
-			Stop:  c.stop, Start: c.start,
+			Stop:  func(t *testing.T) { c.Kill(t) }, Start: c.start,
 			Refuse: func(*testing.T) string {
 				c.change(func() { c.token = "secret" })
 				return "refuses to answer (403) without a token: set token_file"

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/opscenter/opscenter/internal/discovery/discoverytest"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/ops/opstest"
 )
@@ -22,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // registry answers with what it was told.
 type registry struct {
-	*httptest.Server
+	*discoverytest.Server
 
 	mu       sync.Mutex
 	status   int
@@ -34,7 +33,7 @@ type registry struct {
 
 func newRegistry(t *testing.T) *registry {
 	r := &registry{status: http.StatusOK, body: "[]"}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	r.Server = discoverytest.StartServer(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.requests++
@@ -49,24 +48,7 @@ func newRegistry(t *testing.T) *registry {
 		w.WriteHeader(r.status)
 		fmt.Fprint(w, r.body)
 	}))
-	t.Cleanup(r.Close)
 	return r
-}
-
-// stop cuts every connection and closes the port; start opens it again.
-func (r *registry) stop(*testing.T) {
-	r.CloseClientConnections()
-	r.Close()
-}
-
-func (r *registry) start(t *testing.T) {
-	ln, err := net.Listen("tcp", r.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: r.Config.Handler}}
-	r.Start()
-	t.Cleanup(r.Server.Close)
 }
 
 func (r *registry) say(status int, body, etag string) {
@@ -109,7 +91,7 @@ func TestSource(t *testing.T) {
 		return opstest.SourceBackend{
 			Source: source(t, r.URL), Set: set,
 			Break: func(*testing.T) { r.say(http.StatusOK, `[{"targets": [`, "") },
-			Stop:  r.stop, Start: r.start,
+			Stop:  func(t *testing.T) { r.Kill(t) }, Start: func(t *testing.T) { r.Start(t) },
 			Refuse: func(*testing.T) string {
 				r.say(http.StatusForbidden, "", "")
 				return "refuses to answer (403 Forbidden)"
@@ -202,7 +184,7 @@ func TestAnUnchangedAnswerIsNotSentAgain(t *testing.T) {
 func TestARegistryThatIsAway(t *testing.T) {
 	r := newRegistry(t)
 	url := r.URL
-	r.Close()
+	r.Kill(t)
 	s := source(t, url)
 	run(t, s)
 	eventually(t, "no problem is told", func() bool { return strings.HasPrefix(s.Problem(), "no answer: dial tcp 127.0.0.1:") })

@@ -72,7 +72,7 @@ func TestSource(t *testing.T) {
 		return opstest.SourceBackend{
 			Source: bare{s.(*Source)}, Set: set,
 			Break: func(*testing.T) { a.breakIt() },
-			Stop:  a.stop, Start: a.start,
+			Stop:  func(t *testing.T) { a.Kill(t) }, Start: a.start,
 			Refuse: func(*testing.T) string {
 				a.mu.Lock()
 				defer a.mu.Unlock()

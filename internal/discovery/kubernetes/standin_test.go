@@ -3,9 +3,7 @@ package kubernetes
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,13 +11,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/opscenter/opscenter/internal/discovery/discoverytest"
 )
 
 // apiServer lists and watches objects as the Kubernetes API documents it:
 // resource versions, bookmarks, and 410 Gone for a version that is compacted. It
 // is no API server.
 type apiServer struct {
-	*httptest.Server
+	*discoverytest.Server
 
 	mu       sync.Mutex
 	version  int
@@ -42,26 +42,15 @@ type event struct {
 
 func newAPIServer(t *testing.T) *apiServer {
 	a := &apiServer{version: 10, objects: map[string]map[string]any{}, changed: make(chan struct{}), bookmark: 100 * time.Millisecond}
-	a.Server = httptest.NewServer(http.HandlerFunc(a.serve))
-	t.Cleanup(func() { a.stop(t) })
+	a.Server = discoverytest.StartServer(t, http.HandlerFunc(a.serve))
 	return a
 }
 
-func (a *apiServer) stop(*testing.T) {
-	a.CloseClientConnections()
-	a.Close()
-}
-
 func (a *apiServer) start(t *testing.T) {
-	ln, err := net.Listen("tcp", a.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	a.mu.Lock()
 	a.compact()
 	a.mu.Unlock()
-	a.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: a.Config.Handler}}
-	a.Start()
+	a.Start(t)
 }
 
 // compact forgets what happened; the caller holds a.mu.
@@ -189,7 +178,7 @@ func (a *apiServer) kubeconfig(t *testing.T) string {
 	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: test,
 clusters: [{name: test, cluster: {server: "http://%s"}}],
 users: [{name: centre, user: {token: secret-token}}],
-contexts: [{name: test, context: {cluster: test, user: centre}}]}`, a.Listener.Addr())
+contexts: [{name: test, context: {cluster: test, user: centre}}]}`, a.Address)
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
