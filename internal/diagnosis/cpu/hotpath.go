@@ -26,7 +26,10 @@ import (
 // than 60 % of its limit, in which case a neighbour is part of the trouble; and
 // it is a notice where nobody waits and the work is of a kind that can be the
 // very purpose of a program, such as arithmetic, encryption or compression: a
-// batch job that keeps a core busy is as it should be.
+// batch job that keeps a core busy is as it should be. Where the time is a
+// library's on goroutines of its own, with no line of the program to change, only
+// processors that are really taken count: a broker or a store that is mostly its
+// library looks like that in good health beside a neighbour.
 //
 // Not to be confused with password hashing, which has a rule of its own, nor with
 // the collector's own work (cpu-gc-pressure).

@@ -11,6 +11,7 @@ import (
 )
 
 func hotFinding(e *evidence.Evidence, l load, sp *spot) ops.Finding {
+	l.byWork = !sp.own
 	c := sp.class()
 	share := float64(sp.value) / float64(l.Total)
 	cores := share * l.Cores
