@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, accessibleInBothThemes, fits, launch, open, self, visit } from "./harness.mjs";
+import { accessible, launch, open, self, visit } from "./harness.mjs";
 
 let browser;
 let own;
@@ -101,23 +101,6 @@ test("theme and language follow the browser until someone chooses", async () => 
   assert.equal(await page.innerText("h1"), "Fleet");
   await page.context().close();
 });
-
-for (const [theme, locale, width, height] of [["light", "en-US", 1280, 800], ["dark", "zh-TW", 1920, 1080]])
-  test(`every page is accessible in both themes and fits: ${locale}, ${width}`, async () => {
-    const page = await open(browser, { theme, locale, width, height });
-    for (const path of ["/", `/instances/${own.id}`, "/captures", "/audit", "/nothing-here"]) {
-      await visit(page, path);
-      await page.waitForTimeout(500);
-      await accessibleInBothThemes(page, path);
-      await fits(page, path);
-    }
-    await visit(page, "/");
-    await page.click("[data-t=capture]");
-    await page.waitForSelector("[role=dialog]");
-    await accessibleInBothThemes(page, "the capture dialog");
-    assert.deepEqual(page.errors, []);
-    await page.context().close();
-  });
 
 test("an instance shows who it is and how it has been", async () => {
   const page = await open(browser);
