@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"runtime"
 	runtimetrace "runtime/trace"
 	"strings"
 	"sync"
@@ -180,7 +180,7 @@ func TestTotalsDoNotDependOnTheNumberOfWorkers(t *testing.T) {
 }
 
 // planted is a trace of goroutines that each do one thing.
-var planted = sync.OnceValue(func() []byte {
+var planted = recordedOnce("planted", func() []byte {
 	var b bytes.Buffer
 	var wg sync.WaitGroup
 	never, hidden := make(chan int), make(chan int)
@@ -283,11 +283,9 @@ func TestWaitsAreToldApartByReasonAndStack(t *testing.T) {
 		t.Errorf("the consumer slept %+v, want 40 times 40 ms", sleep)
 	}
 	// Blocked since before the trace, and for generations: the stack is in it.
-	if runtime.Version() >= "go1.23" {
-		leak := siteIn(t, tr, a, trace.ReasonChanReceive, ".leaks")
-		if leak.Whole != 1 || leak.Open != 1 || !near(leak.Max, a.Duration, 10*time.Millisecond) {
-			t.Errorf("the leaked goroutine waited %+v, want all of %v", leak, a.Duration)
-		}
+	leak := siteIn(t, tr, a, trace.ReasonChanReceive, ".leaks")
+	if leak.Whole != 1 || leak.Open != 1 || !near(leak.Max, a.Duration, 10*time.Millisecond) {
+		t.Errorf("the leaked goroutine waited %+v, want all of %v", leak, a.Duration)
 	}
 	burn := group(t, a, "trace_test.burns")
 	if busy := burn.Times[trace.StateRunning] + burn.Times[trace.StateRunnable]; busy < 250*time.Millisecond || burn.Goroutines != 1 {
@@ -324,7 +322,7 @@ func TestAnnotationsAreSummedUp(t *testing.T) {
 func TestGarbageCollectionsAndStops(t *testing.T) {
 	tr := open(t, busy())
 	a := analyze(t, tr, trace.Options{})
-	if len(a.GC) < 15 || len(a.STW) < 30 {
+	if len(a.GC) < 10 || len(a.STW) < 20 {
 		t.Errorf("%d GC cycles and %d stops", len(a.GC), len(a.STW))
 	}
 	for _, r := range append(a.GC, a.STW...) {
@@ -332,8 +330,8 @@ func TestGarbageCollectionsAndStops(t *testing.T) {
 			t.Errorf("%+v in a trace of %v", r, a.Duration)
 		}
 	}
-	if a.Procs != runtime.GOMAXPROCS(0) {
-		t.Errorf("GOMAXPROCS %d, want %d", a.Procs, runtime.GOMAXPROCS(0))
+	if a.Procs != 4 {
+		t.Errorf("GOMAXPROCS %d, want 4", a.Procs)
 	}
 	if a.Latency.Count < 1000 || a.Latency.Quantile(0.5) > a.Latency.Quantile(0.99) || a.Latency.Quantile(1) > a.Latency.Max {
 		t.Errorf("latency %+v", a.Latency)
@@ -361,8 +359,8 @@ func TestDamageIsStatedAndTheRestAnalysed(t *testing.T) {
 	g := ix.Generations[1]
 	damage(b[g.Offset : g.Offset+g.SizeBytes])
 	a := analyze(t, open(t, b), trace.Options{})
-	want := "1 of 3 parts of the trace could be read only to a damaged place (an event of generation 2 cannot be read): times of that second are too short"
-	if len(ix.Generations) == 3 && (a.Loss == nil || a.Loss.Message != want) {
+	want := fmt.Sprintf("1 of %d parts of the trace could be read only to a damaged place (an event of generation %d cannot be read): times of that second are too short", len(ix.Generations), g.Number)
+	if a.Loss == nil || a.Loss.Message != want {
 		t.Errorf("loss %+v, want %s", a.Loss, want)
 	}
 	tr := open(t, busy())

@@ -83,14 +83,14 @@ func TestIndexOfALiveTrace(t *testing.T) {
 		if i > 0 && g.Start != ix.Generations[i-1].End {
 			t.Errorf("generation %d starts at %v, the one before ends at %v", g.Number, g.Start, ix.Generations[i-1].End)
 		}
-		if time.Since(g.Wall) < 0 || time.Since(g.Wall) > 10*time.Minute {
+		if time.Since(g.Wall) < 0 || time.Since(g.Wall) > time.Hour {
 			t.Errorf("generation %d began at %v, want just now", g.Number, g.Wall)
 		}
 	}
 	if at != int64(len(b)) {
 		t.Errorf("generations end at %d of %d bytes", at, len(b))
 	}
-	if last := ix.Generations[len(ix.Generations)-1]; last.End < time.Second || last.End > 4*time.Second {
+	if last := ix.Generations[len(ix.Generations)-1]; last.End < time.Second || last.End > time.Minute {
 		t.Errorf("the trace ends at %v, want about 2.5 s", last.End)
 	}
 }

@@ -116,8 +116,18 @@ func spin(d time.Duration) {
 	}
 }
 
-// locked traces goroutines that call shapes for 600 ms.
-func locked(t *testing.T, shapes func(*store) []func()) (*trace.Trace, []trace.LockClass) {
+// locked is a trace of goroutines that called shapes for 600 ms, and its locks.
+func locked(t *testing.T, name string, shapes func(*store) []func()) (*trace.Trace, []trace.LockClass) {
+	t.Helper()
+	tr := open(t, recordedOnce(name, func() []byte { return locking(t, shapes) })())
+	classes, err := tr.Locks(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr, classes
+}
+
+func locking(t *testing.T, shapes func(*store) []func()) []byte {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,12 +173,7 @@ func locked(t *testing.T, shapes func(*store) []func()) (*trace.Trace, []trace.L
 	_ = conn.Close()
 	_ = ln.Close()
 	server.Wait()
-	tr := open(t, b.Bytes())
-	classes, err := tr.Locks(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tr, classes
+	return b.Bytes()
 }
 
 // calls is the first function of a stack that is not of a library, with its caller.
@@ -201,7 +206,7 @@ func TestIOUnderALockIsSeen(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tr, classes := locked(t, tt.shapes)
+			tr, classes := locked(t, tt.name, tt.shapes)
 			if len(classes) == 0 || !strings.Contains(calls(tr, classes[0].Lock), tt.name+" ") {
 				t.Fatalf("not found:\n%s", describe(tr, classes))
 			}
@@ -226,7 +231,7 @@ func TestIOUnderALockIsSeen(t *testing.T) {
 }
 
 func TestAWriterWhoseLockWasNotSeenHoldsAtLeast(t *testing.T) {
-	tr, classes := locked(t, func(s *store) []func() {
+	tr, classes := locked(t, "ioUnderWriter", func(s *store) []func() {
 		return []func(){s.ioUnderWriter, s.reads, s.reads, s.reads}
 	})
 	var readers *trace.LockClass
@@ -262,7 +267,7 @@ func TestNoIOUnderALockIsNotSeen(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tr, classes := locked(t, tt.shapes)
+			tr, classes := locked(t, tt.name, tt.shapes)
 			for _, c := range classes {
 				if n := c.Exact.Waiting + c.AtLeast.Waiting; strings.Contains(calls(tr, c.Lock), tt.name+" ") && n > (c.Exact.Count+c.AtLeast.Count)/50 {
 					t.Errorf("%d holds are said to wait:\n%s", n, describe(tr, classes))
@@ -275,7 +280,7 @@ func TestNoIOUnderALockIsNotSeen(t *testing.T) {
 // Who waited for a lock and gives back another one later did not hold the first
 // until then.
 func TestAnUnlockElsewhereIsOfAnotherLock(t *testing.T) {
-	tr, classes := locked(t, func(s *store) []func() {
+	tr, classes := locked(t, "twoLocks", func(s *store) []func() {
 		f := s.twoLocks
 		return []func(){f, f, f, f, f, f, f, f}
 	})

@@ -44,7 +44,8 @@ func TestRequestsAreVisitsHoweverOftenTheyWait(t *testing.T) {
 	runtimetrace.Stop()
 	tr := open(t, b.Bytes())
 	site := siteIn(t, tr, analyze(t, tr, trace.Options{}), trace.ReasonSleep, ".asksOneByOne")
-	if site.Visits != requests || site.Count != requests*each {
+	// A visit that lasts from one part of the trace into the next counts in both.
+	if site.Visits < requests || site.Visits >= requests+int64(len(tr.Index().Generations)) || site.Count != requests*each {
 		t.Errorf("%d visits and %d waits, want %d and %d", site.Visits, site.Count, requests, requests*each)
 	}
 }
