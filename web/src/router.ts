@@ -2,6 +2,7 @@
 import { createRouter, createWebHistory, type RouteLocationNormalized, type RouteRecordRaw, type Router, type RouterHistory } from "vue-router";
 import { basePath } from "./api/base";
 import { t } from "./i18n";
+import { carryProject } from "./model/project";
 import FleetPage from "./pages/FleetPage.vue";
 
 // The title in a meta is that of the browser's tab; pages that have one and need no
@@ -25,5 +26,15 @@ export const routes: RouteRecordRaw[] = [
 ];
 
 export function createPageRouter(history: RouterHistory = createWebHistory(basePath())): Router {
-  return createRouter({ history, routes });
+  const router = createRouter({ history, routes });
+  // Where one goes, not where one goes back to: a guard would send Back forward again.
+  for (const way of ["push", "replace"] as const) {
+    const go = router[way];
+    router[way] = (to) => {
+      const there = router.resolve(to);
+      const query = carryProject(there, router.currentRoute.value);
+      return go(query ? { ...(typeof to === "string" ? { path: there.path, hash: there.hash } : to), query } : to);
+    };
+  }
+  return router;
 }
