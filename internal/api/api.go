@@ -197,6 +197,11 @@ func (s *server) GetSystem(ctx context.Context, _ *connect.Request[apiv1.GetSyst
 	actor := auth.ActorOf(ctx)
 	out.Actor = actor.Name
 	out.Kinds = kindNames(ops.FullSet())
+	if s.Configuration != nil && actor.May(auth.Admin, auth.Subject{}) {
+		if c := s.Configuration(); c.Problem != "" {
+			out.ConfigProblem, out.ConfigProblemSince, out.ConfigLoaded = c.Problem, ts(c.Since), ts(c.Loaded)
+		}
+	}
 	for _, name := range []apiv1.Permission{apiv1.Permission_PERMISSION_VIEW, apiv1.Permission_PERMISSION_DOWNLOAD, apiv1.Permission_PERMISSION_CAPTURE, apiv1.Permission_PERMISSION_DELETE, apiv1.Permission_PERMISSION_CONTROL, apiv1.Permission_PERMISSION_AUDIT, apiv1.Permission_PERMISSION_ADMIN} {
 		if actor.Somewhere(permissions[name]) {
 			out.Permissions = append(out.Permissions, name)

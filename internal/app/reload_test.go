@@ -187,6 +187,11 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 	if want := c.file + `:3:1: unknown key "retentoin-bytes": did you mean retention-bytes?`; s.GetProblem() != want || !c.value("retention")("30d")(s) {
 		t.Errorf("%v\nwant %s", s, want)
 	}
+	// Who administers the centre is told on every page.
+	sys, err := apiv1connect.NewSystemServiceClient(c.http, c.url).GetSystem(t.Context(), connect.NewRequest(&apiv1.GetSystemRequest{}))
+	if err != nil || sys.Msg.GetConfigProblem() != s.GetProblem() || sys.Msg.GetConfigProblemSince() == nil || sys.Msg.GetConfigLoaded() == nil {
+		t.Errorf("%v, %v", sys, err)
+	}
 	// What only a part of the centre can judge keeps the old one as well.
 	c.write("listen: 127.0.0.1:0\nretention: 7d\nhealth: nowhere.yaml\n")
 	s = c.until("refused again", func(s *apiv1.GetConfigResponse) bool { return strings.Contains(s.GetProblem(), "nowhere.yaml") })

@@ -126,6 +126,12 @@ func (p *program) projectName() string {
 	return p.Getenv("OPS_PROJECT")
 }
 
+// inProject reports whether what is of a project is asked for.
+func (p *program) inProject(name string) bool {
+	want := p.projectName()
+	return want == "" || want == name
+}
+
 func (p *program) token() (string, error) {
 	if p.tokenFile == "" {
 		return strings.TrimSpace(p.Getenv("OPS_TOKEN")), nil

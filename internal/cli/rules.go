@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -45,6 +46,9 @@ func (p *program) rulesListCmd() *cobra.Command {
 					p.note("%s", f.GetError())
 				}
 				all = append(all, f.GetRules()...)
+			}
+			for _, r := range all {
+				r.Standings = slices.DeleteFunc(r.GetStandings(), func(s *apiv1.TriggerStanding) bool { return !p.inProject(s.GetProject()) })
 			}
 			if p.json {
 				return p.printJSON(map[string]any{"rules": messages(all), "recorders": messages(res.Msg.GetRecorders())})
@@ -126,6 +130,12 @@ func (p *program) rulesHistoryCmd() *cobra.Command {
 		Args:  atMost(1),
 		RunE: p.connected(func(ctx context.Context, c *client, args []string) error {
 			req := &apiv1.ListTriggerHistoryRequest{Limit: limit}
+			if p.projectName() != "" {
+				req.Limit = 1000 // a project's own stand between others'
+			}
+			if limit < 0 {
+				return ops.Errorf(ops.Invalid, "--limit %d is out of range: use 0 or more", limit)
+			}
 			if len(args) > 0 {
 				req.Rule = args[0]
 			}
@@ -133,11 +143,13 @@ func (p *program) rulesHistoryCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			entries := slices.DeleteFunc(res.Msg.GetEntries(), func(e *apiv1.TriggerEntry) bool { return !p.inProject(e.GetProject()) })
+			entries = entries[:min(len(entries), int(limit))]
 			if p.json {
-				return p.printJSON(map[string]any{"entries": messages(res.Msg.GetEntries())})
+				return p.printJSON(map[string]any{"entries": messages(entries)})
 			}
 			var cells [][]string
-			for _, e := range res.Msg.GetEntries() {
+			for _, e := range entries {
 				why := e.GetReason()
 				if e.GetKind() == "diagnosed" {
 					why = cmp.Or(e.GetVerdict()["en"], "nothing found")

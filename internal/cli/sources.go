@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ func (p *program) sourcesCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			sources, absences := res.Msg.GetSources(), res.Msg.GetAbsences()
+			sources, absences := res.Msg.GetSources(), slices.DeleteFunc(res.Msg.GetAbsences(), func(a *apiv1.Absence) bool { return !p.inProject(a.GetProject()) })
 			if p.json {
 				return p.printJSON(map[string]any{"sources": messages(sources), "absences": messages(absences)})
 			}

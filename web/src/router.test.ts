@@ -11,6 +11,11 @@ test("the chosen project stays from page to page, until all are asked for", asyn
   expect(router.currentRoute.value.fullPath).toBe("/?project=color");
   await router.replace({ query: {} });
   expect(router.currentRoute.value.fullPath).toBe("/");
+  await router.push("/nowhere?project=color");
+  await router.replace({ query: { x: "1" } });
+  expect(router.currentRoute.value.fullPath).toBe("/nowhere?x=1&project=color");
+  await router.push({ path: "/nowhere", query: { project: undefined } });
+  expect(router.currentRoute.value.fullPath).toBe("/nowhere");
   await router.push("/nowhere");
   expect(router.currentRoute.value.fullPath).toBe("/nowhere");
 });

@@ -32,7 +32,9 @@ export function createPageRouter(history: RouterHistory = createWebHistory(baseP
     const go = router[way];
     router[way] = (to) => {
       const there = router.resolve(to);
-      const query = carryProject(there, router.currentRoute.value);
+      // Said to be none is said: all of them are wanted.
+      const said = typeof to !== "string" && "query" in to && !!to.query && "project" in to.query;
+      const query = said ? null : carryProject(there, router.currentRoute.value);
       return go(query ? { ...(typeof to === "string" ? { path: there.path, hash: there.hash } : to), query } : to);
     };
   }

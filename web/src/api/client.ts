@@ -30,6 +30,11 @@ export interface System {
   storedBytes: number;
   diskFreeBytes: number;
   storageProblem: string;
+  /** What is wrong with the configuration's file; "" = nothing, or the caller is no administrator. */
+  configProblem: string;
+  /** Since when, and when what holds was read, in ms. */
+  configSince: number;
+  configLoaded: number;
   traceViewerProblem: string;
   graphProblem: string;
   /** The full set, in order. */
@@ -121,7 +126,7 @@ function coreCalls(transport: Transport) {
         version: s.version, goVersion: s.goVersion, actor: s.actor,
         may: { download: has(Permission.DOWNLOAD), capture: has(Permission.CAPTURE), delete: has(Permission.DELETE) }, mayControl: has(Permission.CONTROL), mayAudit: has(Permission.AUDIT), mayAdmin: has(Permission.ADMIN),
         retentionSeconds: convert.seconds(s.retention), retentionBytes: Number(s.retentionBytes), storedBytes: Number(s.storedBytes), diskFreeBytes: Number(s.diskFreeBytes),
-        storageProblem: s.storageProblem, traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
+        storageProblem: s.storageProblem, configProblem: s.configProblem, configSince: convert.ms(s.configProblemSince), configLoaded: convert.ms(s.configLoaded), traceViewerProblem: s.traceViewerProblem, graphProblem: s.graphProblem, kinds: [...s.kinds],
       };
     },
     /** An instance with what its health is judged by. */

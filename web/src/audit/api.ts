@@ -24,7 +24,7 @@ export function createAuditApi(transport: Transport = centreTransport(location.o
     async list(v: AuditView, now: number, signal: AbortSignal): Promise<{ entries: AuditEntry[]; next: string }> {
       const { from, to } = stretch(v, now);
       const r = await client.listAudit({
-        text: v.text, actor: v.actor, action: v.action, target: v.target, results: v.outcomes, mutatingOnly: v.changes, pageSize: auditPage, pageToken: v.pages.at(-1) ?? "",
+        project: v.project, text: v.text, actor: v.actor, action: v.action, target: v.target, results: v.outcomes, mutatingOnly: v.changes, pageSize: auditPage, pageToken: v.pages.at(-1) ?? "",
         ...(from ? { from: timestampFromMs(from) } : {}), ...(to ? { to: timestampFromMs(to) } : {}),
       }, { signal });
       return { entries: r.entries.map(entry), next: r.nextPageToken };

@@ -54,6 +54,8 @@ const spanMs: Record<string, number> = { "1h": 3600e3, "24h": 86400e3, "7d": 7 *
 export const verbs = ["control", "grpc", "capture"] as const;
 
 export interface AuditView {
+  /** Only what concerns this project; "" = everything. */
+  project: string;
   text: string;
   actor: string;
   /** The verb, or its beginning up to a dot. */
@@ -78,7 +80,7 @@ const time = (text: string): number => (/^\d{10,14}$/.test(text) ? Number(text) 
 export function parseAudit(q: Query): AuditView {
   const span = oneOf(spans, one(q, "time"), "");
   return {
-    text: one(q, "q"), actor: one(q, "actor"), action: one(q, "action"), target: one(q, "target"),
+    project: one(q, "project"), text: one(q, "q"), actor: one(q, "actor"), action: one(q, "action"), target: one(q, "target"),
     outcomes: outcomes.filter((o) => one(q, "outcome").split(",").includes(o)), changes: one(q, "changes") === "1", span,
     from: span === "between" ? time(one(q, "from")) : 0, to: span === "between" ? time(one(q, "to")) : 0,
     pages: one(q, "page").split(",").filter((p) => /^\d{1,18}$/.test(p)), id: /^[0-9a-z]{10,40}$/.test(one(q, "id")) ? one(q, "id") : "",
@@ -87,7 +89,7 @@ export function parseAudit(q: Query): AuditView {
 
 export const formatAudit = (v: AuditView): Record<string, string> =>
   clean({
-    q: v.text, actor: v.actor, action: v.action, target: v.target, outcome: v.outcomes.join(","), changes: v.changes ? "1" : "", time: v.span,
+    project: v.project, q: v.text, actor: v.actor, action: v.action, target: v.target, outcome: v.outcomes.join(","), changes: v.changes ? "1" : "", time: v.span,
     from: v.span === "between" && v.from ? String(v.from) : "", to: v.span === "between" && v.to ? String(v.to) : "", page: v.pages.join(","), id: v.id,
   });
 
@@ -98,7 +100,7 @@ export function stretch(v: AuditView, now: number): { from: number; to: number }
   return { from: back ? now - back : 0, to: 0 };
 }
 
-export const narrowed = (v: AuditView): boolean => !!(v.text || v.actor || v.action || v.target || v.outcomes.length || v.changes || v.span);
+export const narrowed = (v: AuditView): boolean => !!(v.project || v.text || v.actor || v.action || v.target || v.outcomes.length || v.changes || v.span);
 
 const pad = (n: number) => String(n).padStart(2, "0");
 

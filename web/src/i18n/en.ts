@@ -7,6 +7,7 @@ export const en = {
   "nav.fleet": "Fleet",
   "nav.captures": "Captures",
   "nav.account": "Account",
+  "nav.projects": "Projects",
   "nav.audit": "Audit",
   "nav.rules": "Rules",
   "nav.notify": "Notify",
@@ -38,6 +39,8 @@ export const en = {
   "live.stale": "The connection to the centre is lost. What you see is {age} old.",
 
   "banner.storage": "New captures are refused",
+  "banner.config": "The configuration file is wrong and was not taken",
+  "banner.config.still": "since {since}; what was read {read} still holds",
 
   "common.all": "All",
   "common.cancel": "Cancel",
@@ -147,6 +150,7 @@ export const en = {
   "cmd.palette": "Find anything",
   "cmd.help": "List of keys",
   "cmd.fleet": "Fleet",
+  "cmd.project": "Choose the project",
   "cmd.captures": "Captures",
   "cmd.theme": "Change the theme",
   "cmd.lang": "Change the language",

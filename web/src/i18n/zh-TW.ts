@@ -9,6 +9,7 @@ export const zhTW: Record<Key, string> = {
   "nav.fleet": "總覽",
   "nav.captures": "擷取",
   "nav.account": "帳號",
+  "nav.projects": "專案",
   "nav.audit": "稽核",
   "nav.rules": "規則",
   "nav.notify": "通知",
@@ -40,6 +41,8 @@ export const zhTW: Record<Key, string> = {
   "live.stale": "與中心的連線中斷，目前畫面是 {age}前的資料。",
 
   "banner.storage": "目前不接受新的擷取",
+  "banner.config": "設定檔有誤，未套用",
+  "banner.config.still": "自 {since} 起；仍沿用 {read} 讀取的設定",
 
   "common.all": "全部",
   "common.cancel": "取消",
@@ -149,6 +152,7 @@ export const zhTW: Record<Key, string> = {
   "cmd.palette": "尋找與執行",
   "cmd.help": "按鍵一覽",
   "cmd.fleet": "總覽",
+  "cmd.project": "選擇專案",
   "cmd.captures": "擷取",
   "cmd.theme": "切換佈景主題",
   "cmd.lang": "切換語言",

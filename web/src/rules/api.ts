@@ -27,8 +27,8 @@ export function createRulesApi(transport: Transport = centreTransport(location.o
         })),
       };
     },
-    async history(of: string, signal: AbortSignal): Promise<Entry[]> {
-      const r = await client.listTriggerHistory({ rule: of, limit: 100 }, { signal });
+    async history(of: string, signal: AbortSignal, limit = 100): Promise<Entry[]> {
+      const r = await client.listTriggerHistory({ rule: of, limit }, { signal });
       return r.entries.map((e) => ({
         number: Number(e.number), at: ms(e.at), service: `${e.project}/${e.service}`, instance: e.instanceId, rule: e.rule, kind: e.kind, reason: e.reason,
         capture: e.captureId, verdict: { ...e.verdict }, severity: e.severity,

@@ -5,8 +5,8 @@ const standing = (s: string): Standing => ({ instance: "i", service: "s", addres
 
 describe("rules", () => {
   it("keeps the view in the address", () => {
-    for (const v of [{ rule: "", edit: "" }, { rule: "stall", edit: "" }, { rule: "stall", edit: "own.yaml" }]) expect(parseRules(formatRules(v))).toEqual(v);
-    expect(parseRules({ rule: ["a", "b"], edit: null })).toEqual({ rule: "", edit: "" });
+    for (const v of [{ project: "", rule: "", edit: "" }, { project: "color", rule: "stall", edit: "" }, { project: "", rule: "stall", edit: "own.yaml" }]) expect(parseRules(formatRules(v))).toEqual(v);
+    expect(parseRules({ rule: ["a", "b"], edit: null })).toEqual({ project: "", rule: "", edit: "" });
   });
   it("says values in their unit", () => {
     expect([quantity(0.856, "share"), quantity(0.05, "seconds"), quantity(2 ** 29, "bytes"), quantity(2 ** 20 / 60, "bytes per second"), quantity(12345, "count")]).toEqual(["85.6 %", "50 ms", "512 MiB", "1 MiB/min", "12350"]);

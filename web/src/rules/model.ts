@@ -1,6 +1,8 @@
 // The rules page without its looks: what stands in the address, and values and
 // times as words.
 export interface RulesView {
+  /** Whose instances and history are shown; "" = all. */
+  project: string;
   /** Whose instances and history are shown; empty = all. */
   rule: string;
   /** The file in the editor; empty = closed, "new" = one that is not there yet. */
@@ -10,10 +12,11 @@ export interface RulesView {
 type Query = Record<string, unknown>;
 const one = (v: unknown): string => (typeof v === "string" ? v : "");
 
-export const parseRules = (q: Query): RulesView => ({ rule: one(q["rule"]), edit: one(q["edit"]) });
+export const parseRules = (q: Query): RulesView => ({ project: one(q["project"]), rule: one(q["rule"]), edit: one(q["edit"]) });
 
 export function formatRules(v: RulesView): Record<string, string> {
   const out: Record<string, string> = {};
+  if (v.project) out["project"] = v.project;
   if (v.rule) out["rule"] = v.rule;
   if (v.edit) out["edit"] = v.edit;
   return out;
@@ -116,3 +119,6 @@ export function clock(ms: number): string {
 }
 
 export const toneOf = (word: string): string => ({ fired: "busy", refused: "bad", dropped: "bad", acting: "busy", throttled: "warn", running: "good", diagnosed: "good" })[word] ?? "";
+
+/** Whether something of a service, written "project/service", is of the project; "" = all are. */
+export const inProject = (service: string, project: string): boolean => !project || service.startsWith(`${project}/`);

@@ -209,9 +209,15 @@ type GetSystemResponse struct {
 	// Whether pprof's graph view can run (Graphviz), and if not, why.
 	GraphProblem string `protobuf:"bytes,13,opt,name=graph_problem,json=graphProblem,proto3" json:"graph_problem,omitempty"`
 	// Kinds of the full set, in order.
-	Kinds         []string `protobuf:"bytes,14,rep,name=kinds,proto3" json:"kinds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Kinds []string `protobuf:"bytes,14,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// What is wrong with the configuration's file as it is now, which therefore does
+	// not count, since when, and when what counts was read. Administrators alone are
+	// told; unset = the file counts.
+	ConfigProblem      string                 `protobuf:"bytes,15,opt,name=config_problem,json=configProblem,proto3" json:"config_problem,omitempty"`
+	ConfigProblemSince *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=config_problem_since,json=configProblemSince,proto3" json:"config_problem_since,omitempty"`
+	ConfigLoaded       *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=config_loaded,json=configLoaded,proto3" json:"config_loaded,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetSystemResponse) Reset() {
@@ -338,6 +344,27 @@ func (x *GetSystemResponse) GetGraphProblem() string {
 func (x *GetSystemResponse) GetKinds() []string {
 	if x != nil {
 		return x.Kinds
+	}
+	return nil
+}
+
+func (x *GetSystemResponse) GetConfigProblem() string {
+	if x != nil {
+		return x.ConfigProblem
+	}
+	return ""
+}
+
+func (x *GetSystemResponse) GetConfigProblemSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfigProblemSince
+	}
+	return nil
+}
+
+func (x *GetSystemResponse) GetConfigLoaded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfigLoaded
 	}
 	return nil
 }
@@ -2232,7 +2259,7 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\x04json\x18\x01 \x01(\tR\x04json\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\tR\x05rules\x12.\n" +
 	"\x04made\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04made\"\x12\n" +
-	"\x10GetSystemRequest\"\xb8\x04\n" +
+	"\x10GetSystemRequest\"\xee\x05\n" +
 	"\x11GetSystemResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2249,7 +2276,10 @@ const file_opscenter_api_v1_api_proto_rawDesc = "" +
 	"\x0fstorage_problem\x18\v \x01(\tR\x0estorageProblem\x120\n" +
 	"\x14trace_viewer_problem\x18\f \x01(\tR\x12traceViewerProblem\x12#\n" +
 	"\rgraph_problem\x18\r \x01(\tR\fgraphProblem\x12\x14\n" +
-	"\x05kinds\x18\x0e \x03(\tR\x05kinds\"m\n" +
+	"\x05kinds\x18\x0e \x03(\tR\x05kinds\x12%\n" +
+	"\x0econfig_problem\x18\x0f \x01(\tR\rconfigProblem\x12L\n" +
+	"\x14config_problem_since\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x12configProblemSince\x12?\n" +
+	"\rconfig_loaded\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\fconfigLoaded\"m\n" +
 	"\x14ListInstancesRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12!\n" +
@@ -2472,67 +2502,69 @@ var file_opscenter_api_v1_api_proto_depIdxs = []int32{
 	35, // 1: opscenter.api.v1.GetSystemResponse.started:type_name -> google.protobuf.Timestamp
 	36, // 2: opscenter.api.v1.GetSystemResponse.permissions:type_name -> opscenter.api.v1.Permission
 	37, // 3: opscenter.api.v1.GetSystemResponse.retention:type_name -> google.protobuf.Duration
-	38, // 4: opscenter.api.v1.ListInstancesResponse.instances:type_name -> opscenter.api.v1.Instance
-	38, // 5: opscenter.api.v1.GetInstanceResponse.instance:type_name -> opscenter.api.v1.Instance
-	39, // 6: opscenter.api.v1.GetInstanceResponse.thresholds:type_name -> opscenter.api.v1.HealthThreshold
-	35, // 7: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
-	35, // 8: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
-	37, // 9: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
-	40, // 10: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
-	41, // 11: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
-	42, // 12: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	42, // 13: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	43, // 14: opscenter.api.v1.ListCapturesRequest.states:type_name -> opscenter.api.v1.CaptureState
-	42, // 15: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
-	42, // 16: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
-	26, // 17: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
-	37, // 18: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
-	37, // 19: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
-	37, // 20: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
-	29, // 21: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
-	30, // 22: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
-	31, // 23: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
-	34, // 24: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
-	38, // 25: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
-	44, // 26: opscenter.api.v1.FleetChange.beats:type_name -> opscenter.api.v1.Beat
-	42, // 27: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
-	35, // 28: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
-	32, // 29: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
-	33, // 30: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
-	37, // 31: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
-	2,  // 32: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
-	4,  // 33: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
-	6,  // 34: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
-	8,  // 35: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
-	10, // 36: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
-	12, // 37: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
-	14, // 38: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
-	16, // 39: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
-	0,  // 40: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
-	18, // 41: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
-	20, // 42: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
-	22, // 43: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
-	24, // 44: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
-	27, // 45: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
-	3,  // 46: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
-	5,  // 47: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
-	7,  // 48: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
-	9,  // 49: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
-	11, // 50: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
-	13, // 51: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
-	15, // 52: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
-	17, // 53: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
-	1,  // 54: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
-	19, // 55: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
-	21, // 56: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
-	23, // 57: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
-	25, // 58: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
-	28, // 59: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
-	46, // [46:60] is the sub-list for method output_type
-	32, // [32:46] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	35, // 4: opscenter.api.v1.GetSystemResponse.config_problem_since:type_name -> google.protobuf.Timestamp
+	35, // 5: opscenter.api.v1.GetSystemResponse.config_loaded:type_name -> google.protobuf.Timestamp
+	38, // 6: opscenter.api.v1.ListInstancesResponse.instances:type_name -> opscenter.api.v1.Instance
+	38, // 7: opscenter.api.v1.GetInstanceResponse.instance:type_name -> opscenter.api.v1.Instance
+	39, // 8: opscenter.api.v1.GetInstanceResponse.thresholds:type_name -> opscenter.api.v1.HealthThreshold
+	35, // 9: opscenter.api.v1.GetHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	35, // 10: opscenter.api.v1.GetHistoryRequest.to:type_name -> google.protobuf.Timestamp
+	37, // 11: opscenter.api.v1.GetHistoryResponse.step:type_name -> google.protobuf.Duration
+	40, // 12: opscenter.api.v1.GetHistoryResponse.points:type_name -> opscenter.api.v1.Heartbeat
+	41, // 13: opscenter.api.v1.StartCaptureRequest.spec:type_name -> opscenter.api.v1.CaptureSpec
+	42, // 14: opscenter.api.v1.StartCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	42, // 15: opscenter.api.v1.GetCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	43, // 16: opscenter.api.v1.ListCapturesRequest.states:type_name -> opscenter.api.v1.CaptureState
+	42, // 17: opscenter.api.v1.ListCapturesResponse.captures:type_name -> opscenter.api.v1.Capture
+	42, // 18: opscenter.api.v1.PinCaptureResponse.capture:type_name -> opscenter.api.v1.Capture
+	26, // 19: opscenter.api.v1.ListTraceWindowsResponse.windows:type_name -> opscenter.api.v1.TraceWindow
+	37, // 20: opscenter.api.v1.TraceWindow.start:type_name -> google.protobuf.Duration
+	37, // 21: opscenter.api.v1.TraceWindow.length:type_name -> google.protobuf.Duration
+	37, // 22: opscenter.api.v1.WatchRequest.min_interval:type_name -> google.protobuf.Duration
+	29, // 23: opscenter.api.v1.WatchResponse.fleet:type_name -> opscenter.api.v1.FleetChange
+	30, // 24: opscenter.api.v1.WatchResponse.capture:type_name -> opscenter.api.v1.CaptureChange
+	31, // 25: opscenter.api.v1.WatchResponse.metrics:type_name -> opscenter.api.v1.MetricsSample
+	34, // 26: opscenter.api.v1.WatchResponse.keep_alive:type_name -> opscenter.api.v1.KeepAlive
+	38, // 27: opscenter.api.v1.FleetChange.instances:type_name -> opscenter.api.v1.Instance
+	44, // 28: opscenter.api.v1.FleetChange.beats:type_name -> opscenter.api.v1.Beat
+	42, // 29: opscenter.api.v1.CaptureChange.captures:type_name -> opscenter.api.v1.Capture
+	35, // 30: opscenter.api.v1.MetricsSample.at:type_name -> google.protobuf.Timestamp
+	32, // 31: opscenter.api.v1.MetricsSample.values:type_name -> opscenter.api.v1.MetricValue
+	33, // 32: opscenter.api.v1.MetricsSample.pools:type_name -> opscenter.api.v1.PoolStats
+	37, // 33: opscenter.api.v1.PoolStats.wait_duration:type_name -> google.protobuf.Duration
+	2,  // 34: opscenter.api.v1.SystemService.GetSystem:input_type -> opscenter.api.v1.GetSystemRequest
+	4,  // 35: opscenter.api.v1.FleetService.ListInstances:input_type -> opscenter.api.v1.ListInstancesRequest
+	6,  // 36: opscenter.api.v1.FleetService.GetInstance:input_type -> opscenter.api.v1.GetInstanceRequest
+	8,  // 37: opscenter.api.v1.FleetService.GetHistory:input_type -> opscenter.api.v1.GetHistoryRequest
+	10, // 38: opscenter.api.v1.CaptureService.StartCapture:input_type -> opscenter.api.v1.StartCaptureRequest
+	12, // 39: opscenter.api.v1.CaptureService.StopCapture:input_type -> opscenter.api.v1.StopCaptureRequest
+	14, // 40: opscenter.api.v1.CaptureService.CancelCapture:input_type -> opscenter.api.v1.CancelCaptureRequest
+	16, // 41: opscenter.api.v1.CaptureService.GetCapture:input_type -> opscenter.api.v1.GetCaptureRequest
+	0,  // 42: opscenter.api.v1.CaptureService.GetDiagnosis:input_type -> opscenter.api.v1.GetDiagnosisRequest
+	18, // 43: opscenter.api.v1.CaptureService.ListCaptures:input_type -> opscenter.api.v1.ListCapturesRequest
+	20, // 44: opscenter.api.v1.CaptureService.PinCapture:input_type -> opscenter.api.v1.PinCaptureRequest
+	22, // 45: opscenter.api.v1.CaptureService.DeleteCapture:input_type -> opscenter.api.v1.DeleteCaptureRequest
+	24, // 46: opscenter.api.v1.CaptureService.ListTraceWindows:input_type -> opscenter.api.v1.ListTraceWindowsRequest
+	27, // 47: opscenter.api.v1.WatchService.Watch:input_type -> opscenter.api.v1.WatchRequest
+	3,  // 48: opscenter.api.v1.SystemService.GetSystem:output_type -> opscenter.api.v1.GetSystemResponse
+	5,  // 49: opscenter.api.v1.FleetService.ListInstances:output_type -> opscenter.api.v1.ListInstancesResponse
+	7,  // 50: opscenter.api.v1.FleetService.GetInstance:output_type -> opscenter.api.v1.GetInstanceResponse
+	9,  // 51: opscenter.api.v1.FleetService.GetHistory:output_type -> opscenter.api.v1.GetHistoryResponse
+	11, // 52: opscenter.api.v1.CaptureService.StartCapture:output_type -> opscenter.api.v1.StartCaptureResponse
+	13, // 53: opscenter.api.v1.CaptureService.StopCapture:output_type -> opscenter.api.v1.StopCaptureResponse
+	15, // 54: opscenter.api.v1.CaptureService.CancelCapture:output_type -> opscenter.api.v1.CancelCaptureResponse
+	17, // 55: opscenter.api.v1.CaptureService.GetCapture:output_type -> opscenter.api.v1.GetCaptureResponse
+	1,  // 56: opscenter.api.v1.CaptureService.GetDiagnosis:output_type -> opscenter.api.v1.GetDiagnosisResponse
+	19, // 57: opscenter.api.v1.CaptureService.ListCaptures:output_type -> opscenter.api.v1.ListCapturesResponse
+	21, // 58: opscenter.api.v1.CaptureService.PinCapture:output_type -> opscenter.api.v1.PinCaptureResponse
+	23, // 59: opscenter.api.v1.CaptureService.DeleteCapture:output_type -> opscenter.api.v1.DeleteCaptureResponse
+	25, // 60: opscenter.api.v1.CaptureService.ListTraceWindows:output_type -> opscenter.api.v1.ListTraceWindowsResponse
+	28, // 61: opscenter.api.v1.WatchService.Watch:output_type -> opscenter.api.v1.WatchResponse
+	48, // [48:62] is the sub-list for method output_type
+	34, // [34:48] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_api_proto_init() }

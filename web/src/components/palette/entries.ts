@@ -8,6 +8,8 @@ import { scopesOf } from "../../model/fleet";
 import { dateTime } from "../../model/format";
 import { serviceKey, type Instance } from "../../model/instance";
 import type { Entry } from "../../model/palette";
+import { inProject } from "../../model/project";
+import { one } from "../../model/url";
 import { tabs } from "../../pages/capture/tabs";
 import { t as tabWord } from "../../pages/capture/words";
 import { t } from "./words";
@@ -46,11 +48,11 @@ function tabWays(router: Router): Way[] {
   }));
 }
 
-function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapture: boolean): Way[] {
+function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapture: boolean, project: string): Way[] {
   const services = new Map<string, Instance[]>();
   const instances: Way[] = [];
   for (const i of fleet.values()) {
-    if (i.state === "gone") continue;
+    if (i.state === "gone" || (project && i.project !== project)) continue;
     const key = serviceKey(i);
     services.set(key, [...(services.get(key) ?? []), i]);
     instances.push({ id: `instance/${i.id}`, kind: "instance", title: i.address || i.id, hint: key, keys: "", offered: false, run: () => void router.push({ name: "instance", params: { id: i.id } }) });
@@ -67,9 +69,20 @@ function fleetWays(fleet: ReadonlyMap<string, Instance>, router: Router, mayCapt
   ];
 }
 
-/** All ways there are now. more are those of other features. */
+/** The projects, to look at one of them alone, or at all again. */
+function projectWays(fleet: ReadonlyMap<string, Instance>, router: Router, chosen: string): Way[] {
+  const names = [...new Set([...fleet.values()].map((i) => i.project))].sort();
+  const to = (project: string): Way => ({
+    id: `project/${project}`, kind: "command", title: project ? t("project", { project }) : t("project.all"), hint: "", keys: "", offered: !project,
+    run: () => void router.push({ path: router.currentRoute.value.path, query: inProject(router.currentRoute.value.path, router.currentRoute.value.query, project) }),
+  });
+  return [...(chosen ? [to("")] : []), ...(names.length > 1 ? names.filter((n) => n !== chosen).map(to) : [])];
+}
+
+/** All ways there are now, of the chosen project. more are those of other features. */
 export function waysOf(centre: Centre, router: Router, more: readonly Way[]): Way[] {
-  const captures = [...centre.captures.value.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, mostCaptures);
+  const project = one(router.currentRoute.value.query, "project");
+  const captures = [...centre.captures.value.values()].filter((c) => !project || c.project === project).sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, mostCaptures);
   const orders = commandWays([...commands]);
   const named = new Set(orders.map((c) => c.title));
   return [
@@ -77,7 +90,8 @@ export function waysOf(centre: Centre, router: Router, more: readonly Way[]): Wa
     ...pageWays(router).filter((p) => !named.has(p.title)),
     ...tabWays(router),
     ...more,
-    ...fleetWays(centre.fleet.value, router, centre.system.value?.may.capture ?? true),
+    ...fleetWays(centre.fleet.value, router, centre.system.value?.may.capture ?? true, project),
+    ...projectWays(centre.fleet.value, router, project),
     ...captures.map((c): Way => ({ id: `capture/${c.id}`, kind: "capture", title: `${c.service} · ${dateTime(c.created)}`, hint: [c.project, c.note, c.id].filter(Boolean).join(" · "), keys: "", offered: false, run: () => void router.push({ name: "capture", params: { id: c.id } }) })),
   ];
 }

@@ -18,6 +18,8 @@ export const table = {
   "control.service": ["Control {service}", "控制 {service}"],
   tab: ["of this capture", "這次擷取"],
   keys: ["↑ ↓ choose, Enter opens, Esc closes", "↑ ↓ 選擇，Enter 開啟，Esc 關閉"],
+  project: ["Only the project {project}", "只看專案 {project}"],
+  "project.all": ["All projects", "所有專案"],
   count: ["{n} result|{n} results", "{n} 個結果"],
 } as const;
 
