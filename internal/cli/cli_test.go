@@ -32,8 +32,22 @@ import (
 
 // screen is a terminal that remembers what was written on it.
 type screen struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
+	mu     sync.Mutex // guards b and writes
+	b      bytes.Buffer
+	writes int
+}
+
+// redrawn waits until what is known now has been drawn.
+func (s *screen) redrawn() {
+	drawn := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.writes
+	}
+	before := drawn()
+	for end := time.Now().Add(time.Minute); drawn() < before+2 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (*screen) IsTerminal() bool { return true }
@@ -41,6 +55,7 @@ func (*screen) IsTerminal() bool { return true }
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writes++
 	return s.b.Write(p)
 }
 
@@ -149,8 +164,8 @@ func TestCaptureGivesUpOnACentreThatStaysAway(t *testing.T) {
 
 func TestBarsAreDrawnOnATerminalOnly(t *testing.T) {
 	c := newCentre(t, "")
-	c.onLook = func(int) { time.Sleep(200 * time.Millisecond) } // the bars' own clock redraws every 150 ms
 	tty := &screen{}
+	c.onLook = func(int) { tty.redrawn() } // the bars' own clock redraws every 150 ms
 	stdout, _, code := run{stderr: tty}.ops(t, c, "capture", "game-service", "--all")
 	if code != ExitOK || stdout != firstID+"\n" {
 		t.Errorf("got exit %d and %q", code, stdout)
@@ -169,8 +184,8 @@ func TestManyTargetsShareABar(t *testing.T) {
 	for n := range 30 {
 		c.instances = append(c.instances, instance(fmt.Sprintf("b00t-%02d", n), "p", "many", fmt.Sprintf("host/%d", n), apiv1.InstanceState_INSTANCE_STATE_UP))
 	}
-	c.onLook = func(int) { time.Sleep(200 * time.Millisecond) }
 	tty := &screen{}
+	c.onLook = func(int) { tty.redrawn() }
 	if _, _, code := (run{stderr: tty}).ops(t, c, "capture", "many", "--all"); code != ExitOK {
 		t.Errorf("exit %d", code)
 	}

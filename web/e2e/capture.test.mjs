@@ -35,7 +35,7 @@ async function start(page, seconds, note) {
 test("a capture from the dialog to its files and both tools", async () => {
   const page = await open(browser);
   await start(page, 2, "from the page");
-  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 60_000 });
   await page.click("[data-t=tab-files]");
   await page.waitForSelector('tr[data-artifact="cpu.pprof"]');
   assert.match(await page.innerText(".summary"), /from the page/);
@@ -58,7 +58,7 @@ test("a capture from the dialog to its files and both tools", async () => {
   await page.waitForSelector("[data-t=trace-window], .windows .lost");
   if (await page.locator("[data-t=trace-window]").count()) {
     const [viewer] = await Promise.all([page.context().waitForEvent("page"), page.locator("[data-t=trace-window]").first().click()]);
-    await viewer.waitForSelector("text=/goroutine/i", { timeout: 30_000 });
+    await viewer.waitForSelector("text=/goroutine/i", { timeout: 60_000 });
     await viewer.close();
   }
 
@@ -74,7 +74,7 @@ test("a running capture can be stopped and kept, or cancelled and dropped", asyn
   await page.waitForSelector("[role=progressbar]");
   await page.waitForTimeout(1500);
   await page.click("[data-t=stop]");
-  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 30_000 });
+  await page.waitForSelector('h1 ~ [data-state="done"], h1 ~ [data-state="partial"]', { timeout: 60_000 });
   await page.click("[data-t=tab-files]");
   await page.waitForSelector('tr[data-artifact="goroutine.pprof"]');
   assert.match(await page.innerText(".target header"), /stopped early/);
@@ -87,7 +87,7 @@ test("a running capture can be stopped and kept, or cancelled and dropped", asyn
   await page.waitForSelector("[role=alertdialog]", { state: "detached" });
   await page.click("[data-t=cancel]");
   await page.click("text=Cancel and drop");
-  await page.waitForSelector('h1 ~ [data-state="cancelled"]', { timeout: 30_000 });
+  await page.waitForSelector('h1 ~ [data-state="cancelled"]', { timeout: 60_000 });
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });
@@ -155,7 +155,7 @@ test("a bundle comes back in by button and by drop, and junk does not", async ()
   const page = await open(browser);
   await visit(page, "/captures");
   await page.setInputFiles("input[type=file]", bundle);
-  await page.click(".toast >> text=Open", { timeout: 15_000 });
+  await page.click(".toast >> text=Open", { timeout: 60_000 });
   await page.waitForURL(/\/captures\/./);
   await page.waitForSelector("text=to be exported");
   assert.match(await page.innerText("header"), /imported/);
@@ -173,7 +173,7 @@ test("a bundle comes back in by button and by drop, and junk does not", async ()
       [name, [...bytes]],
     );
   await drop("bundle.zip", readFileSync(bundle));
-  await page.waitForSelector("text=bundle.zip is imported", { timeout: 15_000 });
+  await page.waitForSelector("text=bundle.zip is imported", { timeout: 60_000 });
   const { captures } = await call("CaptureService/ListCaptures", { service: own.service });
   for (const x of captures.filter((x) => x.imported && x.note === "to be exported")) await call("CaptureService/DeleteCapture", { captureId: x.id });
   await drop("notes.txt", Buffer.from("hello"));

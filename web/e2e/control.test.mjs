@@ -19,7 +19,7 @@ before(async () => {
   // A service that is one process shows nothing of batches.
   const users = stack.processes.find((p) => p.name === "user-service").api;
   for (let n = 0; n < 2; n++) more.push(spawn("colorgame", ["gateway-service", "--center", centre, "--users", users], { stdio: "ignore" }));
-  for (let n = 0; n < 60 && (await gateways()).length < 3; n++) await new Promise((r) => setTimeout(r, 250));
+  for (let n = 0; n < 240 && (await gateways()).length < 3; n++) await new Promise((r) => setTimeout(r, 250));
 });
 after(async () => {
   await browser.close();

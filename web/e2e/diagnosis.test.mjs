@@ -30,7 +30,7 @@ test("from a slow service to its line", game, async () => {
   await page.click("[data-t=start]");
   await page.waitForSelector("[data-t=diagnosis-later]");
   const finding = page.locator("[data-t=diagnosis] [data-finding]").first();
-  await finding.waitFor({ timeout: 40_000 });
+  await finding.waitFor({ timeout: 60_000 });
   assert.equal(await finding.locator("[data-t=place]").first().innerText(), place);
   assert.equal(await finding.locator("[data-severity]").first().getAttribute("data-severity"), "critical");
   assert.match(await finding.locator(".title").first().innerText(), /bcrypt/);

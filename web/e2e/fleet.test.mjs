@@ -19,7 +19,7 @@ test("the centre's own process is listed, live, with its numbers", async () => {
   const text = await page.locator(row(own.id)).innerText();
   assert.match(text, /this centre/);
   assert.match(text, /Up|Warning|Critical/); // on a busy machine it may say that it is busy
-  await page.waitForFunction((s) => /\d %/.test(document.querySelector(s).textContent) && /[KMG]iB/.test(document.querySelector(s).textContent), row(own.id), { timeout: 15_000 });
+  await page.waitForFunction((s) => /\d %/.test(document.querySelector(s).textContent) && /[KMG]iB/.test(document.querySelector(s).textContent), row(own.id), { timeout: 60_000 });
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });
@@ -105,7 +105,7 @@ test("theme and language follow the browser until someone chooses", async () => 
 test("an instance shows who it is and how it has been", async () => {
   const page = await open(browser);
   await visit(page, `/instances/${own.id}`);
-  await page.waitForSelector("figure canvas", { timeout: 20_000 });
+  await page.waitForSelector("figure canvas", { timeout: 60_000 });
   const side = await page.innerText("aside");
   assert.ok(side.includes(own.id));
   assert.ok(side.includes(String(own.process.pid)));
@@ -129,7 +129,7 @@ test("an instance shows who it is and how it has been", async () => {
 test("an instance is watched every second, and held still", async () => {
   const page = await open(browser);
   await visit(page, `/instances/${own.id}?range=live`);
-  await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6, null, { timeout: 20_000 });
+  await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6, null, { timeout: 60_000 });
   assert.match(await page.innerText("main"), /Scheduler latency[\s\S]*p99[\s\S]*p50/);
   await page.keyboard.press("p");
   await page.waitForURL((u) => u.searchParams.has("from"));

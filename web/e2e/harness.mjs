@@ -28,7 +28,7 @@ export function watchErrors(page) {
 /** Goes to a path of the page and waits until it shows how things are. */
 export async function visit(page, path) {
   await page.goto(centre + path);
-  await page.waitForSelector('[data-live="live"]', { timeout: 15_000 });
+  await page.waitForSelector('[data-live="live"]', { timeout: 60_000 });
 }
 
 /**
@@ -85,11 +85,11 @@ export async function captured(seconds = 1, note = "browser test") {
 
 /** Waits for the end of a capture. */
 export async function ended(id) {
-  for (let n = 0; n < 120; n++) {
+  for (let n = 0; n < 240; n++) {
     const { capture: c } = await call("CaptureService/GetCapture", { captureId: id });
     if (["CAPTURE_STATE_DONE", "CAPTURE_STATE_PARTIAL"].includes(c.state)) return c;
     assert.ok(!["CAPTURE_STATE_FAILED", "CAPTURE_STATE_CANCELLED"].includes(c.state), `${c.state}: ${c.reason}`);
     await new Promise((r) => setTimeout(r, 250));
   }
-  throw new Error("the capture did not end within 30 s");
+  throw new Error("the capture did not end within a minute");
 }

@@ -12,11 +12,11 @@ before(async () => {
 });
 after(() => browser?.close());
 
-const shown = (page) => page.waitForSelector('[data-t="timeline"][data-busy="false"]', { timeout: 20_000 });
+const shown = (page) => page.waitForSelector('[data-t="timeline"][data-busy="false"]', { timeout: 60_000 });
 const range = (page) => page.textContent('[data-t="range"]');
 
 /** Waits for an address that has something. */
-const address = (page, part) => page.waitForURL((u) => decodeURIComponent(u.href).includes(part), { timeout: 5000 });
+const address = (page, part) => page.waitForURL((u) => decodeURIComponent(u.href).includes(part), { timeout: 60_000 });
 
 /** How many different colours the drawing has. */
 const colours = (page) =>

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -165,6 +166,13 @@ func (c *child) answers(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
+// Ports that systems do not give out by themselves. One of those could be taken
+// while its service starts again: even by a connection to that very port.
+const (
+	firstPort = 20_000
+	ports     = 10_000
+)
+
 // freeAddresses returns n addresses on loopback that nobody listens on.
 func freeAddresses(n int) ([]string, error) {
 	// All are held until the last is found, so that no two are the same.
@@ -176,7 +184,13 @@ func freeAddresses(n int) ([]string, error) {
 	}()
 	var addrs []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		var l net.Listener
+		var err error
+		for range 100 {
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
