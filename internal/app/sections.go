@@ -13,6 +13,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
 	"github.com/opscenter/opscenter/internal/discovery/kubernetes"
+	"github.com/opscenter/opscenter/internal/discovery/nacos"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/project"
@@ -45,6 +46,7 @@ type sourcesSection struct {
 	DNS    []dnssrv.Config `yaml:"dns"`
 	Etcd   []etcd.Config   `yaml:"etcd"`
 	Consul []consul.Config `yaml:"consul"`
+	Nacos  []nacos.Config  `yaml:"nacos"`
 	// Kubernetes' kubeconfig is a path like any other.
 	Kubernetes []kubernetesSource `yaml:"kubernetes"`
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery/filesd"
 	"github.com/opscenter/opscenter/internal/discovery/httpsd"
 	"github.com/opscenter/opscenter/internal/discovery/kubernetes"
+	"github.com/opscenter/opscenter/internal/discovery/nacos"
 	"github.com/opscenter/opscenter/internal/discovery/static"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -74,6 +75,9 @@ func (b *sourceBuilder) addAll(p ops.ProjectName, all sourcesSection) {
 	}
 	for _, cfg := range all.Consul {
 		b.add(p, "consul", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return consul.New(cfg) })
+	}
+	for _, cfg := range all.Nacos {
+		b.add(p, "nacos", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return nacos.New(cfg) })
 	}
 	for _, cfg := range all.Kubernetes {
 		b.add(p, "kubernetes", cfg, func() (discovery.Source, error) { cfg.Logger = b.log; return kubernetes.New(cfg.Config) })
