@@ -4,13 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,141 +20,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// standIn answers the two calls a source makes as Consul's HTTP API documents
-// them: blocking queries with an index, ACL refusals, check filters. It is no
-// Consul.
-type standIn struct {
-	*discoverytest.Server
-
-	mu       sync.Mutex
-	index    uint64
-	changed  chan struct{}
-	services map[string][]any
-	garbage  bool
-	token    string // wanted; empty = any
-	queries  []url.Values
-}
-
-func newStandIn(t *testing.T) *standIn {
-	c := &standIn{index: 7, changed: make(chan struct{}), services: map[string][]any{}}
-	c.Server = discoverytest.StartServer(t, http.HandlerFunc(c.serve))
-	return c
-}
-
-func (c *standIn) start(t *testing.T) {
-	c.mu.Lock()
-	c.index = 3 // a leader restored from a copy counts from before
-	c.mu.Unlock()
-	c.Start(t)
-}
-
-func (c *standIn) serve(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	asked, _ := strconv.ParseUint(q.Get("index"), 10, 64)
-	wait, err := time.ParseDuration(q.Get("wait"))
-	if err != nil {
-		wait = time.Minute
-	}
-	timeout := time.NewTimer(wait)
-	defer timeout.Stop()
-	for {
-		c.mu.Lock()
-		c.queries = append(c.queries, q)
-		if c.token != "" && r.Header.Get("X-Consul-Token") != c.token {
-			c.mu.Unlock()
-			http.Error(w, "Permission denied: token lacks permission", http.StatusForbidden)
-			return
-		}
-		if asked == 0 || c.index != asked {
-			break
-		}
-		changed := c.changed
-		c.mu.Unlock()
-		select {
-		case <-changed:
-			continue
-		case <-timeout.C:
-		case <-r.Context().Done():
-			return
-		}
-		c.mu.Lock()
-		break
-	}
-	defer c.mu.Unlock()
-	w.Header().Set("X-Consul-Index", fmt.Sprint(c.index))
-	if c.garbage {
-		fmt.Fprint(w, `[{"Service": {`)
-		return
-	}
-	service, isHealth := strings.CutPrefix(r.URL.Path, "/v1/health/service/")
-	switch {
-	case r.URL.Path == "/v1/catalog/services":
-		out := map[string][]string{"consul": {}}
-		for name := range c.services {
-			out[name] = []string{"game"}
-		}
-		_ = json.NewEncoder(w).Encode(out)
-	case isHealth:
-		out := []any{}
-		for _, e := range c.services[service] {
-			if m, ok := e.(map[string]any); ok && q.Has("passing") && fmt.Sprint(m["Checks"]) != "<nil>" && strings.Contains(fmt.Sprint(m["Checks"]), "critical") {
-				continue
-			}
-			out = append(out, e)
-		}
-		_ = json.NewEncoder(w).Encode(out)
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func (c *standIn) change(fn func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fn()
-	c.index++
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-func (c *standIn) set(t *testing.T, targets []ops.Target) {
-	services := map[string][]any{}
-	for i, tg := range targets {
-		u, err := url.Parse(tg.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		port, err := strconv.Atoi(u.Port())
-		if err != nil {
-			t.Fatal(err)
-		}
-		meta := map[string]string{"ops_project": string(tg.Project)}
-		for k, v := range tg.Labels {
-			meta[k] = v
-		}
-		name := string(tg.Service)
-		services[name] = append(services[name], map[string]any{
-			"Node":    map[string]any{"Node": "", "Address": "192.168.0.1"},
-			"Service": map[string]any{"ID": fmt.Sprint(i), "Service": name, "Address": u.Hostname(), "Port": port, "Meta": meta},
-		})
-	}
-	c.change(func() { c.services, c.garbage = services, false })
-}
-
 func TestSource(t *testing.T) {
 	opstest.TestSource(t, func(t *testing.T, initial []ops.Target) opstest.SourceBackend {
-		c := newStandIn(t)
-		c.set(t, initial)
+		c := discoverytest.StartConsul(t)
+		c.Set(t, initial)
 		s, err := New(Config{Address: c.URL})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return opstest.SourceBackend{
-			Source: s, Set: c.set,
-			Break: func(*testing.T) { c.change(func() { c.garbage = true }) },
-			Stop:  func(t *testing.T) { c.Kill(t) }, Start: c.start,
+			Source: s,
+			Set:    func(t *testing.T, targets []ops.Target) { c.Set(t, targets) },
+			Break:  func(*testing.T) { c.Break() },
+			Stop:   func(t *testing.T) { c.Kill(t) },
+			Start:  func(t *testing.T) { c.Start(t) },
 			Refuse: func(*testing.T) string {
-				c.change(func() { c.token = "secret" })
+				c.Guard("secret")
 				return "refuses to answer (403) without a token: set token_file"
 			},
 		}
@@ -191,21 +68,19 @@ default/user-service http://10.1.0.2:9000/debug/pprof map[node:node-b]`},
 color-game/user-service grpc://10.1.0.2:9000 map[dc:2 node:node-b]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			standIn := newStandIn(t)
+			standIn := discoverytest.StartConsul(t)
 			var entries []any
 			if err := json.Unmarshal([]byte(documented), &entries); err != nil {
 				t.Fatal(err)
 			}
-			standIn.change(func() { standIn.services["user-service"] = entries })
+			standIn.SetEntries("user-service", entries)
 			c.cfg.Address = standIn.URL
 			s, lists := run(t, c.cfg)
 			if got := <-lists; got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
 			eventually(t, s, `instance "user-3" of service "user-service": port 0 is none: register one, or set port in the source's configuration`)
-			standIn.mu.Lock()
-			defer standIn.mu.Unlock()
-			for _, q := range standIn.queries {
+			for _, q := range standIn.Queries() {
 				if q.Get("dc") != c.cfg.Datacenter {
 					t.Errorf("asked for %v", q)
 				}
@@ -215,8 +90,8 @@ color-game/user-service grpc://10.1.0.2:9000 map[dc:2 node:node-b]`},
 }
 
 func TestATokenFromAFile(t *testing.T) {
-	c := newStandIn(t)
-	c.token = "secret"
+	c := discoverytest.StartConsul(t)
+	c.Guard("secret")
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("wrong"), 0o600); err != nil {
 		t.Fatal(err)
