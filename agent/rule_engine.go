@@ -201,10 +201,10 @@ func (e *ruleEngine) barred(w *vigil, now time.Time, h *agentv1.Heartbeat, ripe 
 		return agentv1.RuleStanding_RULE_STANDING_ACTING, ""
 	case w.stopAfter > 0 && w.total >= w.stopAfter:
 		return agentv1.RuleStanding_RULE_STANDING_FINISHED, fmt.Sprintf("it has fired %d times, which is all it may", w.total)
+	case used >= w.budget && free.After(w.mem.cooldown):
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("its budget of %d within %v is used up for %v more", w.budget, w.per, free.Sub(now).Round(time.Second)) + w.crowded()
 	case now.Before(w.mem.cooldown):
-		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("it cools down for %v more", w.mem.cooldown.Sub(now).Round(time.Second))
-	case used >= w.budget:
-		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("its budget of %d within %v is used up for %v more", w.budget, w.per, free.Sub(now).Round(time.Second))
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("it cools down for %v more", w.mem.cooldown.Sub(now).Round(time.Second)) + w.crowded()
 	case !ripe:
 		return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
 	}
@@ -218,6 +218,19 @@ func (e *ruleEngine) barred(w *vigil, now time.Time, h *agentv1.Heartbeat, ripe 
 		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("rule %s is acting, and a process is examined by one rule at a time", e.acting.name)
 	}
 	return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
+}
+
+// crowdedFrom is how many calls over the threshold within its time make it one that
+// ordinary calls reach: the rare ones that somebody wants to see then find the rule
+// cooling down.
+const crowdedFrom = 20
+
+// crowded says so, for a rule that is kept from acting.
+func (w *vigil) crowded() string {
+	if w.counts == nil || w.trigger.quantile > 0 || w.value < crowdedFrom || w.value < 4*float64(w.trigger.times) {
+		return ""
+	}
+	return fmt.Sprintf("; %.0f calls within %v took %v or longer: a higher threshold would leave room for the rare ones", w.value, w.trigger.within, w.trigger.longer)
 }
 
 // fire begins the actions; the caller holds mu.

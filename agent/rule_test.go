@@ -274,6 +274,57 @@ func TestSlowCallsFireAtOnce(t *testing.T) {
 	})
 }
 
+// Of a call that ended while the rule cooled down the flight recorder holds nothing
+// any more when it may fire again; where ordinary calls are over the threshold, the
+// refusal says so.
+func TestSlowCallsOfTheCooldownDoNotFireAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRuleBench(t)
+		r := crowd()
+		r.Trigger = &agentv1.Trigger{Signal: "bet", Longer: durationpb.New(40 * time.Millisecond), Within: durationpb.New(5 * time.Minute)}
+		b.set(mustRules(t, r), nil)
+		a := &Agent{rules: b.ruleEngine}
+		slow := func(calls int) {
+			for range calls {
+				a.Slow(t.Context(), "bet", 50*time.Millisecond)
+				synctest.Wait()
+			}
+		}
+		b.is(1, goroutines(1))
+		slow(1)
+		b.is(30, goroutines(1))
+		slow(25)
+		b.is(120, goroutines(1)) // long past the cooldown
+		if b.firings() != 1 {
+			t.Fatalf("fired %q for calls that are over", b.fired)
+		}
+		slow(1)
+		b.is(1, goroutines(1))
+		slow(1)
+		if b.firings() != 2 {
+			t.Errorf("fired %q, want twice", b.fired)
+		}
+		b.is(61, goroutines(1))
+		slow(1)
+		b.is(61, goroutines(1))
+		slow(25)
+		const (
+			cools  = "nothing was done: it cools down for 30s more"
+			budget = "nothing was done: its budget of 3 within 1h0m0s is used up for 55m27s more"
+			advice = "; 25 calls within 5m0s took 40ms or longer: a higher threshold would leave room for the rare ones"
+		)
+		for _, want := range []string{cools, budget} {
+			if !strings.Contains(b.history(), want) {
+				t.Errorf("no refusal says %q:\n%s", want, b.history())
+			}
+		}
+		b.is(1, goroutines(1))
+		if got := b.states()[0]; !strings.HasSuffix(got.Reason, advice) || !strings.HasPrefix(got.Reason, "its budget") {
+			t.Errorf("it stands at %q", got.Reason)
+		}
+	})
+}
+
 func TestQuantileOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRuleBench(t)

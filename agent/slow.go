@@ -129,6 +129,7 @@ type counter struct {
 	mu    sync.Mutex // guards what follows
 	times []time.Time
 	last  string // what the latest slow call was
+	fresh bool   // judge has not seen it yet
 }
 
 const (
@@ -170,14 +171,26 @@ func (c *counter) slow(name string, took time.Duration, line string) {
 	if c.times = append(c.times, c.now()); len(c.times) > maxCounted {
 		c.times = c.times[1:]
 	}
+	c.fresh = true
 	c.last = fmt.Sprintf("%s took %v", name, took.Round(10*time.Microsecond))
 	if line != "" {
 		c.last += " (" + line + ")"
 	}
 }
 
-// judge says whether the condition holds now, and the value that decided it.
+// judge says whether the condition holds now, and the value that decided it. It
+// holds by a call that has just ended, unless the rule wants it to last: of one that
+// ended while the rule cooled down the flight recorder holds nothing any more.
 func (c *counter) judge(now time.Time) (holds bool, value float64, why string) {
+	holds, value, why = c.count(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fresh := c.fresh
+	c.fresh = false
+	return holds && (fresh || c.t.hold > 0), value, why
+}
+
+func (c *counter) count(now time.Time) (holds bool, value float64, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := 0
