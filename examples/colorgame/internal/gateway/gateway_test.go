@@ -126,20 +126,19 @@ func TestASessionEndsWithItsSocket(t *testing.T) {
 func TestSessionsThatNobodyResumesAreHeld(t *testing.T) {
 	l := open(t, Config{Resume: func() bool { return true }})
 	const disconnects = 20
-	before := 0
-	for i := range disconnects + 1 {
+	for i := range disconnects {
 		c := l.dial(t, "token=ann")
 		l.until(t, "sessions", 1)
 		_ = c.CloseNow()
 		l.until(t, "sessions_held", float64(i+1))
-		if i == 0 {
-			time.Sleep(50 * time.Millisecond) // the first socket's own goroutines end
-			before = runtime.NumGoroutine()
-		}
 	}
-	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() != before+disconnects; time.Sleep(time.Millisecond) {
+	left := func() int {
+		stacks := make([]byte, 1<<20)
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*Session).hold(")
+	}
+	for deadline := time.Now().Add(time.Minute); left() != disconnects; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines were left by %d disconnects", runtime.NumGoroutine()-before, disconnects)
+			t.Fatalf("%d goroutines were left by %d disconnects", left(), disconnects)
 		}
 	}
 	l.LetGo()

@@ -82,8 +82,14 @@ func TestTheCrowdPlaysTheGame(t *testing.T) {
 
 func TestACrowdWithoutServicesEnds(t *testing.T) {
 	r := New(Config{Players: 4, Users: "http://127.0.0.1:1", Game: "http://127.0.0.1:1", Gateway: "http://127.0.0.1:1", Database: "postgres://127.0.0.1:1/none", Report: func() bool { return true }})
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	go func() {
+		for r.Figures()["look_errors"] == 0 && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
 	if err := r.Run(ctx); err != nil {
 		t.Error(err)
 	}
