@@ -89,7 +89,7 @@ tidy() {
 }
 
 vitest() {
-  (cd web && npx --no-install vitest run --reporter=dot --reporter=junit --outputFile.junit="$tmp/vitest.xml") >"$tmp/log" 2>&1
+  (cd web && npx --no-install vitest run --testTimeout=60000 --hookTimeout=60000 --reporter=dot --reporter=junit --outputFile.junit="$tmp/vitest.xml") >"$tmp/log" 2>&1
   local status=$?
   [ $status -eq 0 ] || cat "$tmp/log"
   if [ -s "$tmp/vitest.xml" ]; then
