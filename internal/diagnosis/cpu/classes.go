@@ -43,7 +43,7 @@ var classes = []class{
 		fix:   []ops.Text{rule.Say("Parse when the program starts (`template.Must`), execute per request.", "啟動時就解析（`template.Must`），每個請求只執行樣板。")},
 	},
 	{
-		id: "regexp", name: rule.Say("matching regular expressions", "比對正規表示式"), names: []string{"regexp."},
+		id: "regexp", name: rule.Say("matching regular expressions", "比對正規表示式"), again: true, names: []string{"regexp."},
 		why: rule.Say("Go's expressions never run away, but they look at every byte in steps that cost tens of nanoseconds.", "Go 的正規表示式不會失控，但每個位元組都要花上數十奈秒。"),
 		fix: []ops.Text{
 			rule.Say("Test for a fixed part of the text first (`strings.Contains`), and match only what has it.", "先用 `strings.Contains` 檢查固定片段，符合的才做比對。"),
@@ -189,6 +189,15 @@ var classes = []class{
 		why:   rule.Say("Each string is made anew: `s += x` in a loop copies all that is there already, each time.", "每個字串都是新建的：迴圈中的 `s += x` 每次都把已有的內容整份複製一遍。"),
 		fix: []ops.Text{
 			rule.Say("Use a `strings.Builder` with `Grow`, or append to a reused []byte.", "使用 `strings.Builder` 並先 `Grow`，或附加到重複使用的 []byte。"),
+		},
+	},
+	{
+		id: "linear-search", name: rule.Say("searching slices from their beginning", "逐一搜尋 slice"), waste: true,
+		names: []string{"slices.Contains", "slices.Index", "golang.org/x/exp/slices.Contains", "golang.org/x/exp/slices.Index", "github.com/samber/lo.Contains", "github.com/samber/lo.IndexOf", "github.com/samber/lo.Find", "github.com/samber/lo.Uniq"},
+		why:   rule.Say("Each search looks at every element until it finds the one: a search for each of n elements takes n² steps.", "每次搜尋都從頭逐一比對，直到找到為止：若對 n 個元素各找一次，就要 n² 步。"),
+		fix: []ops.Text{
+			rule.Say("Keep a `map[K]struct{}` of what is in it, or a bit set of small numbers.", "改以 `map[K]struct{}` 記錄成員；鍵是小整數時用位元集合。"),
+			rule.Say("Keep the slice sorted and use `slices.BinarySearch` where the order matters.", "需要順序時維持 slice 排序，並以 `slices.BinarySearch` 查找。"),
 		},
 	},
 	{

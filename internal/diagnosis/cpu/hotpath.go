@@ -26,7 +26,8 @@ import (
 // than 60 % of its limit, in which case a neighbour is part of the trouble; and
 // it is a notice where nobody waits and the work is of a kind that can be the
 // very purpose of a program, such as arithmetic, encryption or compression: a
-// batch job that keeps a core busy is as it should be. Where the time is a
+// batch job that keeps a core busy is as it should be. Nor does anybody wait for it
+// where the processors are free for more than half of a trace. Where the time is a
 // library's on goroutines of its own, with no line of the program to change, only
 // processors that are really taken count: a broker or a store that is mostly its
 // library looks like that in good health beside a neighbour.
@@ -319,7 +320,7 @@ func spread(all []*spot, l load) *spot {
 func hotScore(l load, share float64, c *class) int {
 	score := ops.Score(share*l.Use(), hotX75)
 	switch {
-	case !l.Others() && !c.waste && !(c.again && share >= littleElse):
+	case (!l.Others() || l.free()) && !c.waste && !(c.again && share >= littleElse):
 		return min(score, 49)
 	case !l.Others(), l.ofLimit() < hotX75 && l.Throttled < 0.25:
 		return min(score, 74)

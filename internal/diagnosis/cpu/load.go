@@ -229,6 +229,14 @@ func (l *load) Stolen() float64 {
 	return max(0, 1-l.Cores/(l.Busy*float64(l.procs)))
 }
 
+// half is the part of the trace below which processors are free more often than
+// not, so that those who wait do so for a thread to be woken: a neighbour delays
+// that, and it is none of the program's work.
+const half = 0.5
+
+// free reports whether a trace says so.
+func (l *load) free() bool { return l.Busy >= 0 && max(l.ofLimit(), l.Busy) < half }
+
 // serverRoots begin the goroutines in which servers call a program.
 var serverRoots = []string{
 	"net/http.(*conn).serve", "net/http.(*http2serverConn).runHandler", "golang.org/x/net/http2.(*serverConn).runHandler",

@@ -146,7 +146,7 @@ func circles(in []standstill) (out []standstill) {
 			if o := in[j]; !gone[i] && !gone[j] && s.wants != nil && o.v != nil && o.wants != nil && (s.wants == o.v.lock || o.wants == s.v.lock) {
 				gone[j] = true
 				s.count += o.count
-				s.others = append([]*evidence.Frame{o.change}, s.others...)
+				s.others = append(append([]*evidence.Frame{o.change}, s.others...), o.others...)
 			}
 		}
 		if !gone[i] {
@@ -192,10 +192,15 @@ func (m *model) lockKnot(v *verdict) standstill {
 	s.others = append([]*evidence.Frame{wants}, s.others...)
 	s.knot, s.wants = selfLock, m.of[h.site]
 	if (n > 1 || len(hs) > 1 || m.of[h.site] != v.lock) && !v.readsTwice(hs, m) {
+		// Of two orders either can be turned round: at the Lock that closes the circle.
 		s.knot = lockOrder
+		calls := []*evidence.Frame{s.change}
+		s.change, s.role = wants, ops.RoleWait
 		for _, o := range hs[1:] {
-			s.others = append([]*evidence.Frame{o.stack[o.at]}, s.others...)
+			s.others = append([]*evidence.Frame{o.stack[o.actor.at]}, s.others...)
+			calls = append(calls, o.stack[o.at])
 		}
+		s.others = append(s.others, calls...)
 	}
 	return s
 }

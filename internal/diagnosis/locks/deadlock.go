@@ -67,8 +67,8 @@ func (m *model) deadlockFinding(s standstill) ops.Finding {
 	f := ops.Finding{Rule: Deadlock, Scenario: 4, Score: ops.Score(float64(s.count)+1, 2), Confidence: m.standstillConfidence(s)}
 	var where places
 	where.add(s.role, s.change)
-	for i, o := range s.others {
-		if i < maxPlaces {
+	for _, o := range s.others {
+		if len(where) < 2*maxPlaces {
 			where.add(ops.RoleWait, o)
 		}
 	}

@@ -29,7 +29,8 @@ import (
 // those of what is allocated at its very line, which is the function and what that
 // refers to. A line counts if of the samples that were taken within the window so
 // few are gone that chance would do that once in a hundred times, were as many
-// timers let go as are made (seven of which none is gone, eleven of which one is).
+// timers let go as are made (seven of which none is gone, eleven of which one is),
+// or five of which none is where their list grows there beyond chance as well.
 // Where it is not known what was made, the growth has to be three standard
 // deviations. The runtime's list of timers, which is an array of 16 bytes each and
 // belongs to whoever made it grow, counts for neither; it is a proof of how many
@@ -95,6 +96,8 @@ type timerSite struct {
 	// with is the same of the timers together with what else is allocated at the
 	// line of an AfterFunc: its function, and what that refers to.
 	with heapSite
+	// listed is the same together with the runtime's list of timers.
+	listed heapSite
 	// room is how many timers the largest of the runtime's lists that grew here can
 	// hold; 0 = not known.
 	room int64
@@ -115,6 +118,8 @@ const (
 	// chance is how often a line whose timers are let go as fast as they are made
 	// may look as if they were not.
 	chance = 0.01
+	// witnessed is the same where the list of timers grows there, too.
+	witnessed = 0.05
 )
 
 func (t *timerSearch) sites() []*timerSite {
@@ -134,6 +139,7 @@ func (t *timerSearch) sites() []*timerSite {
 			by[f] = s
 			t.all = append(t.all, s)
 		}
+		of(&s.listed).add(objects, bytes)
 		if size := bytes / max(1, objects); size > largestTimer {
 			if of(&s.heapSite) == &s.after {
 				s.room = max(s.room, size/listEntry)
@@ -191,7 +197,16 @@ func (s *timerSite) counts() bool {
 		return float64(s.growth()) >= 3*max(sampleRate, s.deviation(false))
 	}
 	made, gone := s.turnover()
-	return 2*gone <= made && byChance(s.with.turnover()) < chance
+	if 2*gone > made {
+		return false
+	}
+	c := byChance(s.with.turnover())
+	if c < chance {
+		return true
+	}
+	// The list that holds them grows where they do: a second witness.
+	grew := float64(s.listed.growth())
+	return c < witnessed && grew >= max(leastGrowth, 3*s.listed.deviation(true))
 }
 
 // byChance is how likely it is that no more are gone than that, of so many that

@@ -85,13 +85,16 @@ type swarm struct {
 	created       *evidence.Frame
 	value         float64
 	growing       bool
-	// average is how many ran, or wanted to, at a time by the trace; 0 = it does not
-	// tell, or a snapshot shows more.
-	average float64
+	// average is how many ran, or wanted to, or waited for their turn, at a time by
+	// the trace; 0 = it does not tell, or a snapshot shows more. peak is how many that
+	// makes at the height of a wave.
+	average, peak float64
+	// waits is set if most of these waited.
+	waits bool
 }
 
 // most is how many there were at once, as far as it was seen.
-func (s *swarm) most() int { return max(s.before, s.after, int(s.average)) }
+func (s *swarm) most() int { return max(s.before, s.after, int(s.peak)) }
 
 // sighted reports whether a snapshot shows most of them.
 func (s *swarm) sighted() bool { return s.average == 0 }
@@ -134,25 +137,66 @@ func (u *unboundedSearch) betweenSnapshots(out []*swarm, by map[string]*swarm) [
 	}
 	for i := range u.e.Trace.Groups {
 		g := &u.e.Trace.Groups[i]
-		average := float64(g.Times[trace.StateRunning]+g.Times[trace.StateAssist]+g.Times[trace.StateRunnable]+g.Times[trace.StateGC]) / float64(u.c.traced)
+		work := float64(g.Times[trace.StateRunning]+g.Times[trace.StateAssist]+g.Times[trace.StateRunnable]+g.Times[trace.StateGC]) / float64(u.c.traced)
+		average, peak, waits := work, work, false
+		at, waiting, height := u.inWaves(g)
+		if work+waiting >= crowdLeast && waiting > work {
+			average, peak, waits = work+waiting, work+height, true
+		}
 		s := by[g.Func]
-		if average < crowdLeast || s != nil && average <= float64(s.most()) {
+		if average < crowdLeast || s != nil && peak <= float64(s.most()) {
 			continue
 		}
 		if s == nil {
 			x := &crowd{start: g.Func, state: goroutines.Runnable}
+			if waits {
+				x.state, x.wait, x.stack = stateOf(at), at.Wait, at.Stack
+			}
 			created := u.c.started(u.e, x)
 			if created == nil || u.e.Frames == nil || u.e.Frames.Of(g.Func, created.File, 0).Origin != evidence.OwnCode {
 				continue
 			}
 			x.place = created
+			if waits {
+				x.place = at.Stack.User()
+			}
 			s = &swarm{start: g.Func, main: x, places: []*crowd{x}, born: g.Born, died: g.Died}
 			by[g.Func] = s
 			out = append(out, s)
 		}
-		s.average = average
+		s.average, s.peak, s.waits = average, peak, waits
 	}
 	return out
+}
+
+// inWaves looks at goroutines that end as they begin, and wait for their turn or an
+// answer in between: where most of them do, how many at a time on average, and how
+// many at the height of a wave. Of those that begin together and are served one
+// after the other the last waits twice as long as they do on average, and it is
+// then that the first was one of twice as many; where all wait equally long there
+// are no waves.
+func (u *unboundedSearch) inWaves(g *trace.Group) (at *evidence.Site, average, height float64) {
+	if g.Born < bornLeast || 2*g.Died < g.Born {
+		return nil, 0, 0
+	}
+	for i := range u.e.Trace.Sites {
+		s := &u.e.Trace.Sites[i]
+		f := s.Stack.User()
+		if s.Start != g.Func || s.Count <= s.Open || f == nil || f.Origin != evidence.OwnCode || s.Stack.Index(servers) >= 0 {
+			continue
+		}
+		if !busy(&crowd{state: stateOf(s), wait: s.Wait, ended: s.Count - s.Open}) {
+			continue
+		}
+		n := float64(s.Total) / float64(u.c.traced)
+		average += n
+		if at == nil || s.Total > at.Total {
+			at = s
+		}
+		mean := float64(s.Total) / float64(s.Count-s.Open)
+		height += n * min(2, max(1, float64(s.Max)/max(1, mean)))
+	}
+	return at, average, height
 }
 
 // busy reports whether a goroutine works, or waits for its turn or an answer.
@@ -207,6 +251,19 @@ func (u *unboundedSearch) ownClient(s *swarm) bool {
 			}
 		}
 	}
+	if s.waits {
+		// Between the snapshots the trace knows how many are served.
+		var total, rest time.Duration
+		for i := range u.e.Trace.Sites {
+			if x := &u.e.Trace.Sites[i]; x.Stack.Index(servers) > 0 && x.Stack.Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0 {
+				total += x.Total
+				if x.Reason == trace.ReasonSleep {
+					rest += x.Total
+				}
+			}
+		}
+		return float64(2*total) >= s.average*float64(u.c.traced) && 2*rest < total
+	}
 	return 2*serving >= s.after && 2*asleep < serving
 }
 
@@ -240,6 +297,10 @@ func (u *unboundedSearch) finding(s *swarm) ops.Finding {
 	f.Summary = rule.Say("%s goroutines of `%s` %[3]s at %[4]s.", "有 %s 個 `%s` 的 goroutine 在 %[4]s %[3]s。", rule.Count(int64(s.after)), rule.Short(&evidence.Frame{Function: s.start}), what, rule.Line(s.main.place))
 	if !s.sighted() {
 		f.Summary = rule.Say("On average %s goroutines of `%s` are ready and wait for a processor, or run.", "平均有 %s 個 `%s` 的 goroutine 在執行或等著執行。", rule.Count(int64(s.average)), rule.Short(&evidence.Frame{Function: s.start}))
+	}
+	if s.waits {
+		f.Summary = rule.Say("On average %[1]s goroutines of `%[2]s` %[3]s at %[4]s, in waves of about %[5]s.", "平均有 %[1]s 個 `%[2]s` 的 goroutine 在 %[4]s %[3]s，每一波約 %[5]s 個。",
+			rule.Count(int64(s.average)), rule.Short(&evidence.Frame{Function: s.start}), what, rule.Line(s.main.place), rule.Count(about(s.peak)))
 	}
 	if s.growing {
 		f.Summary = rule.Say("%s They are %s more than %s before: they are started faster than they are done.", "%s比 %[3]s 前多了 %[2]s 個：開始的比做完的快。", f.Summary, rule.Count(int64(s.after-s.before)), rule.Dur(u.c.window))
@@ -307,7 +368,7 @@ func (u *unboundedSearch) proofs(f *ops.Finding, s *swarm) {
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: kind, Metric: "goroutines", Value: float64(s.after), Unit: "goroutines", Share: float64(s.after) / float64(max(1, u.c.total, s.after)), Text: text})
 	} else {
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "goroutines", Value: s.average, Unit: "goroutines", Share: min(1, s.average/max(1, s.average+float64(u.c.total-s.after))),
-			Text: rule.Say("on average over the trace %s goroutines of this function ran or were ready to; when the snapshots were taken there were %s and %s", "trace 期間平均有 %s 個此函式的 goroutine 在執行或等著執行；兩次快照當下分別是 %s 與 %s 個", rule.Count(int64(s.average)), rule.Count(int64(s.before)), rule.Count(int64(s.after)))})
+			Text: rule.Say("on average over the trace %s goroutines of this function were at work, ready or waiting their turn; when the snapshots were taken there were %s and %s", "trace 期間平均有 %s 個此函式的 goroutine 在執行、等著執行或排隊；兩次快照當下分別是 %s 與 %s 個", rule.Count(int64(s.average)), rule.Count(int64(s.before)), rule.Count(int64(s.after)))})
 	}
 	if s.born > 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{

@@ -63,7 +63,7 @@ func (v *view) fill(p *pool) {
 		pl.delay, pl.atLeast, pl.known = v.queueTime(pl.waits)
 		p.busy += pl.busy
 		for _, w := range pl.waits {
-			p.given = p.given || len(v.wakers(w)) > 0
+			p.given = p.given || slices.ContainsFunc(v.wakers(w), gives)
 		}
 	}
 	slices.SortStableFunc(p.places, func(a, b place) int { return cmp.Or(cmp.Compare(b.busy, a.busy), compareFrames(a.user, b.user)) })
@@ -73,6 +73,27 @@ func (v *view) fill(p *pool) {
 	}
 	slices.SortStableFunc(p.holders, func(a, b *wait) int { return cmp.Compare(v.busy(b), v.busy(a)) })
 	p.held = v.busyAll(p.holders)
+}
+
+// gives reports whether a wait ended because something was given back, and not
+// because whoever waited gave up: then it is their own context that wakes them.
+func gives(x evidence.Wake) bool {
+	return !x.Waker.Has("context.(*cancelCtx).cancel", "context.(*timerCtx).cancel")
+}
+
+// dry reports whether nothing came back in a whole trace while all who wait gave
+// up or wait still: then whoever is further on in a caller of what acquires came
+// there with an error in his hands, not with a connection.
+func (v *view) dry(p *pool) bool {
+	if v.e.Trace == nil || p.given || p.client == "" {
+		return false
+	}
+	var ws []*wait
+	for _, pl := range p.places {
+		ws = append(ws, pl.waits...)
+	}
+	s := sum(ws)
+	return s.count > 0 && s.open > 0
 }
 
 // queueTime is how long the waits of one place last, by the trace, else by the
@@ -120,15 +141,23 @@ func full(s *evidence.Pool) float64 {
 // holdersOf are the waits inside the pool's client, and those further on in a
 // function that has acquired a connection and keeps it.
 func (v *view) holdersOf(p *pool) (out []*wait) {
+	dry := v.dry(p)
 	for _, w := range v.waits {
 		if w.user == nil || w.kind == acquire && w.client == p.client || v.busy(w) == 0 && v.counted(w) == 0 {
 			continue
 		}
-		if p.uses(w) || p.beyond(w) != nil {
+		if p.uses(w) || p.beyond(w) != nil && (!dry || p.within(w) || w.whole > 0) {
 			out = append(out, w)
 		}
 	}
 	return out
+}
+
+// within reports whether a goroutine is further on in the very function that asks
+// the pool, and no caller of it.
+func (p *pool) within(w *wait) bool {
+	b := p.beyond(w)
+	return b != nil && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == b.Function })
 }
 
 // uses reports whether a wait is on one of the pool's connections.
@@ -287,6 +316,7 @@ func (v *view) pastAny(p *pool) (n int) {
 	if v.now == nil {
 		return 0
 	}
+	dry := v.dry(p)
 	for i := range v.now.Groups {
 		g := &v.now.Groups[i]
 		o, at := look(g.Stack, g.State)
@@ -294,7 +324,7 @@ func (v *view) pastAny(p *pool) (n int) {
 			continue
 		}
 		w := &wait{op: o, stack: g.Stack, at: at, user: g.Stack[at], all: []evidence.Stack{g.Stack}}
-		if p.uses(w) || p.beyond(w) != nil {
+		if p.uses(w) || p.beyond(w) != nil && (!dry || p.within(w)) {
 			n += g.Count
 		}
 	}
