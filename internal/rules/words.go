@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,19 @@ func Quantity(v float64, unit ops.RuleUnit) string {
 	case ops.RuleByteRate:
 		return fmt.Sprintf("%.3g MiB/min", v*60/(1<<20))
 	}
-	return fmt.Sprintf("%.4g", v)
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
+
+// span writes a time as a person would: 6h, not 6h0m0s.
+func span(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // words writes the rule in one line each, in the file's own words.
@@ -28,9 +41,9 @@ func (d *Def) words() {
 	t, b := d.Trigger, d.Bounds
 	switch {
 	case t.Signal != "" && t.Quantile > 0:
-		d.When = fmt.Sprintf("p%g of slow %s ≥ %v within %v", 100*t.Quantile, t.Signal, t.Longer, t.Within)
+		d.When = fmt.Sprintf("p%g of slow %s ≥ %s within %s", 100*t.Quantile, t.Signal, span(t.Longer), span(t.Within))
 	case t.Signal != "":
-		d.When = fmt.Sprintf("slow %s ≥ %v, %d× within %v", t.Signal, t.Longer, t.Times, t.Within)
+		d.When = fmt.Sprintf("slow %s ≥ %s, %d× within %s", t.Signal, span(t.Longer), t.Times, span(t.Within))
 	default:
 		unit, _ := unitOf(t.Metric)
 		var parts []string
@@ -45,16 +58,16 @@ func (d *Def) words() {
 		}
 		d.When = t.Metric + " " + strings.Join(parts, ", ")
 		if t.Hold > 0 {
-			d.When += fmt.Sprintf(" for %v", t.Hold)
+			d.When += " for " + span(t.Hold)
 		}
 	}
 	for _, a := range d.Actions {
 		word := string(a.Kind)
 		switch a.Kind {
 		case ops.RuleFlight:
-			word += " " + a.Last.String()
+			word += " " + span(a.Last)
 		case ops.RuleCapture:
-			word += " " + a.For.String()
+			word += " " + span(a.For)
 		}
 		for i, k := range a.Kinds {
 			word += map[bool]string{true: " ", false: ", "}[i == 0] + string(k)
@@ -64,7 +77,7 @@ func (d *Def) words() {
 	if d.Notify {
 		d.Do = append(d.Do, "notify")
 	}
-	d.Limits = fmt.Sprintf("%d× per %v, cooldown %v", b.Budget, b.Per, b.Cooldown)
+	d.Limits = fmt.Sprintf("%d× per %s, cooldown %s", b.Budget, span(b.Per), span(b.Cooldown))
 	if b.StopAfter > 0 {
 		d.Limits += fmt.Sprintf(", stop after %d", b.StopAfter)
 	}
@@ -72,7 +85,7 @@ func (d *Def) words() {
 		d.Limits += fmt.Sprintf(", memory ≤ %.0f %%", 100*b.MaxMemory)
 	}
 	if b.MaxCPU > 0 {
-		d.Limits += fmt.Sprintf(", cpu ≤ %.0f %%", 100*b.MaxCPU)
+		d.Limits += fmt.Sprintf(", cpu ≤ %.3g %%", 100*b.MaxCPU)
 	}
 }
 

@@ -142,7 +142,7 @@ function coreCalls(transport: Transport) {
     async startCapture(s: StartCapture, call: Call = {}): Promise<Capture> {
       const { capture } = await captures.startCapture({
         project: s.project, service: s.service, instanceIds: s.instanceIds, note: s.note,
-        spec: { duration: duration(s.spec.durationSeconds), kinds: s.spec.kinds, fidelity: s.spec.fidelity, traceWindow: duration(s.spec.traceWindowSeconds), traceMaxBytes: BigInt(s.spec.traceMaxBytes), skipGc: s.spec.skipGc },
+        spec: { duration: duration(s.spec.durationSeconds), kinds: s.spec.kinds, fidelity: s.spec.fidelity, traceWindow: duration(s.spec.traceWindowSeconds), traceMaxBytes: BigInt(s.spec.traceMaxBytes), skipGc: s.spec.skipGc, ...(s.spec.lastSeconds ? { last: duration(s.spec.lastSeconds) } : {}) },
       }, call);
       return convert.capture(capture!);
     },

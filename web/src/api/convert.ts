@@ -150,7 +150,7 @@ export function capture(c: pb.Capture): cap.Capture {
     id: c.id,
     project: c.project,
     service: c.service,
-    spec: { durationSeconds: seconds(s?.duration), kinds: [...(s?.kinds ?? [])], fidelity: s?.fidelity ?? "", traceWindowSeconds: seconds(s?.traceWindow), traceMaxBytes: Number(s?.traceMaxBytes ?? 0), skipGc: s?.skipGc ?? false },
+    spec: { durationSeconds: seconds(s?.duration), kinds: [...(s?.kinds ?? [])], fidelity: s?.fidelity ?? "", traceWindowSeconds: seconds(s?.traceWindow), traceMaxBytes: Number(s?.traceMaxBytes ?? 0), skipGc: s?.skipGc ?? false, lastSeconds: seconds(s?.last) },
     state: captureStates[c.state] ?? "requested",
     reason: c.reason,
     actor: c.actor,

@@ -16,6 +16,8 @@ export interface CaptureSpec {
   traceWindowSeconds: number;
   traceMaxBytes: number;
   skipGc: boolean;
+  /** So many seconds that are over, out of the flight recorders, instead of a window to come; 0 = a window. */
+  lastSeconds: number;
 }
 
 export interface Loss {

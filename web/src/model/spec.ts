@@ -6,6 +6,9 @@ import type { Instance } from "./instance";
 export const minSeconds = 1;
 export const maxSeconds = 600;
 export const maxTraceSeconds = 30;
+export const maxLastSeconds = 60;
+/** What can be had of the past: the trace, and how the process is now that it is over. */
+export const pastKinds: readonly string[] = ["trace", "goroutine", "heap", "runtime"];
 export const presets = [5, 10, 30, 60, 120] as const;
 
 /**
@@ -13,21 +16,23 @@ export const presets = [5, 10, 30, 60, 120] as const;
  * service, which is what the rules need, and nobody likes to wait; the centre's own
  * default, for who does not say, is longer.
  */
-export const defaultSpec = (): CaptureSpec => ({ durationSeconds: 10, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false });
+export const defaultSpec = (): CaptureSpec => ({ durationSeconds: 10, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false, lastSeconds: 0 });
 
 /** What is wrong with a spec, by field. */
 export interface SpecProblems {
   duration: boolean;
   traceWindow: boolean;
   kinds: boolean;
+  last: boolean;
 }
 
 /** Judges what was typed; a field that the browser could not read is NaN or "". */
 export function judge(s: CaptureSpec, chosen: readonly string[]): SpecProblems {
   const inRange = (v: unknown, max: number) => typeof v === "number" && Number.isFinite(v) && v >= 1 && v <= max;
   return {
-    duration: !inRange(s.durationSeconds, maxSeconds),
-    traceWindow: chosen.includes("trace") && !inRange(s.traceWindowSeconds, maxTraceSeconds),
+    duration: !s.lastSeconds && !inRange(s.durationSeconds, maxSeconds),
+    last: s.lastSeconds !== 0 && !inRange(s.lastSeconds, maxLastSeconds),
+    traceWindow: !s.lastSeconds && chosen.includes("trace") && !inRange(s.traceWindowSeconds, maxTraceSeconds),
     kinds: chosen.length === 0,
   };
 }

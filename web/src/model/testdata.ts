@@ -47,5 +47,5 @@ export const targetOf = (id: string, t: Partial<Target> = {}): Target => ({
 
 export const captureOf = (id: string, state: CaptureState, c: Partial<Capture> = {}): Capture => ({
   id, project: "color", service: "user", state, reason: "", actor: "", note: "", created: 0, finished: 0, pinned: false, sizeBytes: 0, targets: [], imported: false, headline: null, expires: 0,
-  spec: { durationSeconds: 30, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false }, ...c,
+  spec: { durationSeconds: 30, kinds: [], fidelity: "full", traceWindowSeconds: 5, traceMaxBytes: 0, skipGc: false, lastSeconds: 0 }, ...c,
 });

@@ -122,3 +122,6 @@ export const toneOf = (word: string): string => ({ fired: "busy", refused: "bad"
 
 /** Whether something of a service, written "project/service", is of the project; "" = all are. */
 export const inProject = (service: string, project: string): boolean => !project || service.startsWith(`${project}/`);
+
+/** Whether a rule takes what the flight recorder holds, which is on for as long as the rule is. */
+export const takesPast = (r: Pick<Rule, "does">): boolean => r.does.some((d) => /^flight\b/.test(d));

@@ -60,6 +60,8 @@ export const table = {
   matches: ["{n} instance|{n} instances", "{n} 個實例"],
   "holds.now": ["would fire now: {n}", "此刻會觸發：{n}"],
   "no.matches": ["no instance", "沒有實例"],
+  "cost.rules": ["Watching costs an instance next to nothing: a look at its numbers once a second, and a comparison for each call that it times.", "監看對實例幾乎沒有負擔：每秒看一次數字，以及對每個計時的呼叫做一次比較。"],
+  "cost.flight": ["flight recorder on: a few % of CPU, up to 16 MiB", "飛行記錄器一直開著：CPU 百分之幾，最多 16 MiB"],
   recorders: ["Flight recorders that are on", "已開啟的飛行記錄器"],
   recorder: ["keeps {keeps}, up to {size}, since {since}; wanted by {who}", "保留 {keeps}，最多 {size}，自 {since} 起；由 {who} 開啟"],
   "recorder.cost": ["last snapshot {size} in {took}", "上次快照 {size}，耗時 {took}"],

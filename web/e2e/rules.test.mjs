@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessible, accessibleInBothThemes, call, fits, launch, open, self, visit } from "./harness.mjs";
+
+// The instance that watches itself is the centre's own process.
+const file = "browser-test.yaml";
+const note = "browser test of rules";
+// What fired counts for a name, also after a change: each run has names of its own.
+const bt = `bt-${Date.now().toString(36)}`;
+let text;
+
+let browser;
+let own;
+before(async () => {
+  browser = await launch();
+  own = await self();
+  const rule = (name, when, limits) => `  - name: ${bt}-${name}\n    for: {service: ${own.service}}\n    when: ${when}\n    do: [{snapshot: goroutine}]\n    limits: ${limits}\n`;
+  text = "rules:\n" +
+    rule("quiet", "{metric: goroutines, above: 1000000}", "{cooldown: 1m}") +
+    rule("tired", "{metric: goroutines, above: 1}", "{cooldown: 10m, times: 3, per: 1h}") +
+    rule("done", "{metric: goroutines, above: 1}", "{cooldown: 10m, stop_after: 1}") +
+    rule("modest", "{metric: goroutines, above: 1}", "{cooldown: 10m, max_cpu: 0.0001%}");
+});
+after(async () => {
+  const { files = [] } = await call("TriggerService/ListTriggers");
+  const left = files.find((f) => f.name === file);
+  if (left) await call("TriggerService/PutTriggerFile", { name: file, before: left.text, text: "" });
+  // The other tests find the centre as they left it.
+  for (let n = 0; n < 5; n++) {
+    const { captures = [] } = await call("CaptureService/ListCaptures", { pageSize: 100 });
+    const ours = captures.filter((c) => c.actor?.startsWith("rule:bt-") || c.note === note);
+    if (!ours.length) break;
+    for (const c of ours) await call("CaptureService/DeleteCapture", { captureId: c.id }).catch(() => new Promise((r) => setTimeout(r, 1000)));
+  }
+  await browser.close();
+});
+
+const shot = async (page, name) => {
+  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png` });
+};
+
+test("presets are there and off, each with what it would cost", async () => {
+  const page = await open(browser);
+  await visit(page, "/rules");
+  for (const name of ["cpu-burn", "waiting-for-connections", "goroutines-pile-up", "stall", "heap-grows", "before-the-kill"]) {
+    const row = `[data-rule=${name}]`;
+    await page.waitForSelector(row);
+    assert.equal(await page.isChecked(`${row} input`), false, `${name} is off`);
+  }
+  assert.match(await page.innerText("[data-rule=stall] [data-t=cost]"), /^flight recorder on: a few % of CPU, up to 16 MiB$/);
+  assert.equal(await page.locator("[data-rule=cpu-burn] [data-t=cost]").count(), 0);
+  await accessibleInBothThemes(page, "rules");
+  await fits(page, "rules");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a file of rules is written, previewed, put in force, and tells how it stands and why", async () => {
+  const page = await open(browser);
+  await visit(page, "/rules");
+  await page.click("[data-t=new]");
+  await page.fill("[data-t=file]", file);
+  await page.fill("[data-t=text]", text.replace("above: 1000000", "abov: 1000000"));
+  await page.waitForSelector("[data-t=mistake]");
+  assert.equal(await page.innerText("[data-t=mistake]"), `${file}:4: unknown field "abov"`);
+  assert.ok(await page.isDisabled("[data-t=save]"), "what is wrong cannot be saved");
+  await shot(page, "mistake");
+
+  await page.fill("[data-t=text]", text);
+  await page.waitForSelector("[data-t=right]");
+  const preview = page.locator("[data-t=matches] > li");
+  assert.equal(await preview.count(), 4);
+  assert.match(await preview.nth(0).innerText(), /-quiet[\s\S]*1 instance/);
+  assert.doesNotMatch(await preview.nth(0).innerText(), /would fire now/);
+  assert.match(await preview.nth(1).innerText(), /-tired[\s\S]*would fire now: 1/);
+  await accessible(page, "the editor");
+  await shot(page, "editor");
+  await page.click("[data-t=save]");
+  await page.waitForSelector("[data-t=done]");
+  assert.match(await page.innerText("[data-t=done]"), /browser-test\.yaml is saved/);
+
+  // The instance has them within seconds, and one acts after the other.
+  const stands = (name, word) => page.waitForSelector(`[data-rule=${bt}-${name}] >> text="${word} 1"`, { timeout: 30_000 });
+  await stands("quiet", "watching");
+  await stands("tired", "throttled");
+  await stands("done", "finished");
+  await stands("modest", "refused");
+
+  await page.keyboard.press("Escape");
+  await page.click(`[data-rule=${bt}-tired] .link`);
+  await page.waitForSelector("[data-t=countdown]");
+  assert.match(await page.innerText("[data-t=countdown]"), /^free in \d/);
+  assert.match(await page.innerText("[data-t=standings]"), /it cools down for [\s\S]*1\/3/);
+  await page.waitForSelector("[data-t=history] [data-kind=archived] a[href*='/captures/']", { timeout: 30_000 });
+  await shot(page, "standings");
+  await page.click(`[data-rule=${bt}-modest] .link`);
+  await page.waitForSelector("[data-t=history] [data-kind=refused]");
+  assert.match(await page.innerText("[data-kind=refused]"), /nothing was done: the process uses \d+ % of its cores, above the ceiling of 0 %/);
+  assert.match(new URL(page.url()).search, /rule=bt-.*-modest/);
+  await accessible(page, "how a rule stands");
+  await fits(page, "how a rule stands");
+
+  // Switched off in its file, which is otherwise as it was.
+  await page.click(`[data-enable=${bt}-quiet]`);
+  await page.waitForSelector(`[data-rule=${bt}-quiet] >> text=off`);
+  const { files } = await call("TriggerService/ListTriggers");
+  assert.equal(files.find((f) => f.name === file).text, text.replace(`- name: ${bt}-quiet\n`, `- name: ${bt}-quiet\n    enabled: false\n`));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("the capture dialog offers the past of those who keep it, and else says how and at which cost", async () => {
+  const page = await open(browser);
+  await visit(page, `/instances/${own.id}`);
+  await page.click("[data-t=capture]");
+  await page.waitForSelector("[data-t=past-off]");
+  assert.ok(await page.isDisabled("[data-t=past]"));
+  assert.match(await page.innerText("[data-t=past-off]"), /None of them keeps the past\. Switch it on .* It costs a busy service a few per cent/);
+  await page.keyboard.press("Escape");
+
+  const { files } = await call("TriggerService/ListTriggers");
+  const now = files.find((f) => f.name === file).text;
+  const keeping = `${now}  - name: ${bt}-past\n    for: {service: ${own.service}}\n    when: {slow: nothing-is-called-so, longer: 1h}\n    do: [{flight: 3s}]\n`;
+  await call("TriggerService/PutTriggerFile", { name: file, before: now, text: keeping });
+  for (let n = 0; ; n++) {
+    const { recorders = [] } = await call("TriggerService/ListTriggers");
+    if (recorders.some((r) => r.instanceId === own.id && r.on)) break;
+    assert.ok(n < 120, "the recorder is on within 30 s");
+    await new Promise((r) => setTimeout(r, 250));
+  }
+  await page.click("[data-t=capture]");
+  await page.waitForSelector("[data-t=past-on]");
+  await page.check("[data-t=past]");
+  await page.fill("[data-t=last]", "61");
+  await page.waitForSelector("text=Use 1 to 60 seconds.");
+  await page.fill("[data-t=last]", "2");
+  assert.equal(await page.locator("[data-t=duration]").count(), 0, "there is no window to come");
+  await page.fill("[data-t=note]", note);
+  await accessible(page, "the dialog");
+  await shot(page, "dialog");
+  await page.click("[data-t=start]");
+  await page.waitForURL(/\/captures\//);
+  const id = new URL(page.url()).pathname.split("/")[2];
+  const { capture } = await call("CaptureService/GetCapture", { captureId: id });
+  assert.equal(capture.spec.last, "2s");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
