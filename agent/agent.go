@@ -43,6 +43,8 @@ type Agent struct {
 	controls controlRegistry
 	chunks   chunkPool
 	flight   *flightDeck
+	saying   sync.Mutex // held while last words are said; guards said
+	said     time.Time  // when they were
 	rules    *ruleEngine
 	// unchained says that chains do not work with this process's gRPC.
 	unchained atomic.Bool

@@ -28,6 +28,9 @@ const (
 	// have taken its last capture; platforms grant 10 to 30 s between SIGTERM and
 	// SIGKILL, and the service has to end in it as well.
 	tailWithin = 4 * time.Second
+	// saidBefore is how long last words are the last: a panic, or a signal, is
+	// followed by a Close that has nothing to add.
+	saidBefore = 10 * time.Second
 )
 
 // ownRules are those that the process watches for without a centre: none unless
@@ -64,6 +67,13 @@ func (a *Agent) tail() plan {
 
 // sayLast takes the tail and waits, within bounds, until a centre has all of it.
 func (a *Agent) sayLast(reason string) {
+	// Who comes second waits: to go on would end the process amid the first's words.
+	a.saying.Lock()
+	defer a.saying.Unlock()
+	if time.Since(a.said) < saidBefore {
+		return
+	}
+	defer func() { a.said = time.Now() }()
 	ctx, cancel := context.WithTimeout(context.Background(), tailWithin)
 	defer cancel()
 	c, err := a.keep(a.tail(), reason)

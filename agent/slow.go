@@ -99,11 +99,17 @@ func (a *Agent) StreamServerInterceptor() grpc.StreamServerInterceptor {
 
 // Middleware tells Slow how long each request took, as "http:PATTERN" with the
 // pattern of the http.ServeMux that matched, or "http:METHOD /path" without one.
+// What asks for another protocol, as WebSockets do, is a conversation and not
+// timed.
 func (a *Agent) Middleware(next http.Handler) http.Handler {
 	if a == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			next.ServeHTTP(w, r)
+			return
+		}
 		began := time.Now()
 		defer func() {
 			name := r.Pattern

@@ -13,11 +13,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/opscenter/opscenter/agent"
 	"github.com/opscenter/opscenter/examples/colorgame/internal/chassis"
@@ -208,6 +210,7 @@ type service struct {
 	controls []agent.Control
 	started  func(*agent.Agent) // is given the agent; nil = nobody wants it
 	words    string             // agent.Config.LastWords
+	timed    bool               // the agent is told how long requests take
 	chassis  chassis.Config
 }
 
@@ -280,6 +283,9 @@ func serve(ctx context.Context, name string, o options, build func(context.Conte
 		if svc.started != nil {
 			svc.started(a)
 		}
+		if svc.timed {
+			svc.chassis.Around = a.Middleware
+		}
 		if svc.pool != nil {
 			a.AddPool("postgres", poolStats{svc.pool})
 		}
@@ -307,6 +313,8 @@ func users(_ context.Context, o options) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
+	// Not timed: a login takes tens of milliseconds by nature, and a rule for what is
+	// slow would see every one.
 	return service{part: part, agent: true, controls: userControls(part)}, nil
 }
 
@@ -329,7 +337,7 @@ func sockets(_ context.Context, o options) (service, error) {
 			part.BurnLedger()
 		}
 	})
-	return service{part: part, agent: true, words: "on", controls: gatewayControls(part), chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
+	return service{part: part, agent: true, words: "on", timed: true, controls: gatewayControls(part), chassis: chassis.Config{ConnContext: gateway.SmallBuffers}}, nil
 }
 
 func rooms(ctx context.Context, o options) (service, error) {
@@ -353,10 +361,16 @@ func rooms(ctx context.Context, o options) (service, error) {
 		cfg.Limits, cfg.Books = game.SQLLimits{Pool: pool}, game.SQLBooks{Pool: pool}
 	}
 	part := game.New(cfg)
+	// The console's calls are timed as the players' are. The agent serves them, so
+	// the interceptor is there before the agent is.
+	var told atomic.Pointer[agent.Agent]
+	timed := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return told.Load().UnaryServerInterceptor()(ctx, req, info, handler)
+	}
 	return service{
-		part: part, pool: pool, agent: true,
-		services: agent.Services{Register: part.Register},
-		started:  func(a *agent.Agent) { part.TellSlow(a.Slow) },
+		part: part, pool: pool, agent: true, timed: true,
+		services: agent.Services{Register: part.Register, Unary: []grpc.UnaryServerInterceptor{timed}},
+		started:  func(a *agent.Agent) { part.TellSlow(a.Slow); told.Store(a) },
 	}, nil
 }
 
@@ -369,7 +383,7 @@ func records(ctx context.Context, o options) (service, error) {
 		return service{}, err
 	}
 	part := record.New(record.Config{Pool: pool, Logger: o.log})
-	return service{part: part, pool: pool, agent: true, controls: recordControls(part)}, nil
+	return service{part: part, pool: pool, agent: true, timed: true, controls: recordControls(part)}, nil
 }
 
 func crowd(_ context.Context, o options) (service, error) {

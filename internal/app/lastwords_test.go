@@ -3,8 +3,10 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -42,6 +44,10 @@ func leak(n int) {
 // child is the service: it leaks until it is killed at its limit, as the kernel
 // would, or waits to be asked to end.
 func child() {
+	if os.Getenv("OPS_TEST_CHILD") == "centre" {
+		centre()
+		return
+	}
 	for range 128 {
 		leak(childStart / 128)
 	}
@@ -53,9 +59,14 @@ func child() {
 		panic(err)
 	}
 	defer a.Close()
-	if os.Getenv("OPS_TEST_CHILD") == "waits" {
+	switch os.Getenv("OPS_TEST_CHILD") {
+	case "waits":
 		time.Sleep(time.Minute)
 		return
+	case "panics":
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is told to
+		defer a.Recover()
+		panic("out of dice")
 	}
 	for {
 		time.Sleep(500 * time.Millisecond)
@@ -182,6 +193,135 @@ func quietAddress(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	return ""
+}
+
+const watchedRule = `rules:
+  - name: watched
+    for: {project: color-game, service: doomed}
+    when: {slow: bet, longer: 40ms}
+    do: [snapshot]
+`
+
+// A goroutine that panics ends the process as ever, and what everybody did is with
+// the centre.
+func TestAProcessThatPanicsSaysWhy(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	url, _ := serve(t, cli.ServeOptions{RulesDir: writeRules(t, watchedRule)})
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "OPS_TEST_CHILD=panics", "OPS_CENTER="+url, "OPS_SPOOL_DIR="+t.TempDir())
+	var said strings.Builder
+	cmd.Stderr = &said
+	tell, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	running(t, c, "watched") // so the centre follows the process
+	_ = tell.Close()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(said.String(), "panic: out of dice") {
+		t.Errorf("it ended with %d and said %q, want a panic with its value", code, said.String())
+	}
+	e := history(t, c, "last-words", "archived")
+	if e.GetReason() != "the process panicked: out of dice" {
+		t.Errorf("last words because %q", e.GetReason())
+	}
+	got, err := apiv1connect.NewCaptureServiceClient(hc, url).GetCapture(t.Context(), connect.NewRequest(&apiv1.GetCaptureRequest{CaptureId: e.GetCaptureId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := names(got.Msg.GetCapture()); !slices.Contains(n, "goroutine.pprof") {
+		t.Errorf("it left %q", n)
+	}
+}
+
+// centre is a centre that can be killed.
+func centre() {
+	err := Serve(context.Background(), cli.ServeOptions{
+		Listen: os.Getenv("OPS_TEST_LISTEN"), DataDir: os.Getenv("OPS_TEST_DATA"), RulesDir: os.Getenv("OPS_TEST_RULES"), Out: io.Discard,
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
+const longRule = `rules:
+  - name: long
+    for: {service: tables}
+    when: {slow: bet, longer: 40ms}
+    do:
+      - capture: {for: 8s, kinds: [cpu, goroutine]}
+    limits: {cooldown: 10m, times: 1, per: 1h}
+`
+
+// A centre that is killed while it fetches what an instance kept has all of it, and
+// once, when it is back.
+func TestACentreThatIsKilledWhileItFetches(t *testing.T) {
+	hc := client(t, &http.Transport{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := cli.ServeOptions{Listen: l.Addr().String(), DataDir: t.TempDir(), RulesDir: writeRules(t, longRule)}
+	_ = l.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "OPS_TEST_CHILD=centre", "OPS_TEST_LISTEN="+o.Listen, "OPS_TEST_DATA="+o.DataDir, "OPS_TEST_RULES="+o.RulesDir)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	url := "http://" + o.Listen
+	a, err := agent.Start(agent.Config{Center: url, Project: "color-game", Service: "tables", SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	running(t, apiv1connect.NewTriggerServiceClient(hc, url), "long")
+	a.Slow(t.Context(), "bet", 50*time.Millisecond)
+	captures := apiv1connect.NewCaptureServiceClient(hc, url)
+	mine := func() []*apiv1.Capture {
+		resp, err := captures.ListCaptures(t.Context(), connect.NewRequest(&apiv1.ListCapturesRequest{}))
+		if err != nil {
+			return nil
+		}
+		return resp.Msg.GetCaptures()
+	}
+	for end := time.Now().Add(time.Minute); len(mine()) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the centre does not fetch what the instance keeps")
+		}
+	}
+	_ = cmd.Process.Kill() // the window still has seconds to go
+	_ = cmd.Wait()
+	hc.CloseIdleConnections()
+
+	serve(t, o)
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		all := mine()
+		if len(all) == 1 && all[0].GetState() == apiv1.CaptureState_CAPTURE_STATE_DONE {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after the restart there are %v", all)
+		}
+	}
+	got, err := captures.GetCapture(t.Context(), connect.NewRequest(&apiv1.GetCaptureRequest{CaptureId: mine()[0].GetId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := names(got.Msg.GetCapture())
+	for _, want := range []string{"cpu.pprof", "goroutine.pprof"} {
+		if !slices.Contains(n, want) {
+			t.Errorf("it has %q, without %s", n, want)
+		}
+	}
+	if got.Msg.GetCapture().GetActor() != "rule:long" {
+		t.Errorf("it is of %q", got.Msg.GetCapture().GetActor())
+	}
 }
 
 // Rules fire while the centre is away; what they collected and how often they may

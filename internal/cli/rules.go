@@ -23,7 +23,7 @@ func (p *program) rulesCmd() *cobra.Command {
 	cmd.Use, list.Use = "rules", "list"
 	cmd.Long = `Rules are what instances watch themselves for: a condition, what to collect when it
 holds, and how often that may be. They go on while the centre is away. The files
-are in the directory of ` + "`ops serve --rules`" + `; docs/triggers.md says what can be written.`
+are in the directory of ` + "`ops serve --rules`" + `; docs/rules.md says what can be written.`
 	cmd.Example = `  ops rules
   ops rules check my-rules.yaml
   ops rules enable stall

@@ -179,7 +179,7 @@ func (s *serveSettings) declare(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.AllowHosts, "allow-host", nil, "`name` by which browsers may address the centre, besides loopback and the certificate's; * = any (repeatable)")
 	f.StringVar(&o.ControlPolicy, "control-policy", "", "`file` in YAML that says which controls and methods each project allows (docs/control.md)")
 	f.Var(&s.heartbeat, "heartbeat", "how often agents tell how they are, from 1s on: as often do the rows of the page change")
-	f.StringVar(&o.RulesDir, "rules", "", "`directory` of the rules that instances watch themselves by (default rules in the data directory; docs/triggers.md)")
+	f.StringVar(&o.RulesDir, "rules", "", "`directory` of the rules that instances watch themselves by (default rules in the data directory; docs/rules.md)")
 	f.StringVar(&o.NotifyFile, "notify", "", "`file` in YAML with the chats that are told of trouble (docs/notifications.md)")
 	f.StringVar(&o.PublicURL, "public-url", "", "`URL` by which people reach the centre, for links in notifications (default the one it serves on)")
 	f.StringVar(&o.HealthFile, "health", "", "`file` with the thresholds of health, for all services or one, in YAML or JSON")

@@ -46,6 +46,8 @@ type Config struct {
 	Logger   *slog.Logger // nil = silent
 	// ConnContext is http.Server.ConnContext of the API; may be nil.
 	ConnContext func(context.Context, net.Conn) context.Context
+	// Around is put around the API's handler; may be nil.
+	Around func(http.Handler) http.Handler
 	// Ready is called with the addresses once they accept connections; may be nil.
 	Ready func(api, admin string)
 }
@@ -76,6 +78,9 @@ func Run(ctx context.Context, cfg Config, part Part) error {
 	servers := map[net.Listener]*http.Server{admin: {Handler: adminHandler(cfg, part)}}
 	api := ""
 	if h := part.Handler(); h != nil {
+		if cfg.Around != nil {
+			h = cfg.Around(h)
+		}
 		l, err := listen(cfg.Listen)
 		if err != nil {
 			return errors.Join(fmt.Errorf("API address: %w", err), admin.Close())
