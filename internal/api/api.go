@@ -33,6 +33,7 @@ type Fleet interface {
 	Instances(fleet.Filter) []ops.Instance
 	Instance(ops.InstanceID) (ops.Instance, error)
 	Thresholds(ops.ServiceKey) fleet.Thresholds
+	Shortages() []fleet.Shortage
 	Subscribe() *changes.Subscription[ops.InstanceID]
 	History(ctx context.Context, id ops.InstanceID, from, to time.Time) ([]ops.Heartbeat, time.Duration, error)
 	WatchMetrics(ctx context.Context, id ops.InstanceID, fn func(ops.Sample)) error

@@ -17,6 +17,13 @@ type Sources interface {
 
 func (s *server) ListSources(ctx context.Context, _ *connect.Request[apiv1.ListSourcesRequest]) (*connect.Response[apiv1.ListSourcesResponse], error) {
 	out := &apiv1.ListSourcesResponse{}
+	for _, x := range s.Fleet.Shortages() {
+		if sees(ctx, x.Service.Project, x.Service.Service) {
+			out.Shortages = append(out.Shortages, &apiv1.Shortage{
+				Project: string(x.Service.Project), Service: string(x.Service.Service), Expected: int32(x.Count), Up: int32(x.Up), Since: ts(x.Since), Says: x.Says, Alarm: x.Alarm,
+			})
+		}
+	}
 	if s.Sources == nil {
 		return connect.NewResponse(out), nil
 	}

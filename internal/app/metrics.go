@@ -13,6 +13,7 @@ func (c *center) newMetrics(o cli.ServeOptions) *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Version:   o.Version,
 		Instances: func() []ops.Instance { return c.fleet.Instances(fleet.Filter{}) },
+		Expected:  c.expected,
 		Storage: func(ctx context.Context) (stored, free int64) {
 			s := c.archive.Status(ctx)
 			return s.StoredBytes, s.FreeBytes
@@ -20,4 +21,15 @@ func (c *center) newMetrics(o cli.ServeOptions) *metrics.Metrics {
 		Captures: c.captures.Subscribe, Capture: c.captured, Channels: c.notifier.Channels,
 		Logger: o.Logger,
 	})
+}
+
+func (c *center) expected() map[ops.ServiceKey]metrics.Expected {
+	out := map[ops.ServiceKey]metrics.Expected{}
+	for k, e := range c.fleet.Expectations() {
+		out[k] = metrics.Expected{Count: e.Count}
+	}
+	for _, s := range c.fleet.Shortages() {
+		out[s.Service] = metrics.Expected{Count: s.Count, Missing: s.Count - s.Up}
+	}
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/notify"
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -49,6 +50,13 @@ func (c *center) tellOf(capture ops.Capture, f ops.Findings) {
 	}
 	for _, e := range events {
 		c.notifier.Tell(e)
+	}
+}
+
+// tellShort tells of a service that has had too few instances for a while.
+func (c *center) tellShort(s fleet.Shortage) {
+	if c.notifier != nil {
+		c.notifier.Tell(notify.FromShortage(s.Service, s.Up, s.Count, s.Says))
 	}
 }
 

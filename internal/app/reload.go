@@ -72,6 +72,7 @@ func (c *center) take(g generation) {
 	c.archive.SetReserve(g.o.DiskReserveBytes)
 	c.rails.SetPolicy(g.policy)
 	c.fleet.SetHealth(g.health)
+	c.fleet.Expect(g.sec.Projects.expect())
 	c.sources.Replace(g.sources)
 	if set := g.o.SetLogLevel; set != nil {
 		set(g.o.LogLevel)

@@ -230,6 +230,41 @@ system failed DIR/ops.yaml:3:1: unknown key "retentoin-bytes": did you mean rete
 	}
 }
 
+func TestWhatIsExpectedAndNotThereIsSaid(t *testing.T) {
+	c := startConfigured(t, "listen: 127.0.0.1:0\nprojects:\n  color-game: {expect: {user-service: 3}}\n")
+	short := func() string {
+		res, err := apiv1connect.NewDiscoveryServiceClient(c.http, c.url).ListSources(t.Context(), connect.NewRequest(&apiv1.ListSourcesRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, s := range res.Msg.GetShortages() {
+			out = append(out, fmt.Sprintf("%s/%s %d of %d, says %s, since known %t", s.GetProject(), s.GetService(), s.GetUp(), s.GetExpected(), s.GetSays(), s.GetSince().IsValid()))
+		}
+		return strings.Join(out, "\n")
+	}
+	if got, want := short(), "color-game/user-service 0 of 3, says projects.color-game.expect, since known true"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	res, err := c.http.Get(c.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if want := `opscenter_instances_missing{project="color-game",service="user-service"} 3`; err != nil || !strings.Contains(string(body), want) {
+		t.Errorf("metrics have no %s: %v", want, err)
+	}
+	c.write("listen: 127.0.0.1:0\nprojects:\n  color-game: {title: {en: Color Game}}\n")
+	for range 300 { // as long as until waits
+		if short() == "" {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("still %q", short())
+}
+
 func TestAnUndeclaredProjectIsRefused(t *testing.T) {
 	debug := httptest.NewServer(http.DefaultServeMux)
 	t.Cleanup(debug.Close)

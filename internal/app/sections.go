@@ -15,6 +15,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery/kubernetes"
 	"github.com/opscenter/opscenter/internal/discovery/nacos"
 	"github.com/opscenter/opscenter/internal/discovery/static"
+	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/ops"
 	"github.com/opscenter/opscenter/internal/project"
 )
@@ -101,6 +102,7 @@ projects:
     retention: 14d
     retention-bytes: 20GiB
     roles: {operator: [game-oncall]}
+    expect: {user-service: 3}
     sources:
       static:
         - {service: user-service, url: "http://10.0.0.7:6060/debug/pprof"}
@@ -123,6 +125,17 @@ func (s *projectsSection) retention(o cli.ServeOptions) archive.Retention {
 	for name, p := range *s {
 		if p.Retention != 0 || p.RetentionBytes != 0 {
 			out.Projects[name] = archive.Retention{MaxAge: time.Duration(p.Retention), MaxBytes: int64(p.RetentionBytes)}
+		}
+	}
+	return out
+}
+
+// expect is how many instances of each service there should be.
+func (s *projectsSection) expect() map[ops.ServiceKey]fleet.Expectation {
+	out := map[ops.ServiceKey]fleet.Expectation{}
+	for name, p := range *s {
+		for service, n := range p.Expect {
+			out[ops.ServiceKey{Project: name, Service: service}] = fleet.Expectation{Count: n, Says: "projects." + string(name) + ".expect"}
 		}
 	}
 	return out

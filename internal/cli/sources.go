@@ -24,8 +24,19 @@ func (p *program) sourcesCmd() *cobra.Command {
 				return err
 			}
 			sources, absences := res.Msg.GetSources(), slices.DeleteFunc(res.Msg.GetAbsences(), func(a *apiv1.Absence) bool { return !p.inProject(a.GetProject()) })
+			shortages := slices.DeleteFunc(res.Msg.GetShortages(), func(s *apiv1.Shortage) bool { return !p.inProject(s.GetProject()) })
 			if p.json {
-				return p.printJSON(map[string]any{"sources": messages(sources), "absences": messages(absences)})
+				return p.printJSON(map[string]any{"sources": messages(sources), "absences": messages(absences), "shortages": messages(shortages)})
+			}
+			if len(shortages) > 0 {
+				var cells [][]string
+				for _, s := range shortages {
+					cells = append(cells, []string{s.GetProject(), s.GetService(), fmt.Sprintf("%d of %d", s.GetUp(), s.GetExpected()), ago(p.Now(), s.GetSince()), s.GetSays()})
+				}
+				if err := table(p.Stdout, []string{"PROJECT", "SHORT", "UP", "FOR", "EXPECTED BY"}, cells); err != nil {
+					return err
+				}
+				fmt.Fprintln(p.Stdout)
 			}
 			if len(sources)+len(absences) == 0 {
 				p.note("no sources are configured: instances are those whose agents dial the centre; docs/discovery.md says how to add one")

@@ -56,6 +56,9 @@ type Config struct {
 	// Admit is asked before an instance joins, and may add to its labels; an error
 	// keeps it out and is what it is told. It must not call the fleet. nil = all may.
 	Admit func(ops.Instance) (ops.Instance, error)
+	// Short is told once of each shortage that has lasted; it must not block. nil =
+	// nobody is told.
+	Short func(Shortage)
 }
 
 // Fleet is the register of instances. All methods may be called concurrently.
@@ -69,6 +72,7 @@ type Fleet struct {
 	rules        HealthRules
 	admit        func(ops.Instance) (ops.Instance, error)
 	every        time.Duration // between heartbeats
+	short        func(Shortage)
 	topic        changes.Topic[ops.InstanceID]
 	wake         chan struct{} // holds a token when there are rows to write
 	loaded       atomic.Bool   // who was known before is known again
@@ -82,6 +86,8 @@ type Fleet struct {
 	epoch   uint64
 	dirty   map[ops.InstanceID]struct{} // rows to write
 	history history
+	// expected is how many of each service there should be.
+	expected map[ops.ServiceKey]*watched
 }
 
 // member is an instance and what the fleet remembers to judge it.
@@ -109,7 +115,7 @@ type member struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, admit: cfg.Admit, every: cfg.HeartbeatEvery,
+		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, admit: cfg.Admit, short: cfg.Short, every: cfg.HeartbeatEvery,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},

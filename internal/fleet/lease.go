@@ -26,6 +26,7 @@ func (f *Fleet) judge(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 			f.judgeOnce(time.Now())
+			f.watchOver(time.Now())
 		}
 	}
 }

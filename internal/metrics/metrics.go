@@ -19,10 +19,13 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// Config says where the numbers come from. All fields are needed but Logger.
+// Config says where the numbers come from. All fields are needed but Expected and Logger.
 type Config struct {
 	// Instances returns all that are not gone.
 	Instances func() []ops.Instance
+	// Expected returns how many instances of a service there should be; nil = nobody
+	// knows.
+	Expected func() map[ops.ServiceKey]Expected
 	// Storage returns what captures take and what is free, in bytes; free < 0 =
 	// no bound.
 	Storage func(context.Context) (stored, free int64)
@@ -40,6 +43,10 @@ const (
 	scoreFor  = 24 * time.Hour
 	maxScores = 5000 // instances
 )
+
+// Expected is how many instances of a service there should be, and how many of
+// them are not up.
+type Expected struct{ Count, Missing int }
 
 // Metrics is a collector and what it remembers.
 type Metrics struct {
@@ -177,6 +184,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	instancesDesc  = desc("instances", "Instances that are not gone, by state: up, suspect.", "project", "service", "state")
 	healthDesc     = desc("instances_health", "Instances by how they do: ok, warning, critical, unknown.", "project", "service", "level")
+	expectedDesc   = desc("instances_expected", "Instances that there should be, where the configuration says so.", "project", "service")
+	missingDesc    = desc("instances_missing", "Instances that are expected and not up.", "project", "service")
 	failingDesc    = desc("instances_failing", "Instances that fail a check of health, by check and level.", "project", "service", "check", "level")
 	cpuDesc        = desc("service_cpu_cores", "Processors that the instances of a service use.", "project", "service")
 	rssDesc        = desc("service_rss_bytes", "Resident memory of the instances of a service.", "project", "service")
@@ -195,7 +204,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		instancesDesc, healthDesc, failingDesc, cpuDesc, rssDesc, heapDesc, goroutinesDesc, latencyDesc, waitersDesc,
+		instancesDesc, expectedDesc, missingDesc, healthDesc, failingDesc, cpuDesc, rssDesc, heapDesc, goroutinesDesc, latencyDesc, waitersDesc,
 		scoreDesc, diagnosedDesc, storedDesc, freeDesc, sentDesc, waitingDesc,
 	} {
 		ch <- d
@@ -219,6 +228,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
 	alive := m.collectServices(gauge)
+	m.collectExpected(gauge)
 	m.collectScores(gauge, alive)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -269,6 +279,16 @@ func (m *Metrics) collectServices(gauge func(*prometheus.Desc, float64, ...strin
 		gauge(waitersDesc, s.waiters, p, n)
 	}
 	return alive
+}
+
+func (m *Metrics) collectExpected(gauge func(*prometheus.Desc, float64, ...string)) {
+	if m.c.Expected == nil {
+		return
+	}
+	for k, e := range m.c.Expected() {
+		gauge(expectedDesc, float64(e.Count), string(k.Project), string(k.Service))
+		gauge(missingDesc, float64(e.Missing), string(k.Project), string(k.Service))
+	}
 }
 
 func (s *service) add(i ops.Instance) {

@@ -82,6 +82,20 @@ func FromFindings(c ops.Capture, f ops.Findings) ([]Event, error) {
 	return out, nil
 }
 
+// FromShortage returns an event for a service of which fewer instances are up than
+// says expects. None at all is critical.
+func FromShortage(k ops.ServiceKey, up, expected int, says string) Event {
+	e := Event{
+		Kind: Health, Severity: ops.Warning, Project: k.Project, Service: k.Service, Subject: "absence", Path: "/?project=" + string(k.Project) + "&service=" + string(k.Service),
+		Title:  ops.Text{EN: fmt.Sprintf("%d of %d instances are up", up, expected), ZH: fmt.Sprintf("%d 個實例中僅 %d 個運作中", expected, up)},
+		Detail: ops.Text{EN: "Expected by " + says + ".", ZH: "依據 " + says + "。"},
+	}
+	if up == 0 {
+		e.Severity = ops.Critical
+	}
+	return e
+}
+
 // Fleet is what Watch needs to see.
 type Fleet interface {
 	Instance(ops.InstanceID) (ops.Instance, error)

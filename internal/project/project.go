@@ -26,6 +26,8 @@ type Project struct {
 	RetentionBytes config.Size     `yaml:"retention-bytes"`
 	// Roles names who holds a role in it: the role's name, then groups or users.
 	Roles map[string][]string `yaml:"roles"`
+	// Expect is how many instances of each service there should be.
+	Expect map[ops.ServiceName]int `yaml:"expect"`
 }
 
 // Title is a text in each language of the page.
@@ -38,6 +40,7 @@ const (
 	maxTitle    = 80
 	maxLabels   = 30
 	maxProjects = 1000
+	maxExpected = 10_000 // of a service, and services
 )
 
 // Validate says what cannot be, as an Invalid error that names the key.
@@ -49,6 +52,17 @@ func (p Project) Validate() error {
 	}
 	if len(p.Labels) > maxLabels {
 		return ops.Errorf(ops.Invalid, "labels: %d are too many: use at most %d", len(p.Labels), maxLabels)
+	}
+	if len(p.Expect) > maxExpected {
+		return ops.Errorf(ops.Invalid, "expect: %d services are too many: use at most %d", len(p.Expect), maxExpected)
+	}
+	for _, service := range slices.Sorted(maps.Keys(p.Expect)) {
+		if !ops.ValidName(string(service)) {
+			return ops.Errorf(ops.Invalid, "expect: %q is no name of a service: use letters, digits, dot, underscore and hyphen", service)
+		}
+		if n := p.Expect[service]; n < 1 || n > maxExpected {
+			return ops.Errorf(ops.Invalid, "expect: %d instances of %s are out of range: use 1 to %d", n, service, maxExpected)
+		}
 	}
 	for _, role := range slices.Sorted(maps.Keys(p.Roles)) {
 		if !ops.ValidName(role) {

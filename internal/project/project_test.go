@@ -12,6 +12,22 @@ func instance(p, s string) ops.Instance {
 	return ops.Instance{Project: ops.ProjectName(p), Service: ops.ServiceName(s), Source: "agent", Labels: map[string]string{"zone": "a"}}
 }
 
+func TestWhatIsExpectedIsChecked(t *testing.T) {
+	for text, p := range map[string]Project{
+		"": {Expect: map[ops.ServiceName]int{"user-service": 3}},
+		"expect: 0 instances of user-service are out of range: use 1 to 10000":                            {Expect: map[ops.ServiceName]int{"user-service": 0}},
+		`expect: "user service" is no name of a service: use letters, digits, dot, underscore and hyphen`: {Expect: map[ops.ServiceName]int{"user service": 3}},
+	} {
+		got := ""
+		if err := p.Validate(); err != nil {
+			got = err.Error()
+		}
+		if got != text {
+			t.Errorf("%q, want %q", got, text)
+		}
+	}
+}
+
 func TestWhoMayJoin(t *testing.T) {
 	two := Declared{"color-game": {Labels: map[string]string{"team": "core", "zone": "any"}}, "slots": {}}
 	for _, c := range []struct {

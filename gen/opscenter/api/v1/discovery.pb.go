@@ -66,7 +66,10 @@ type ListSourcesResponse struct {
 	// backend's address, and is told to those who see every project.
 	Sources []*Source `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
 	// The targets that cannot be reached now, those of the longest time first.
-	Absences      []*Absence `protobuf:"bytes,2,rep,name=absences,proto3" json:"absences,omitempty"`
+	Absences []*Absence `protobuf:"bytes,2,rep,name=absences,proto3" json:"absences,omitempty"`
+	// The services of which fewer instances are up than are expected, those of the
+	// longest time first.
+	Shortages     []*Shortage `protobuf:"bytes,3,rep,name=shortages,proto3" json:"shortages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -111,6 +114,13 @@ func (x *ListSourcesResponse) GetSources() []*Source {
 func (x *ListSourcesResponse) GetAbsences() []*Absence {
 	if x != nil {
 		return x.Absences
+	}
+	return nil
+}
+
+func (x *ListSourcesResponse) GetShortages() []*Shortage {
+	if x != nil {
+		return x.Shortages
 	}
 	return nil
 }
@@ -292,15 +302,111 @@ func (x *Absence) GetComplaint() string {
 	return ""
 }
 
+// Shortage is a service of which fewer instances are up than are expected.
+type Shortage struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Project  string                 `protobuf:"bytes,1,opt,name=project,proto3" json:"project,omitempty"`
+	Service  string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Expected int32                  `protobuf:"varint,3,opt,name=expected,proto3" json:"expected,omitempty"`
+	Up       int32                  `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`
+	Since    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// Who expects them: "projects.color-game.expect".
+	Says string `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"`
+	// It has lasted for a minute, and people were told.
+	Alarm         bool `protobuf:"varint,7,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shortage) Reset() {
+	*x = Shortage{}
+	mi := &file_opscenter_api_v1_discovery_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shortage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shortage) ProtoMessage() {}
+
+func (x *Shortage) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_discovery_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shortage.ProtoReflect.Descriptor instead.
+func (*Shortage) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_discovery_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Shortage) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *Shortage) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Shortage) GetExpected() int32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *Shortage) GetUp() int32 {
+	if x != nil {
+		return x.Up
+	}
+	return 0
+}
+
+func (x *Shortage) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Shortage) GetSays() string {
+	if x != nil {
+		return x.Says
+	}
+	return ""
+}
+
+func (x *Shortage) GetAlarm() bool {
+	if x != nil {
+		return x.Alarm
+	}
+	return false
+}
+
 var File_opscenter_api_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
 	"\n" +
 	" opscenter/api/v1/discovery.proto\x12\x10opscenter.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eopscenter/api/v1/options.proto\"\x14\n" +
-	"\x12ListSourcesRequest\"\x80\x01\n" +
+	"\x12ListSourcesRequest\"\xba\x01\n" +
 	"\x13ListSourcesResponse\x122\n" +
 	"\asources\x18\x01 \x03(\v2\x18.opscenter.api.v1.SourceR\asources\x125\n" +
-	"\babsences\x18\x02 \x03(\v2\x19.opscenter.api.v1.AbsenceR\babsences\"\xbf\x01\n" +
+	"\babsences\x18\x02 \x03(\v2\x19.opscenter.api.v1.AbsenceR\babsences\x128\n" +
+	"\tshortages\x18\x03 \x03(\v2\x1a.opscenter.api.v1.ShortageR\tshortages\"\xbf\x01\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\atargets\x18\x02 \x01(\x05R\atargets\x120\n" +
@@ -315,7 +421,15 @@ const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
 	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x1c\n" +
-	"\tcomplaint\x18\a \x01(\tR\tcomplaint2{\n" +
+	"\tcomplaint\x18\a \x01(\tR\tcomplaint\"\xc6\x01\n" +
+	"\bShortage\x12\x18\n" +
+	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1a\n" +
+	"\bexpected\x18\x03 \x01(\x05R\bexpected\x12\x0e\n" +
+	"\x02up\x18\x04 \x01(\x05R\x02up\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
+	"\x04says\x18\x06 \x01(\tR\x04says\x12\x14\n" +
+	"\x05alarm\x18\a \x01(\bR\x05alarm2{\n" +
 	"\x10DiscoveryService\x12g\n" +
 	"\vListSources\x12$.opscenter.api.v1.ListSourcesRequest\x1a%.opscenter.api.v1.ListSourcesResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x01B\xc3\x01\n" +
 	"\x14com.opscenter.api.v1B\x0eDiscoveryProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
@@ -332,27 +446,30 @@ func file_opscenter_api_v1_discovery_proto_rawDescGZIP() []byte {
 	return file_opscenter_api_v1_discovery_proto_rawDescData
 }
 
-var file_opscenter_api_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_opscenter_api_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_opscenter_api_v1_discovery_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),    // 0: opscenter.api.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),   // 1: opscenter.api.v1.ListSourcesResponse
 	(*Source)(nil),                // 2: opscenter.api.v1.Source
 	(*Absence)(nil),               // 3: opscenter.api.v1.Absence
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Shortage)(nil),              // 4: opscenter.api.v1.Shortage
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_opscenter_api_v1_discovery_proto_depIdxs = []int32{
 	2, // 0: opscenter.api.v1.ListSourcesResponse.sources:type_name -> opscenter.api.v1.Source
 	3, // 1: opscenter.api.v1.ListSourcesResponse.absences:type_name -> opscenter.api.v1.Absence
-	4, // 2: opscenter.api.v1.Source.heard:type_name -> google.protobuf.Timestamp
-	4, // 3: opscenter.api.v1.Source.stale_since:type_name -> google.protobuf.Timestamp
-	4, // 4: opscenter.api.v1.Absence.since:type_name -> google.protobuf.Timestamp
-	0, // 5: opscenter.api.v1.DiscoveryService.ListSources:input_type -> opscenter.api.v1.ListSourcesRequest
-	1, // 6: opscenter.api.v1.DiscoveryService.ListSources:output_type -> opscenter.api.v1.ListSourcesResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 2: opscenter.api.v1.ListSourcesResponse.shortages:type_name -> opscenter.api.v1.Shortage
+	5, // 3: opscenter.api.v1.Source.heard:type_name -> google.protobuf.Timestamp
+	5, // 4: opscenter.api.v1.Source.stale_since:type_name -> google.protobuf.Timestamp
+	5, // 5: opscenter.api.v1.Absence.since:type_name -> google.protobuf.Timestamp
+	5, // 6: opscenter.api.v1.Shortage.since:type_name -> google.protobuf.Timestamp
+	0, // 7: opscenter.api.v1.DiscoveryService.ListSources:input_type -> opscenter.api.v1.ListSourcesRequest
+	1, // 8: opscenter.api.v1.DiscoveryService.ListSources:output_type -> opscenter.api.v1.ListSourcesResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_discovery_proto_init() }
@@ -367,7 +484,7 @@ func file_opscenter_api_v1_discovery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_discovery_proto_rawDesc), len(file_opscenter_api_v1_discovery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

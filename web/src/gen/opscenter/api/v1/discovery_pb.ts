@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/discovery.proto.
  */
 export const file_opscenter_api_v1_discovery: GenFile = /*@__PURE__*/
-  fileDesc("CiBvcHNjZW50ZXIvYXBpL3YxL2Rpc2NvdmVyeS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSIUChJMaXN0U291cmNlc1JlcXVlc3QibQoTTGlzdFNvdXJjZXNSZXNwb25zZRIpCgdzb3VyY2VzGAEgAygLMhgub3BzY2VudGVyLmFwaS52MS5Tb3VyY2USKwoIYWJzZW5jZXMYAiADKAsyGS5vcHNjZW50ZXIuYXBpLnYxLkFic2VuY2UilAEKBlNvdXJjZRIMCgRuYW1lGAEgASgJEg8KB3RhcmdldHMYAiABKAUSKQoFaGVhcmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb2JsZW0YBCABKAkSLwoLc3RhbGVfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpsBCgdBYnNlbmNlEg4KBnNvdXJjZRgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvYmxlbRgGIAEoCRIRCgljb21wbGFpbnQYByABKAkyewoQRGlzY292ZXJ5U2VydmljZRJnCgtMaXN0U291cmNlcxIkLm9wc2NlbnRlci5hcGkudjEuTGlzdFNvdXJjZXNSZXF1ZXN0GiUub3BzY2VudGVyLmFwaS52MS5MaXN0U291cmNlc1Jlc3BvbnNlIguQAgHo4BgB8OAYAULDAQoUY29tLm9wc2NlbnRlci5hcGkudjFCDkRpc2NvdmVyeVByb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
+  fileDesc("CiBvcHNjZW50ZXIvYXBpL3YxL2Rpc2NvdmVyeS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSIUChJMaXN0U291cmNlc1JlcXVlc3QinAEKE0xpc3RTb3VyY2VzUmVzcG9uc2USKQoHc291cmNlcxgBIAMoCzIYLm9wc2NlbnRlci5hcGkudjEuU291cmNlEisKCGFic2VuY2VzGAIgAygLMhkub3BzY2VudGVyLmFwaS52MS5BYnNlbmNlEi0KCXNob3J0YWdlcxgDIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuU2hvcnRhZ2UilAEKBlNvdXJjZRIMCgRuYW1lGAEgASgJEg8KB3RhcmdldHMYAiABKAUSKQoFaGVhcmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb2JsZW0YBCABKAkSLwoLc3RhbGVfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpsBCgdBYnNlbmNlEg4KBnNvdXJjZRgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvYmxlbRgGIAEoCRIRCgljb21wbGFpbnQYByABKAkikgEKCFNob3J0YWdlEg8KB3Byb2plY3QYASABKAkSDwoHc2VydmljZRgCIAEoCRIQCghleHBlY3RlZBgDIAEoBRIKCgJ1cBgEIAEoBRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2F5cxgGIAEoCRINCgVhbGFybRgHIAEoCDJ7ChBEaXNjb3ZlcnlTZXJ2aWNlEmcKC0xpc3RTb3VyY2VzEiQub3BzY2VudGVyLmFwaS52MS5MaXN0U291cmNlc1JlcXVlc3QaJS5vcHNjZW50ZXIuYXBpLnYxLkxpc3RTb3VyY2VzUmVzcG9uc2UiC5ACAejgGAHw4BgBQsMBChRjb20ub3BzY2VudGVyLmFwaS52MUIORGlzY292ZXJ5UHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
 
 /**
  * ListSourcesRequest asks for all.
@@ -50,6 +50,14 @@ export type ListSourcesResponse = Message<"opscenter.api.v1.ListSourcesResponse"
    * @generated from field: repeated opscenter.api.v1.Absence absences = 2;
    */
   absences: Absence[];
+
+  /**
+   * The services of which fewer instances are up than are expected, those of the
+   * longest time first.
+   *
+   * @generated from field: repeated opscenter.api.v1.Shortage shortages = 3;
+   */
+  shortages: Shortage[];
 };
 
 /**
@@ -160,6 +168,59 @@ export type Absence = Message<"opscenter.api.v1.Absence"> & {
  */
 export const AbsenceSchema: GenMessage<Absence> = /*@__PURE__*/
   messageDesc(file_opscenter_api_v1_discovery, 3);
+
+/**
+ * Shortage is a service of which fewer instances are up than are expected.
+ *
+ * @generated from message opscenter.api.v1.Shortage
+ */
+export type Shortage = Message<"opscenter.api.v1.Shortage"> & {
+  /**
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * @generated from field: string service = 2;
+   */
+  service: string;
+
+  /**
+   * @generated from field: int32 expected = 3;
+   */
+  expected: number;
+
+  /**
+   * @generated from field: int32 up = 4;
+   */
+  up: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp since = 5;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Who expects them: "projects.color-game.expect".
+   *
+   * @generated from field: string says = 6;
+   */
+  says: string;
+
+  /**
+   * It has lasted for a minute, and people were told.
+   *
+   * @generated from field: bool alarm = 7;
+   */
+  alarm: boolean;
+};
+
+/**
+ * Describes the message opscenter.api.v1.Shortage.
+ * Use `create(ShortageSchema)` to create a new message.
+ */
+export const ShortageSchema: GenMessage<Shortage> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_discovery, 4);
 
 /**
  * DiscoveryService tells what the sources of discovery say, and of whom they say
