@@ -19,6 +19,7 @@ export const routes: RouteRecordRaw[] = [
   { path: "/rules", name: "rules", component: () => import("./rules/RulesPage.vue"), meta: { title: () => t("nav.rules") } },
   { path: "/notifications", name: "notifications", component: () => import("./notify/NotifyPage.vue"), meta: { title: () => t("nav.notify") } },
   { path: "/account", name: "account", component: () => import("./account/AccountPage.vue"), meta: { title: () => t("nav.account") } },
+  { path: "/users", name: "users", component: () => import("./users/UsersPage.vue"), meta: { title: () => t("nav.users") } },
   { path: "/guide", name: "guide", component: () => import("./pages/guide/GuidePage.vue"), meta: { title: () => t("nav.guide") } },
   { path: "/guide/rules/:rule", name: "guide-rule", component: () => import("./pages/guide/RulePage.vue"), props: true },
   { path: "/guide/:chapter", name: "guide-chapter", component: () => import("./pages/guide/ChapterPage.vue"), props: true, meta: { title: (to: RouteLocationNormalized) => `${t("nav.guide")} ${String(to.params["chapter"])}` } },

@@ -8,6 +8,7 @@ export const en = {
   "nav.captures": "Captures",
   "nav.account": "Account",
   "nav.projects": "Projects",
+  "nav.users": "Users and access",
   "nav.audit": "Audit",
   "nav.rules": "Rules",
   "nav.notify": "Notify",

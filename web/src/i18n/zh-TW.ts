@@ -10,6 +10,7 @@ export const zhTW: Record<Key, string> = {
   "nav.captures": "擷取",
   "nav.account": "帳號",
   "nav.projects": "專案",
+  "nav.users": "使用者與權限",
   "nav.audit": "稽核",
   "nav.rules": "規則",
   "nav.notify": "通知",
