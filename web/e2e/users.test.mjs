@@ -1,0 +1,99 @@
+// Who may do what, said by an administrator in the page, at a centre that asks for a login.
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { accessible, fits, launch, open } from "./harness.mjs";
+
+const ops = (...args) => execFileSync("ops", args, { encoding: "utf8" });
+const installed = (() => {
+  try {
+    return Boolean(ops("version"));
+  } catch {
+    return false;
+  }
+})();
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser.close());
+
+async function enter(page, door, name, password) {
+  await page.goto(`${door}/login`);
+  await page.fill("[name=name], input[autocomplete=username]", name);
+  await page.fill("input[type=password]", password);
+  await page.keyboard.press("Enter");
+}
+
+test("a user is added, given a role, gets a new password and is kept out", { skip: !installed && "needs ops in PATH" }, async () => {
+  const dir = mkdtempSync(join(tmpdir(), "ops-users-"));
+  const port = await new Promise((done) => {
+    const s = createServer().listen(0, "127.0.0.1", () => {
+      const p = s.address().port;
+      s.close(() => done(p));
+    });
+  });
+  const secret = /\S{16,}/.exec(ops("user", "add", "ann", "--admin", "--generate", "--data", dir).split("\n").find((l) => /^\s*\S{16,}\s*$/.test(l)) ?? "")?.[0];
+  assert.ok(secret, "the password that was made is printed on a line of its own");
+  const door = `http://127.0.0.1:${port}`;
+  const centre = spawn("ops", ["serve", "--listen", `127.0.0.1:${port}`, "--data", dir, "--login", "required", "--log-level", "error"], { stdio: "ignore" });
+  const ended = new Promise((done) => centre.on("exit", done));
+  try {
+    for (let n = 0; !(await fetch(`${door}/healthz`).then((r) => r.ok, () => false)); n++) {
+      assert.ok(n < 300, "the centre did not come up within 30 s");
+      await new Promise((r) => setTimeout(r, 100));
+    }
+    const page = await open(browser);
+    await enter(page, door, "ann", secret);
+    await page.waitForSelector("[data-live=live]");
+    await page.goto(`${door}/users`);
+    await page.waitForSelector("[data-user=ann]");
+    await page.fill("[data-t=user-name]", "bob");
+    await page.selectOption("[data-t=user-role]", "operator");
+    await page.fill("[data-t=user-scope]", "color-game");
+    await page.click("[data-t=user-add]");
+    await page.waitForSelector("[data-user=bob] .role");
+    assert.match(await page.innerText("[data-user=bob]"), /operator@color-game/);
+    await accessible(page, "users");
+    await fits(page, "users");
+    const first = await page.innerText("[data-t=secret]");
+
+    await page.fill("[data-t=holder]", "user:bob");
+    await page.selectOption("[data-t=give-role]", "viewer");
+    await page.fill("[data-t=give-scope]", "slots");
+    await page.click("[data-t=give]");
+    await page.waitForSelector('[data-user=bob] button[aria-label*="viewer@slots"]');
+    await page.click('[data-user=bob] button[aria-label*="viewer@slots"]');
+    await page.waitForSelector('[data-user=bob] button[aria-label*="viewer@slots"]', { state: "detached" });
+
+    await page.click("[data-user=bob] [data-act=reset]");
+    await page.click("[role=alertdialog] .danger");
+    await page.waitForFunction((old) => document.querySelector("[data-t=secret]")?.textContent !== old, first);
+    const second = await page.innerText("[data-t=secret]");
+
+    const his = await open(browser);
+    await enter(his, door, "bob", first);
+    await his.waitForSelector("[role=alert]");
+    await enter(his, door, "bob", second);
+    await his.waitForSelector("[data-live=live]");
+    await his.goto(`${door}/users`);
+    await his.waitForSelector("[data-t=denied]");
+
+    await page.click("[data-user=bob] [data-act=disable]");
+    await page.click("[role=alertdialog] .danger");
+    await page.waitForSelector("[data-user=bob] .off");
+    await his.goto(`${door}/`);
+    await his.waitForSelector("input[type=password]");
+
+    await page.goto(`${door}/audit?action=user`);
+    await page.waitForSelector("main table tbody tr");
+    for (const c of [page, his]) await c.context().close();
+  } finally {
+    centre.kill("SIGTERM");
+    await ended;
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
