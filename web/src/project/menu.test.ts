@@ -39,6 +39,7 @@ test("it says of each project what there is, how long captures are kept, and who
     "Color Game color-game1 service · 3 instances · captures kept 14 d · up to 20 GiB",
     "> slots 1 service · 3 instances · captures kept for ever · not in the configuration",
   ]);
+  expect(document.activeElement, "the field has the focus: keys choose").toBe(field());
   expect(document.querySelector(".refused")!.textContent).toContain("stray/x 3 times");
 });
 
