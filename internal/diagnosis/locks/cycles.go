@@ -84,10 +84,11 @@ func startedBy(a *actor, by evidence.Stack) bool {
 
 // alive reports whether a goroutine of the program does something that can end by
 // itself: computes, is in I/O, sleeps. Those who wait for an answer of an HTTP or
-// RPC server may be those who load this process.
+// RPC server may be those who load this process; and whoever slept there more than
+// once in the trace has been round a loop and helped nobody.
 func (m *model) alive(sc scene, but *lock) bool {
 	return slices.ContainsFunc(sc.actors, func(a actor) bool {
-		if a.site != nil && m.of[a.site] == but {
+		if a.site != nil && m.of[a.site] == but || a.does == sleep && m.loops(a.stack) {
 			return false
 		}
 		if !a.does.outside() && a.does != running || byWait(a.wait) == network && strings.HasPrefix(string(a.wait.Class), "http") || a.wait.Class == "rpc client" {
@@ -95,6 +96,21 @@ func (m *model) alive(sc scene, but *lock) bool {
 		}
 		return slices.ContainsFunc(a.stack, func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode })
 	})
+}
+
+// loops reports whether waits at a stack ended at least as often in the trace as it
+// takes each of the goroutines there to come round twice.
+func (m *model) loops(s evidence.Stack) bool {
+	if m.e.Trace == nil {
+		return false
+	}
+	var ended, open int64
+	for i := range m.e.Trace.Sites {
+		if x := &m.e.Trace.Sites[i]; x.State == trace.StateSleep && sameSpot(x.Stack.User(), s.User()) {
+			ended, open = ended+x.Count-x.Open, open+x.Open
+		}
+	}
+	return ended >= 2*max(1, open)
 }
 
 // standstills finds everything that stands for good.
