@@ -243,7 +243,7 @@ func clean(s string) string {
 }
 
 // cell is a row of the index page, of any Go version.
-var cell = regexp.MustCompile(`<td[^>]*>\s*(\d+)\s*(?:</td>)?\s*<td[^>]*>\s*<a href=[^>]*>\s*([a-z]+)\s*</a>`)
+var cell = regexp.MustCompile(`<td[^>]*>\s*(\d+)\s*(?:</td>)?\s*<td[^>]*>\s*<a href=[^>]*>\s*([A-Za-z0-9._-]+)\s*</a>`)
 
 // index returns the profiles that the index page lists with their counts; none
 // if it is not the page that Go makes.

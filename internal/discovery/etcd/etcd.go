@@ -9,6 +9,7 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,6 +142,9 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how Run ends
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = cmp.Or(s.handshake(ctx), err)
+		}
 		if err != nil {
 			s.Set(s.explain(err))
 		}
@@ -199,6 +203,35 @@ func (s *Source) connect(ctx context.Context) (*clientv3.Client, error) {
 		}
 	}
 	return clientv3.New(c)
+}
+
+// handshake says why TLS comes to nothing; the client itself only says that nobody
+// answers. nil = it does come to something, or is not used.
+func (s *Source) handshake(ctx context.Context) error {
+	host, secure := strings.CutPrefix(s.cfg.Endpoints[0], "https://")
+	if !secure {
+		return nil
+	}
+	config, err := s.cfg.TLS.Load()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	c, err := (&tls.Dialer{NetDialer: &net.Dialer{Control: discovery.GuardDial}, Config: config}).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	// A server that wants another certificate says so after the handshake.
+	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" {
+		return fmt.Errorf("it refuses the centre's certificate (%w): set cert_file and key_file to one that its authority signed", alert.Err)
+	}
+	return nil
 }
 
 // list reads all keys and returns the revision they are of.
