@@ -32,6 +32,9 @@ type centre struct {
 	tunnels chan *tunnelled
 	refuse  func(http.ResponseWriter, *http.Request) bool
 	conns   sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool // who dials in now is hung up on
 }
 
 // tunnelled is an agent that dialled in.
@@ -59,6 +62,9 @@ func newCentre(t testing.TB, addr, path string) *centre {
 func (c *centre) close() {
 	_ = c.server.Close()
 	c.conns.Wait()
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	for {
 		select {
 		case tun := <-c.tunnels:
@@ -86,7 +92,18 @@ func (c *centre) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := rw.Flush(); err != nil {
 		return
 	}
-	c.tunnels <- newTunnelled(c.t, conn, r.Header)
+	tun := newTunnelled(c.t, conn, r.Header)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // while it was answered
+		tun.close()
+		return
+	}
+	select {
+	case c.tunnels <- tun:
+	default: // nobody accepts any
+		tun.close()
+	}
 }
 
 func newTunnelled(t testing.TB, conn net.Conn, header http.Header) *tunnelled {
