@@ -158,6 +158,22 @@ test("columns are chosen, and the choice is in the address", async () => {
   await page.context().close();
 });
 
+test("by the mouse: a tick stays a tick, a row opens what it is about", async () => {
+  const page = await open(browser);
+  await visit(page, `/?q=${own.id}`);
+  const tick = page.locator(`${row(own.id)} input[type=checkbox]`);
+  await tick.click();
+  await page.waitForSelector(`${row(own.id)}[aria-selected=true]`);
+  assert.equal(await tick.isChecked(), true);
+  await tick.click();
+  await page.waitForSelector(`${row(own.id)}[aria-selected=false]`);
+  assert.equal(await tick.isChecked(), false);
+  await page.locator(`${row(own.id)} [role=gridcell]`).nth(3).dblclick();
+  await page.waitForURL(new RegExp(`/instances/${own.id}`));
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
 test("a selection has its bar of actions", async () => {
   const page = await open(browser);
   await visit(page, `/?q=${own.id}`);

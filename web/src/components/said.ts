@@ -51,6 +51,14 @@ function translate(rules: Rule[], said: string): string {
   return said;
 }
 
+const notes: Rule[] = [
+  [/^sample of the guide: scenario (\d+)$/, "note.sample", ["n"]],
+  [/^sample of the guide: all is well$/, "note.fine", []],
+];
+
+/** What a capture was made for; people's own words stay theirs. */
+export const noteText = (note: string): string => (locale.value === "en" ? note : translate(notes, note));
+
 /** What is missing, and what that means. */
 export const lossText = (message: string): string => (locale.value === "en" ? message : translate(losses, message));
 

@@ -60,7 +60,8 @@ export function dispatch(e: KeyboardEvent): void {
   const held = e.ctrlKey || e.metaKey || e.altKey;
   if (e.defaultPrevented || e.isComposing) return;
   const dialog = document.querySelector('[role="dialog"],[role="alertdialog"]') !== null;
-  const busy = dialog || isTyping(e.target);
+  // A list of choices wants letters, but no question.
+  const busy = dialog || (isTyping(e.target) && !(e.target instanceof HTMLSelectElement && question(e)));
   for (const c of [...table].reverse()) {
     if (!c.match || !!c.chord !== held || ((c.chord ? dialog : busy) && !c.always) || !c.match(e)) continue;
     if (c.run() === false) continue;

@@ -117,6 +117,13 @@ test.each([
   expect(ids(sortInstances([...fleet], key, desc))).toBe(want);
 });
 
+test("groups are sorted by what their rows show, and by name otherwise", () => {
+  const groups = (v: Partial<FleetView>) => rowsOf([...fleet], view(v), new Set()).flatMap((r) => (r.type === "group" ? [`${r.id} ${totals(r.members).goroutines}`] : [])).join(", ");
+  expect(groups({ sort: "goroutines" })).toBe("color/wallet 7, color/user 910, slot/user 0");
+  expect(groups({ sort: "goroutines", desc: true })).toBe("color/user 910, color/wallet 7, slot/user 0");
+  expect(groups({ sort: "name", desc: true })).toBe("color/user 910, color/wallet 7, slot/user 0");
+});
+
 test("a group's totals leave out the dead and the silent", () => {
   const t = totals(fleet.filter((i) => i.service === "user"));
   expect([t.ok, t.suspect, t.gone, t.cpuCores, t.goroutines]).toEqual([3, 0, 2, 4, 910]);

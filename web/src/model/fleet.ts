@@ -372,6 +372,26 @@ function instanceRow(i: Instance): InstanceRow {
 /** Whether every heartbeat may change the order. */
 export const movesWithBeats = (key: SortKey): boolean => !["name", "state", "version", "go", "uptime"].includes(key);
 
+type Worth = (list: Instance[]) => number | null;
+const alive = (list: Instance[]): Heartbeat[] => list.flatMap((i) => (i.state !== "gone" && i.heartbeat ? [i.heartbeat] : []));
+const sumOf = (of: (h: Heartbeat) => number): Worth => (list) => (alive(list).length ? alive(list).reduce((sum, h) => sum + of(h), 0) : null);
+const mostOf = (of: (h: Heartbeat) => number | null): Worth => (list) => alive(list).reduce<number | null>((most, h) => (of(h) === null ? most : Math.max(most ?? 0, of(h)!)), null);
+
+// By what a column sorts groups: what their rows show. Names sort them by name.
+const groupWorth: Partial<Record<SortKey, Worth>> = {
+  state: (list) => (list.length ? Math.max(...list.map((i) => weight[conditionOf(i)])) : null),
+  throttled: mostOf((h) => h.throttledFraction),
+  mutex: sumOf((h) => h.mutexWaitRate),
+  threads: sumOf((h) => h.threads),
+  cpu: mostOf(cpuShare),
+  goroutines: sumOf((h) => h.goroutines),
+  heap: sumOf((h) => h.liveHeapBytes),
+  memory: sumOf((h) => h.rssBytes),
+  gc: mostOf((h) => h.gcCpuFraction),
+  sched: mostOf((h) => h.schedLatencyP99Seconds),
+  waiters: sumOf((h) => Math.max(0, h.poolWaiters)),
+};
+
 const conditionOrder = new Map<string, number>(conditions.map((c, n) => [c, n]));
 
 /** The rows to show, group headers included; closed holds the ids of collapsed groups. */
@@ -386,7 +406,11 @@ export function rowsOf(shown: Instance[], v: Pick<FleetView, "group" | "sort" | 
     else groups.set(k, [i]);
   }
   const rows: Row[] = [];
-  const order = v.group === "state" ? (a: string, b: string) => conditionOrder.get(a)! - conditionOrder.get(b)! : collator.compare;
+  // A group has the place of what it is sorted by: its own sum, or the worst of it.
+  const worth = groupWorth[v.sort];
+  const keys = worth && new Map([...groups].map(([key, list]) => [key, worth(list)]));
+  const byName = v.group === "state" ? (a: string, b: string) => conditionOrder.get(a)! - conditionOrder.get(b)! : collator.compare;
+  const order = keys ? (a: string, b: string) => compare(keys.get(a)!, keys.get(b)!, v.desc) || byName(a, b) : byName;
   for (const key of [...groups.keys()].sort(order)) {
     const members = sortInstances(groups.get(key)!, v.sort, v.desc, ranks);
     const first = members[0]!;

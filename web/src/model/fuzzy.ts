@@ -6,6 +6,8 @@ export interface Match {
   score: number;
   /** Places of the letters found, in order. */
   at: number[];
+  /** Every word in one piece, or by its initials: not just letters strewn about. */
+  sure: boolean;
 }
 
 const isStart = (text: string, i: number): boolean => i === 0 || /[\s/._:\-()·]/.test(text[i - 1]!) || (/[a-z]/.test(text[i - 1]!) && /[A-Z]/.test(text[i]!)) || (/[A-Za-z0-9]/.test(text[i]!) !== /[A-Za-z0-9]/.test(text[i - 1]!));
@@ -22,7 +24,7 @@ function word(query: string, text: string, lower: string): Match | null {
         break;
       }
     }
-    return { score: 100 + query.length * 4 + (isStart(text, at) ? 40 : 0) + (at === 0 ? 20 : 0) - text.length * 0.1, at: Array.from(query, (_, n) => at + n) };
+    return { score: 100 + query.length * 4 + (isStart(text, at) ? 40 : 0) + (at === 0 ? 20 : 0) - text.length * 0.1, at: Array.from(query, (_, n) => at + n), sure: true };
   }
   const at: number[] = [];
   let score = 0;
@@ -38,7 +40,7 @@ function word(query: string, text: string, lower: string): Match | null {
     score += i === from && at.length ? 8 : isStart(text, i) ? 10 : -2;
     at.push(i);
   }
-  return score > 0 ? { score: score - (at.at(-1)! - at[0]! - at.length) * 0.5 - text.length * 0.1, at } : null;
+  return score > 0 ? { score: score - (at.at(-1)! - at[0]! - at.length) * 0.5 - text.length * 0.1, at, sure: at.every((i) => isStart(text, i)) } : null;
 }
 
 /** Whether the rest of the query is still there behind i. */
@@ -55,7 +57,7 @@ export function fuzzy(query: string, text: string): Match | null {
   const lower = text.toLowerCase();
   const all = query.toLowerCase().split(/\s+/).filter(Boolean).map((w) => word(w, text, lower));
   if (all.some((m) => !m)) return null;
-  return { score: all.reduce((n, m) => n + m!.score, 0), at: [...new Set(all.flatMap((m) => m!.at))].sort((a, b) => a - b) };
+  return { score: all.reduce((n, m) => n + m!.score, 0), at: [...new Set(all.flatMap((m) => m!.at))].sort((a, b) => a - b), sure: all.every((m) => m!.sure) };
 }
 
 /** A text in pieces, of which some were found. */

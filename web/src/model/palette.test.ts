@@ -43,6 +43,25 @@ test("a query finds titles before hints, and prefers what was used", () => {
   expect(ids("qqq")).toBe("");
 });
 
+test("letters strewn about are found where nothing has the word, and initials always", () => {
+  const services = entries(`
+    service | user | Capture user-service
+    service | game | Capture game-service
+    service | record | Capture game-record-service
+  `);
+  const of = (query: string) => rank(services, query, []).map((r) => r.entry.id).join(" ");
+  expect(of("user")).toBe("user");
+  expect(of("capture user")).toBe("user");
+  expect(of("cgrs")).toBe("record");
+  expect(of("usce")).toBe("user game record");
+});
+
+test("of several words of which nothing has all, what has the most comes first", () => {
+  expect(ids("slow logins theme")).toBe("cap/9 cmd/theme");
+  expect(ids("slow qqq")).toBe("cap/9");
+  expect(ids("zzz qqq")).toBe("");
+});
+
 test("what was used is kept, the newest first, and not for ever", () => {
   expect(remember(["a", "b", "c"], "b")).toEqual(["b", "a", "c"]);
   expect(remember(Array.from({ length: 40 }, (_, n) => String(n)), "x")).toHaveLength(30);

@@ -2,6 +2,8 @@
 import { words } from "../../i18n";
 
 export const table = {
+  "note.sample": ["sample of the guide: scenario {n}", "指南的範例：情境 {n}"],
+  "note.fine": ["sample of the guide: all is well", "指南的範例：一切正常"],
   verdict: ["Verdict", "診斷"],
   "verdict.pending": ["not diagnosed yet", "尚未診斷"],
   "verdict.none": ["Nothing found", "沒有發現問題"],
