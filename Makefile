@@ -20,7 +20,7 @@ test: ## everything that CI checks
 	@scripts/test.sh $(STAGES)
 
 .PHONY: test-full
-test-full: ## what takes longer: hours of torture and fuzzing (FUZZTIME=10m TORTURE=1h)
+test-full: ## what takes longer: a real Consul (OPS_BACKENDS=folder), hours of torture and fuzzing (FUZZTIME=10m TORTURE=1h)
 	@scripts/test-full.sh
 
 .PHONY: torture

@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 scripts/setup.sh || exit 1
 export OPS_TEST_FULL=1
+OPS_BACKENDS=$(scripts/backends.sh) || exit 1 # a real Consul, in the folder that it names
+export OPS_BACKENDS
 fuzztime=${FUZZTIME:-10m}
 export TORTURE=${TORTURE:-1h}
 commit=$(git describe --always --dirty)

@@ -1,0 +1,150 @@
+package discoverytest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/opscenter/opscenter/internal/ops"
+)
+
+// RealConsul is a Consul of one server, in a process of its own, that keeps what it
+// is told over a restart.
+type RealConsul struct {
+	// Address is that of its HTTP API, host:port.
+	Address string
+
+	binary string
+	args   []string
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+}
+
+// StartRealConsul starts the one that scripts/backends.sh built; the test is
+// skipped where OPS_BACKENDS does not say where that is.
+func StartRealConsul(t testing.TB) *RealConsul {
+	t.Helper()
+	dir := os.Getenv("OPS_BACKENDS")
+	if dir == "" {
+		t.Skip("OPS_BACKENDS names no folder of scripts/backends.sh")
+	}
+	c := &RealConsul{Address: FreeAddress(t), binary: filepath.Join(dir, "consul")}
+	_, port, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.args = []string{"agent", "-server", "-bootstrap", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test", "-log-level=error",
+		"-data-dir=" + filepath.Join(t.TempDir(), "consul"), "-http-port=" + port, "-grpc-port=-1", "-dns-port=-1"}
+	for _, f := range []string{"-server-port=", "-serf-lan-port=", "-serf-wan-port="} {
+		_, p, err := net.SplitHostPort(FreeAddress(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.args = append(c.args, f+p)
+	}
+	// Elections within a second.
+	c.args = append(c.args, "-hcl=performance { raft_multiplier = 1 }", "-hcl=limits { http_max_conns_per_client = 1000 }")
+	c.Start(t)
+	t.Cleanup(func() { c.Kill(t) })
+	return c
+}
+
+// Start starts it, or starts it again with what it held, and waits for its leader.
+func (c *RealConsul) Start(t testing.TB) {
+	t.Helper()
+	c.log.Reset()
+	c.cmd = exec.Command(c.binary, c.args...)
+	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if b, err := c.call(http.MethodGet, "/v1/catalog/nodes", nil); err == nil && bytes.Contains(b, []byte(`"Node":"test"`)) {
+			return
+		} else if time.Now().After(deadline) {
+			c.Kill(t)
+			t.Fatalf("consul does not answer: %v\n%s", err, c.log.String())
+		}
+	}
+}
+
+// Kill ends it without a warning.
+func (c *RealConsul) Kill(testing.TB) {
+	if c.cmd == nil {
+		return
+	}
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	c.cmd = nil
+}
+
+func (c *RealConsul) call(method, path string, v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, "http://"+c.Address+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	resp, err := h.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %.300s", method, path, resp.Status, b)
+	}
+	return b, err
+}
+
+// Set makes it hold these targets and no other, on a node of their own, in
+// transactions of as much as Consul takes.
+func (c *RealConsul) Set(t testing.TB, targets []ops.Target) {
+	t.Helper()
+	const node = "games"
+	if _, err := c.call(http.MethodPut, "/v1/catalog/deregister", map[string]any{"Node": node}); err != nil {
+		t.Fatal(err)
+	}
+	if len(targets) == 0 {
+		return
+	}
+	if _, err := c.call(http.MethodPut, "/v1/catalog/register", map[string]any{"Node": node, "Address": "192.168.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	var all []any
+	for i, tg := range targets {
+		u, err := url.Parse(tg.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := strconv.Atoi(u.Port())
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta := map[string]string{"ops_project": string(tg.Project)}
+		for k, v := range tg.Labels {
+			meta[k] = v
+		}
+		all = append(all, map[string]any{"Service": map[string]any{"Verb": "set", "Node": node,
+			"Service": map[string]any{"ID": fmt.Sprint(i), "Service": tg.Service, "Address": u.Hostname(), "Port": port, "Meta": meta}}})
+	}
+	for batch := range slices.Chunk(all, 64) {
+		if _, err := c.call(http.MethodPut, "/v1/txn", batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
