@@ -147,7 +147,9 @@ const (
 
 type counterSlot struct{ epoch, calls, slow atomic.Int64 }
 
-func newCounter(t trigger, now func() time.Time) *counter { return &counter{t: t, now: now, base: now()} }
+func newCounter(t trigger, now func() time.Time) *counter {
+	return &counter{t: t, now: now, base: now()}
+}
 
 func (c *counter) epoch(now time.Time) int64 {
 	return int64(now.Sub(c.base) / (c.t.within / counterSlots))
