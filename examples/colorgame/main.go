@@ -326,7 +326,7 @@ func sockets(_ context.Context, o options) (service, error) {
 		Users:  wire.NewClient(o.users, 20*time.Second, 2),
 		Resume: func() bool { return o.switches.On(scenario.SessionLeak) },
 
-		Disputed:    func() bool { return o.switches.On(scenario.Hoarding) },
+		Disputed:    func() bool { return o.switches.On(scenario.Hoarding) && pod.Limited() },
 		LedgerSeats: o.ledgerSeats,
 	})
 	o.switches.Watch(func(sc scenario.Scenario, on bool) {

@@ -11,14 +11,22 @@ import (
 // heap, its goroutines and the line that filled it are in the archive, and its
 // successor says whom it follows and how that ended.
 func TestScenario7LeavesItsLastWords(t *testing.T) {
-	s := game(t)
-	s.until(t, "robot", "bets_total", atLeast(1))
+	if testing.Short() {
+		t.Skip("needs minutes; runs without -short")
+	}
+	s, err := startStackWith("7") // of its own: only then the gateway has a limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.demo.end(); err != nil {
+			t.Errorf("the demo ended with %v and said\n%s", err, s.demo.said())
+		}
+	}()
 	before := instances(t, s.center, "gateway-service")
 	if len(before) != 1 {
 		t.Fatalf("instances of gateway-service: %+v", before)
 	}
-	s.fault(t, "7")
-
 	var next instance
 	waitUpTo(t, 2*time.Minute, "another gateway has taken its place", func() bool {
 		for _, i := range instances(t, s.center, "gateway-service") {

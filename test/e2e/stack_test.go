@@ -157,14 +157,19 @@ func game(t *testing.T) *stack {
 }
 
 func startStack() (*stack, error) {
-	s := &stack{file: filepath.Join(programs.dir, "stack.json")}
+	return startStackWith("")
+}
+
+// startStackWith starts a demo with a scenario on from the start; "" = none.
+func startStackWith(scenario string) (*stack, error) {
+	s := &stack{file: filepath.Join(programs.dir, "stack"+scenario+".json")}
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	s.center = "http://" + listen
-	s.demo, err = start([]string{"COLORGAME_AUDIT_EVERY=2s", "COLORGAME_LEDGER_SEATS=160"}, programs.colorgame, "demo", "--ops", programs.ops, "--listen", listen,
-		"--data", filepath.Join(programs.dir, "data"), "--stack", s.file)
+	s.demo, err = start([]string{"COLORGAME_AUDIT_EVERY=2s", "COLORGAME_LEDGER_SEATS=160"}, programs.colorgame, "demo", "--scenario="+scenario, "--ops", programs.ops, "--listen", listen,
+		"--data", filepath.Join(programs.dir, "data"+scenario), "--stack", s.file)
 	if err != nil {
 		return nil, err
 	}

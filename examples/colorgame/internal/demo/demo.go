@@ -169,17 +169,19 @@ func (d *demo) run(ctx context.Context) error {
 		service("user-service", []string{"GOMAXPROCS=1"}, "--players", players),
 		service("gateway-service", nil, "--users", at("user-service")),
 	}
-	// The gateway has a memory limit, as a pod does: that is what scenario 7 fills.
-	limit := pod.New(fmt.Sprintf("colorgame-%d", os.Getpid()), gatewayMemory)
-	defer func() {
-		if err := limit.Close(); err != nil {
-			d.say("removing the gateway's control group: %v", err)
+	if d.cfg.Scenario == scenario.Hoarding {
+		// Only then: a limit changes what is said of every other trouble of the gateway.
+		limit := pod.New(fmt.Sprintf("colorgame-%d", os.Getpid()), gatewayMemory)
+		defer func() {
+			if err := limit.Close(); err != nil {
+				d.say("removing the gateway's control group: %v", err)
+			}
+		}()
+		if !limit.Real() {
+			d.say("No control group can be made here: the gateway ends itself at its memory limit, as the kernel would.")
 		}
-	}()
-	if !limit.Real() {
-		d.say("No control group can be made here: the gateway ends itself at its memory limit, as the kernel would.")
+		services[1].pod, d.stack.Limited = limit, true
 	}
-	services[1].pod = limit
 	game := []string{"--gateway", at("gateway-service")}
 	if d.stack.Database {
 		services = append(services, service("game-record-service", nil))
@@ -196,8 +198,7 @@ func (d *demo) run(ctx context.Context) error {
 	return d.keep(ctx, layers)
 }
 
-// gatewayMemory is more than scenario 5 fills: 1,000 sessions of 256 KiB, and as
-// much again until the next garbage collection.
+// gatewayMemory takes scenario 7 a minute and a half to fill.
 const gatewayMemory = 768 << 20
 
 // keep starts the layers one after the other, each when the one before answers,
@@ -378,6 +379,10 @@ func (d *demo) greet() {
 	for _, sc := range scenario.All() {
 		if sc.NeedsDatabase() && !d.stack.Database {
 			fmt.Fprintf(&b, "    %d  needs a database\n", int(sc))
+			continue
+		}
+		if sc == scenario.Hoarding && !d.stack.Limited {
+			fmt.Fprintf(&b, "    %d  needs a memory limit from the start: make demo SCENARIO=7\n", int(sc))
 			continue
 		}
 		mark := " "

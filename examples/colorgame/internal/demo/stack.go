@@ -23,6 +23,7 @@ type Stack struct {
 	Center    string    `json:"center"` // base URL
 	Project   string    `json:"project"`
 	Database  bool      `json:"database"` // whether the game has one
+	Limited   bool      `json:"limited"`  // whether the gateway has a memory limit
 	Processes []Process `json:"processes"`
 }
 
@@ -90,6 +91,9 @@ func (s Stack) Process(name string) (Process, bool) {
 func (s Stack) Fault(ctx context.Context, sc scenario.Scenario, on bool) error {
 	if sc.NeedsDatabase() && on && !s.Database {
 		return fmt.Errorf("scenario %d needs a database, and this demo runs without: see what `colorgame demo` said at its start", int(sc))
+	}
+	if sc == scenario.Hoarding && on && !s.Limited {
+		return fmt.Errorf("scenario %d needs a memory limit from the start: end this demo and run `make demo SCENARIO=7`", int(sc))
 	}
 	state := map[bool]string{true: "on", false: "off"}[on]
 	var errs []error

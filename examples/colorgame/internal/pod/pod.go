@@ -52,6 +52,9 @@ func (p Pod) Close() error {
 	return os.Remove(p.group)
 }
 
+// Limited reports whether this process has a limit that a Pod gave it.
+func Limited() bool { return os.Getenv(envGroup) != "" || os.Getenv(envBytes) != "" }
+
 // Enter puts this process under the limit that its environment tells of, if there
 // is one. What it starts lasts until ctx ends.
 func Enter(ctx context.Context) error {
