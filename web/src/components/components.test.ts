@@ -210,3 +210,14 @@ test("the state of the stream is told in words, with a way to try now", async ()
   expect(textOf(w.element)).toBe("Reconnecting 3 s Try now");
   vi.useRealTimers();
 });
+
+test("while something is rolled out the service's row has its versions side by side", async () => {
+  const rolling = fleetOf(`
+    a1 color/user up version=v1.4
+    a2 color/user up version=v1.5
+    a3 color/user up version=v1.5
+    b1 color/wallet up version=v2
+  `, now);
+  const { w } = await table({ rows: rowsOf(rolling, { group: "service", sort: "name", desc: false }, new Set()) });
+  expect(w.findAll("[data-type=group]").map((r) => textOf(r.find(".mono.light").element))).toEqual(["v1.5 ×2 · v1.4 ×1", "v2"]);
+});

@@ -44,7 +44,6 @@ export const table = {
   "col.mutex": ["Mutex wait", "Mutex 等待"],
   "col.threads": ["Threads", "執行緒"],
   "col.sched": ["Sched p99", "排程 p99"],
-  "versions.more": ["{n} versions", "{n} 個版本"],
   "compare.title": ["By the latest captures: two with one another, others with the rest of their service", "依最近的擷取比較：兩個互相比較，其他則與同服務其餘實例比較"],
   "compare.none": ["No capture tells them apart yet", "還沒有可以比較的擷取"],
   "compare.none.text": ["Capture the whole service once: then each instance can be held against the others.", "請先擷取整個服務一次，之後每個實例都能與其他實例比較。"],
