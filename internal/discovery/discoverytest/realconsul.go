@@ -25,6 +25,7 @@ type RealConsul struct {
 	// Address is that of its HTTP API, host:port.
 	Address string
 
+	dir    string
 	binary string
 	args   []string
 	cmd    *exec.Cmd
@@ -39,13 +40,13 @@ func StartRealConsul(t testing.TB) *RealConsul {
 	if dir == "" {
 		t.Skip("OPS_BACKENDS names no folder of scripts/backends.sh")
 	}
-	c := &RealConsul{Address: FreeAddress(t), binary: filepath.Join(dir, "consul")}
+	c := &RealConsul{Address: FreeAddress(t), binary: filepath.Join(dir, "consul"), dir: filepath.Join(t.TempDir(), "consul")}
 	_, port, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.args = []string{"agent", "-server", "-bootstrap", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test", "-log-level=error",
-		"-data-dir=" + filepath.Join(t.TempDir(), "consul"), "-http-port=" + port, "-grpc-port=-1", "-dns-port=-1"}
+		"-data-dir=" + c.dir, "-http-port=" + port, "-grpc-port=-1", "-dns-port=-1"}
 	for _, f := range []string{"-server-port=", "-serf-lan-port=", "-serf-wan-port="} {
 		_, p, err := net.SplitHostPort(FreeAddress(t))
 		if err != nil {
@@ -87,6 +88,14 @@ func (c *RealConsul) Kill(testing.TB) {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
 	c.cmd = nil
+}
+
+// Forget makes it begin without data at the next start.
+func (c *RealConsul) Forget(t testing.TB) {
+	t.Helper()
+	if err := os.RemoveAll(c.dir); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (c *RealConsul) call(method, path string, v any) ([]byte, error) {
