@@ -137,7 +137,7 @@ func run(t *testing.T, cfg Config) (*Source, chan string) {
 
 func eventually(t *testing.T, s *Source, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(s.Problem(), want); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.Problem(), want); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("problem %q, want one with %q", s.Problem(), want)
 		}

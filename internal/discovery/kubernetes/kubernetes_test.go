@@ -112,7 +112,7 @@ func text(l []ops.Target) string {
 func expect(t *testing.T, lists chan string, want string) {
 	t.Helper()
 	last := "(nothing)"
-	for deadline := time.After(15 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		select {
 		case last = <-lists:
 			if last == want {
@@ -203,7 +203,7 @@ func TestWhoIsNotKnown(t *testing.T) {
 	a.refuse = 401
 	s, _ := run(t, Config{Kubeconfig: a.kubeconfig(t)})
 	want := "the API server does not know who asks: check the service account or the kubeconfig's credentials"
-	for deadline := time.Now().Add(10 * time.Second); s.Problem() != want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Problem() != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("problem %q", s.Problem())
 		}
