@@ -77,14 +77,15 @@ func judgeChurn(e *evidence.Evidence) rule.Result {
 }
 
 // spawnShare is the share of CPU time that goes into starting and ending
-// goroutines, and what that is of what the process can get. Without a profile it
-// is estimated from the rate.
+// goroutines, and what that is of what the process can get: by the profile, or by the
+// rate where that says more, as on a machine that others fill. Without a profile it is
+// estimated from the rate.
 func spawnShare(e *evidence.Evidence, typ int, l load, rate float64, created int64) (share, of float64) {
 	if typ >= 0 && l.Total > 0 {
 		sums := byPart(e.CPU, typ)
 		cost := l.withScheduling(sums[partSpawn], sums[partSched], created)
 		share = float64(cost) / float64(l.Total)
-		return share, share * l.Use()
+		return share, max(share*l.Use(), min(1, max(0, rate)*perGoroutine.Seconds()/float64(max(1, l.processors()))))
 	}
 	share = min(1, max(0, rate)*perGoroutine.Seconds()/float64(max(1, l.procs)))
 	return share, share

@@ -64,6 +64,8 @@ type spot struct {
 	// functions is how many of them do the work, if it is a kind of work that many
 	// do; 0 = one.
 	functions int
+	// steps are small functions that this one calls for each element.
+	steps map[*evidence.Frame]int64
 	// iterates is what went into walking maps.
 	iterates int64
 	// beside is what is left to other rules of what it calls: timers, starting
@@ -209,6 +211,55 @@ func spots(e *evidence.Evidence, typ int) []*spot {
 	return out
 }
 
+// intoLoops gives what a small function computes to the function that calls it in a
+// loop: a comparison or a test of one element is as it must be, and it is the walk
+// over all elements that would have to change. It is a loop if next to all calls come
+// from one function, and that function's own part is a tenth of them or more: what
+// calls something that is slow by itself hardly shows beside it.
+func intoLoops(all []*spot) []*spot {
+	by := map[string]*spot{}
+	for _, sp := range all {
+		by[outer(sp.frame.Function)] = sp
+	}
+	gone := map[*spot]bool{}
+	for _, sp := range all {
+		if !sp.own || sp.class() != &own {
+			continue
+		}
+		call := most(sp.callers)
+		if call == nil {
+			continue
+		}
+		loop, from := by[outer(call.Function)], int64(0)
+		for f, v := range sp.callers {
+			if outer(f.Function) == outer(call.Function) {
+				from += v
+			}
+		}
+		if loop == nil || loop == sp || !loop.own || gone[loop] || from*10 < sp.value*9 || loop.value*10 < sp.value || loop.value > 2*sp.value {
+			continue
+		}
+		gone[sp] = true
+		loop.value += sp.value
+		if loop.steps == nil {
+			loop.steps = map[*evidence.Frame]int64{}
+		}
+		loop.steps[sp.frame] += sp.value
+		loop.beside += sp.beside
+		loop.iterates += sp.iterates
+		for f, v := range sp.callers {
+			loop.lines[f] += v
+		}
+		for c, v := range sp.classes {
+			loop.classes[c] += v
+		}
+		loop.frame = most(loop.lines)
+	}
+	all = slices.DeleteFunc(all, func(sp *spot) bool { return gone[sp] })
+	slices.SortStableFunc(all, func(a, b *spot) int { return cmp.Compare(b.value, a.value) })
+	return all
+}
+
 func newSpot(isOwn bool) *spot {
 	return &spot{own: isOwn, lines: map[*evidence.Frame]int64{}, classes: map[*class]int64{}, callers: map[*evidence.Frame]int64{}}
 }
@@ -257,7 +308,7 @@ func judgeHotPath(e *evidence.Evidence) rule.Result {
 		return rule.Needs(e, ops.KindCPU)
 	}
 	l := loadOf(e)
-	all := spots(e, typ)
+	all := intoLoops(spots(e, typ))
 	if len(all) == 0 || l.Total < leastCPU {
 		return rule.OK(rule.Say("the process used %s of CPU time in this window: too little for any path to matter", "此程序在這段時間只用了 %s 的 CPU：沒有哪條路徑值得在意", rule.Dur(l.Total)))
 	}

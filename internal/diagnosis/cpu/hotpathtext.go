@@ -36,6 +36,13 @@ func hotFinding(e *evidence.Evidence, l load, sp *spot) ops.Finding {
 			Text: rule.Say("%[1]s of it is in line %[2]s", "其中 %[1]s 在 %[2]s 這一行", rule.Dur(time.Duration(at)), rule.Line(sp.frame)),
 		})
 	}
+	if step := most(sp.steps); step != nil {
+		at := sp.steps[step]
+		f.Evidence = append(f.Evidence, ops.Proof{
+			Artifact: ops.KindCPU, Metric: "step_cpu_seconds", Value: time.Duration(at).Seconds(), Unit: "s", Share: float64(at) / float64(l.Total),
+			Text: rule.Say("%[1]s of it is in `%[2]s`, which it calls for one element after the other", "其中 %[1]s 在 `%[2]s`，由它對每個元素逐一呼叫", rule.Dur(time.Duration(at)), rule.Short(step)),
+		})
+	}
 	if v := sp.classes[c]; v > 0 && c != &own && sp.functions == 0 {
 		f.Evidence = append(f.Evidence, ops.Proof{
 			Artifact: ops.KindCPU, Metric: "class_cpu_seconds", Value: time.Duration(v).Seconds(), Unit: "s", Share: float64(v) / float64(l.Total),

@@ -170,6 +170,7 @@ func (v *view) sends(w *wait) bool {
 	case w.kind == choose && v.wokenBy(w, "runtime.chanrecv"):
 	case w.kind == choose && w.handler && v.handsOver(w):
 	case w.kind == choose && v.backedUp(w):
+	case w.kind == choose && v.pushes(w):
 	default:
 		return false
 	}
@@ -226,6 +227,67 @@ func (v *view) backedUp(w *wait) bool {
 	return false
 }
 
+// pushes reports whether a select is the send of somebody who hands things on, where
+// the other side selects as well. What the trace shows would fit workers at rest and
+// whoever gives them work; but those rest in their loop, or in a function whose name
+// says that it takes, while here the select is in a function that they merely call:
+// what else they do, they do outside of it. And who ends the wait does what it took
+// from where it selects, and hardly ever waits there.
+func (v *view) pushes(w *wait) bool {
+	if w.handler || v.busy(w) < 1 || !v.wokenBy(w, "runtime.selectgo") || namedTaker(w.user) {
+		return false
+	}
+	inside := func(x *wait, f *evidence.Frame) bool {
+		return x.stack.Index(func(g *evidence.Frame) bool { return g.Outer() == f.Outer() }) >= 0
+	}
+	elsewhere := slices.ContainsFunc(v.waits, func(x *wait) bool {
+		return x != w && x.start == w.start && x.user != nil && v.busy(x) > 0 && !inside(x, w.user)
+	})
+	if !elsewhere {
+		return false
+	}
+	for _, x := range v.wakers(w) {
+		at, start, works := x.Waker.User(), startOf(x.Waker), false
+		if at == nil {
+			return false
+		}
+		for _, y := range v.waits {
+			if y.start != start {
+				continue
+			}
+			if y.kind == choose && y.user == at && v.busy(y) > v.busyStart(start)/10 {
+				return false
+			}
+			works = works || y.user != at && v.busy(y) > 0 && inside(y, at)
+		}
+		if !works {
+			return false
+		}
+	}
+	return true
+}
+
+// namedTaker and namedGiver report whether a function's name says that it receives, or sends.
+func namedTaker(f *evidence.Frame) bool { return calledLike(f, takers) }
+func namedGiver(f *evidence.Frame) bool { return calledLike(f, givers) }
+
+func calledLike(f *evidence.Frame, words []string) bool {
+	name := f.Outer()
+	name = strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(name, word) })
+}
+
+var (
+	takers = []string{
+		"pop", "recv", "receive", "next", "take", "get", "poll", "wait", "fetch", "dequeue", "read", "consume", "acquire", "await", "listen",
+		"subscribe", "idle", "sleep", "run", "loop", "serve", "work", "watch", "drain", "pull", "claim",
+	}
+	givers = []string{
+		"push", "send", "publish", "emit", "submit", "enqueue", "offer", "put", "post", "dispatch", "write", "add", "broadcast", "notify", "deliver",
+		"produce", "record", "track", "append", "report", "schedule", "forward", "feed", "hand",
+	}
+)
+
 // still reports whether nobody of those who wait went on while it was looked.
 func (v *view) still(w *wait) bool {
 	if v.e.Trace != nil {
@@ -277,7 +339,7 @@ func addSender(all []sender, w *wait) []sender {
 func (v *view) judgeSender(s *sender) {
 	t := sum(s.waits)
 	s.maybe = !slices.ContainsFunc(s.waits, func(w *wait) bool {
-		return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") || v.backedUp(w)
+		return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") || v.backedUp(w) || namedGiver(w.user) && v.pushes(w)
 	})
 	s.busy = v.busyAll(s.waits)
 	if s.busy == 0 {
