@@ -33,6 +33,7 @@ type Frame struct {
 	Package  string
 	Origin   Origin
 	told     string // of File, where its name alone would not do
+	plain    string // of Function, as Plain says it; "" = not computed
 }
 
 // Told is the file's name, as findings have it: with its directory where the
@@ -72,6 +73,7 @@ func (f *Frames) Of(function, file string, line int) *Frame {
 	}
 	pkg := profile.Package(function)
 	fr := &Frame{Function: function, File: file, Line: line, Package: pkg, Origin: f.originOf(function, pkg, file)}
+	fr.plain = fr.Plain()
 	f.byKey[k] = fr
 	return fr
 }
@@ -256,6 +258,9 @@ func Named(prefixes ...string) func(*Frame) bool {
 // Plain is the function's name without type arguments: "main.(*Pool).Get" of
 // "main.(*Pool[...]).Get".
 func (f *Frame) Plain() string {
+	if f.plain != "" {
+		return f.plain
+	}
 	name := f.Function
 	from := strings.IndexByte(name, '[')
 	if from < 0 {
@@ -304,7 +309,14 @@ var closureNames = regexp.MustCompile(`(\.func\d+|\.gowrap\d+|\.deferwrap\d+|-ra
 
 // Outer is the function that the frame's function is declared in: itself, unless
 // it is a closure. Without type arguments.
-func (f *Frame) Outer() string { return closureNames.ReplaceAllString(f.Plain(), "") }
+func (f *Frame) Outer() string {
+	name := f.Plain()
+	// Most names are nobody's closure, and a large profile asks for millions.
+	if n := len(name); n == 0 || (name[n-1] < '0' || name[n-1] > '9') && !strings.HasSuffix(name, "-fm") {
+		return name
+	}
+	return closureNames.ReplaceAllString(name, "")
+}
 
 // CalledBack is for a frame that runs what one of its callers handed to it, such
 // as a helper for transactions or for work under a lock: it returns the line in

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
@@ -164,11 +165,20 @@ func (c *collector) ofRuntime(e *evidence.Evidence) {
 // allocators are who allocates, by bytes in the window, or where no profile of
 // it is there, by the CPU time that allocating costs. kind says which.
 func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBytes bool) {
+	made := makers(e)
 	key := func(s evidence.Stack) *evidence.Frame {
-		if at, isOwn := place(s); isOwn {
-			return s[at]
+		at, isOwn := place(s)
+		if !isOwn {
+			return s.User()
 		}
-		return s.User()
+		if s[:at].Has(compressors...) {
+			for _, f := range s[at:] {
+				if maker := made[f.Outer()]; maker != nil {
+					return maker
+				}
+			}
+		}
+		return s[at]
 	}
 	if typ := e.Allocs.Type("alloc_space"); typ >= 0 && !e.Allocs.Whole {
 		if total = e.Allocs.Total(typ); total > 0 {
@@ -187,6 +197,40 @@ func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBy
 		}
 		return key(s)
 	}), total, false
+}
+
+// compressors make their tables, of up to a megabyte, at the first Write: by then the
+// one who made them may have handed them to somebody else who merely writes.
+var compressors = []string{"compress/", "github.com/klauspost/compress/", "github.com/klauspost/pgzip.", "github.com/andybalholm/brotli."}
+
+// makers are the functions of the program that make a compressor themselves, or close
+// it, each with the line where it does.
+func makers(e *evidence.Evidence) map[string]*evidence.Frame {
+	made, closed := map[string]*evidence.Frame{}, map[string]*evidence.Frame{}
+	for _, in := range []struct {
+		p   *evidence.Profile
+		typ string
+	}{{e.Allocs, "alloc_space"}, {e.CPU, "cpu"}} {
+		in.p.By(in.p.Type(in.typ), func(s evidence.Stack) *evidence.Frame {
+			at := s.Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode })
+			if at <= 0 || !s[at-1:at].Has(compressors...) {
+				return nil
+			}
+			switch called := s[at-1].Function; {
+			case strings.Contains(called, ".New"):
+				made[s[at].Outer()] = s[at]
+			case strings.HasSuffix(called, ").Close"):
+				closed[s[at].Outer()] = s[at]
+			}
+			return nil
+		})
+	}
+	for function, f := range closed {
+		if made[function] == nil {
+			made[function] = f
+		}
+	}
+	return made
 }
 
 // stalledPlaces names who allocates where no profile tells: whoever waited most

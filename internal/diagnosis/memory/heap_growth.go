@@ -35,7 +35,8 @@ import (
 // and no more than a notice. The score: 75 if the memory limit is reached within an hour; where no limit is
 // known, or it is further away, 75 at 1 GiB an hour, but no more than a warning
 // unless the process is older than five minutes. Both by reasoning: an hour is what
-// somebody who is called needs.
+// somebody who is called needs. Nor is a limit within the hour more than a warning in
+// those first minutes, while less than 70 % of it is used.
 //
 // It must not be confused with the sawtooth of garbage, with a cold start, with a
 // batch, or with a cache that is full; nor is it a leak of goroutines, whose
@@ -157,8 +158,12 @@ func (g *growthSearch) left() (left time.Duration, limit, used int64) {
 // hourly is the growth that scores 75: a gibibyte an hour.
 const hourly = float64(1<<30) / 3600
 
-// young is how long a process may be filling its caches.
-const young = 5 * time.Minute
+// young is how long a process may be filling its caches, and nearLimit the use of its
+// memory from which on it does not matter what it is filling.
+const (
+	young     = 5 * time.Minute
+	nearLimit = 0.7
+)
 
 func (g *growthSearch) score() int {
 	score := ops.Score(g.rate, hourly)
@@ -168,8 +173,12 @@ func (g *growthSearch) score() int {
 	if age := processAge(g.e); age < young || g.trend != rising {
 		score = min(score, 74)
 	}
-	if left, limit, _ := g.left(); limit > 0 {
-		score = max(min(score, 74), ops.Score(float64(time.Hour)/float64(left), 1))
+	if left, limit, used := g.left(); limit > 0 {
+		near := ops.Score(float64(time.Hour)/float64(left), 1)
+		if age := processAge(g.e); age > 0 && age < young && float64(used) < nearLimit*float64(limit) {
+			near = min(near, 74) // it may be a cache that fills: there is room for one
+		}
+		score = max(min(score, 74), near)
 	}
 	return score
 }

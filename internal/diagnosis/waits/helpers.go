@@ -17,9 +17,18 @@ var relays = regexp.MustCompile(`(?i)^(do|call|send|invoke|exec|execute|request|
 // functions with such a name, in whatever artifact they are seen.
 func callersOf(e *evidence.Evidence) map[string]map[string]bool {
 	out := map[string]map[string]bool{}
+	relay := map[*evidence.Frame]bool{} // a large profile has millions of frames, and few different ones
 	note := func(s evidence.Stack) {
 		for i, f := range s {
-			if !own(f) || !relays.MatchString(nameOf(f)) {
+			if !own(f) {
+				continue
+			}
+			is, known := relay[f]
+			if !known {
+				is = relays.MatchString(nameOf(f))
+				relay[f] = is
+			}
+			if !is {
 				continue
 			}
 			if k := s[i+1:].Index(own); k >= 0 {

@@ -140,6 +140,9 @@ func (p *parser) header(line string) error {
 		i.Process.CPUQuotaCores = p.float(rest)
 	case "memory-limit":
 		i.Process.MemoryLimitBytes = p.bytes(rest)
+	case "age": // of the process, when the window began
+		p.e.Start = time.Unix(1_700_000_000, 0)
+		i.Process.StartTime = p.e.Start.Add(-p.dur(rest))
 	case "agentless":
 		i.Agentless = true
 	case "lost":
