@@ -47,6 +47,12 @@ func issueText(i *apiv1.HealthIssue) string {
 		return fmt.Sprintf("lock waits %.1f s/s > %g", v, t)
 	case ops.CheckHeapGrowth:
 		return fmt.Sprintf("live heap %.1fx of before > %gx", v, t)
+	case ops.CheckHeapSlope:
+		return fmt.Sprintf("live heap grows %.3g GiB/h > %g", v, t)
+	case ops.CheckGoroutinesSlope:
+		return fmt.Sprintf("goroutines grow %.3g/s > %g", v, t)
+	case ops.CheckGoroutinesStand:
+		return fmt.Sprintf("%.1fx the goroutines, no more CPU > %gx", v, t)
 	case ops.CheckRestarts:
 		return fmt.Sprintf("%.0f restarts in an hour", v)
 	case ops.CheckHeartbeat:

@@ -37,7 +37,7 @@ func (t *Thresholds) Of(c ops.HealthCheck) Threshold {
 	return Threshold{Off: true}
 }
 
-const numChecks = 10
+const numChecks = 13
 
 // The index of each check in Thresholds, values and gauges.
 const (
@@ -50,6 +50,9 @@ const (
 	checkWaiters
 	checkMutex
 	checkGoroutines
+	checkHeapSlope
+	checkGoroutinesSlope
+	checkGoroutinesStand
 	checkHeap
 )
 
@@ -67,7 +70,11 @@ const hold = 2 * ops.HeartbeatEvery
 // queue is a frame of a game. What is critical is where requests already suffer.
 // One or two callers that wait for a connection are a pool that is used to the
 // full; a second of lock waits in each second is one goroutine that never gets on,
-// where a busy healthy service has some hundredths.
+// where a busy healthy service has some hundredths. What grows by 1 GiB of live heap
+// an hour or by 2 goroutines a second for most of a minute (climbOver) would fill a
+// pod within a shift; a slope says nothing of how far it goes, so that it is never
+// critical by itself. Twice the goroutines of some minutes ago that use no more CPU
+// than those did are waiting, all of them, for something that used to come.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
 		checkHeartbeat:  {Warning: ops.SuspectAfter.Seconds()},
@@ -80,6 +87,10 @@ func DefaultThresholds() Thresholds {
 		checkMutex:      {Warning: 1, Critical: 20, For: hold},
 		checkGoroutines: {Warning: 3, Critical: 10, For: hold},
 		checkHeap:       {Warning: 2, For: hold},
+
+		checkHeapSlope:       {Warning: 1, For: hold},
+		checkGoroutinesSlope: {Warning: 2, For: hold},
+		checkGoroutinesStand: {Warning: 2, For: hold},
 	}
 }
 
@@ -106,18 +117,26 @@ func (r HealthRules) Of(k ops.ServiceKey) Thresholds {
 // numbers are what the checks look at; NaN = unknown.
 type numbers [numChecks]float64
 
-// numbersOf reads a heartbeat. median is that of the goroutines in the last
-// hour and growth that of the live heap, NaN = too short a past; restarts are those
+// trends are numbers that one heartbeat does not tell; NaN = too short a past.
+type trends struct {
+	median     float64 // of the goroutines in the last hour
+	growth     float64 // times the live heap of before
+	stand      float64 // times the goroutines of before, that use no more CPU
+	gibPerHour float64 // that the live heap grows by
+	perSecond  float64 // goroutines more
+}
+
+// numbersOf reads a heartbeat and what is known of those before; restarts are those
 // of the last hour.
-func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, median, growth float64, restarts int) numbers {
+func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, was trends, restarts int) numbers {
 	var n numbers
 	for i := range n {
 		n[i] = math.NaN()
 	}
 	n[checkRestarts] = float64(restarts)
 	if hb.Goroutines > fewGoroutines {
-		n[checkGoroutines] = float64(hb.Goroutines) / median
-	} else if !math.IsNaN(median) {
+		n[checkGoroutines] = float64(hb.Goroutines) / was.median
+	} else if !math.IsNaN(was.median) {
 		n[checkGoroutines] = 0
 	}
 	if agentless { // from outside nothing else is seen
@@ -130,7 +149,8 @@ func numbersOf(hb ops.Heartbeat, p ops.Process, agentless bool, median, growth f
 	n[checkSched] = hb.SchedLatencyP99Second
 	n[checkWaiters] = float64(hb.PoolWaiters)
 	n[checkMutex] = hb.MutexWaitRate
-	n[checkHeap] = growth
+	n[checkHeap], n[checkHeapSlope] = was.growth, was.gibPerHour
+	n[checkGoroutinesSlope], n[checkGoroutinesStand] = was.perSecond, was.stand
 	n[checkMemory] = memoryOf(hb, p)
 	return n
 }
@@ -216,8 +236,26 @@ func (g *gauge) look(now time.Time, v float64, t Threshold) {
 type vigil struct {
 	gauges   [numChecks]gauge
 	baseline baseline
-	growth   growth
+	heap     growth
+	crowd    growth // goroutines
+	climbs   climbs
 	heard    bool
+}
+
+// remember takes in a heartbeat of a process of an age, and says where it leads.
+func (v *vigil) remember(now time.Time, age time.Duration, hb *ops.Heartbeat) trends {
+	v.baseline.add(now, hb.Goroutines)
+	v.heap.add(now, hb.LiveHeapBytes, hb.CPUCores)
+	v.crowd.add(now, hb.Goroutines, hb.CPUCores)
+	v.climbs.add(now, age, hb)
+	gibPerHour := v.climbs.gibPerHour(now)
+	if v.climbs.heap.sure > 0 {
+		v.heap.began(int64(v.climbs.heap.points[0].value))
+	}
+	return trends{
+		median: v.baseline.usual(), growth: v.heap.times(fewBytes), stand: v.crowd.idleTimes(fewGoroutines),
+		gibPerHour: gibPerHour, perSecond: v.climbs.perSecond(now),
+	}
 }
 
 // look takes a heartbeat's numbers in.

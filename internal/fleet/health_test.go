@@ -68,6 +68,9 @@ func TestHealthOfHeartbeats(t *testing.T) {
 		agentless bool
 		usual     float64 // goroutines; 0 = too short a past
 		growth    float64
+		slope     float64
+		more      float64
+		stand     float64
 		restarts  int
 		want      string
 	}{
@@ -91,6 +94,11 @@ func TestHealthOfHeartbeats(t *testing.T) {
 		"a queue at a lock":             {hb: ops.Heartbeat{MutexWaitRate: 62}, want: "critical mutex-wait 62 > 20 since 0s"},
 		"a heap that grows":             {growth: 2.5, want: "warning heap-growth 2.5 > 2 since 0s"},
 		"a heap that grows a little":    {growth: 1.9, want: "ok"},
+		"a heap that leaks":             {slope: 12.3, want: "warning heap-slope 12.3 > 1 since 0s"},
+		"a heap that creeps":            {slope: 0.9, want: "ok"},
+		"goroutines that leak":          {more: 9000, want: "warning goroutines-slope 9000 > 2 since 0s"},
+		"goroutines that queue":         {stand: 2.2, want: "warning goroutines-stand 2.2 > 2 since 0s"},
+		"no slope from outside":         {slope: 12, more: 40, stand: 9, agentless: true, want: "ok"},
 		"from outside no heap is seen":  {growth: 9, agentless: true, want: "ok"},
 		"a pool that does not say":      {hb: ops.Heartbeat{PoolWaiters: -1}, want: "ok"},
 		"two restarts":                  {restarts: 2, want: "ok"},
@@ -111,7 +119,7 @@ func TestHealthOfHeartbeats(t *testing.T) {
 			var v vigil
 			start := time.Unix(1e9, 0)
 			for n := range 7 {
-				v.look(start.Add(time.Duration(n)*5*time.Second), numbersOf(c.hb, c.p, c.agentless, usual, c.growth, c.restarts), &th)
+				v.look(start.Add(time.Duration(n)*5*time.Second), numbersOf(c.hb, c.p, c.agentless, trends{median: usual, growth: c.growth, gibPerHour: c.slope, perSecond: c.more, stand: c.stand}, c.restarts), &th)
 			}
 			if got := say(v.health(start.Add(30*time.Second), 0, &th), start); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
@@ -145,10 +153,10 @@ func TestAHeapGrowsWhenItsFloorLeavesTheOldCeiling(t *testing.T) {
 				if _, err := fmt.Sscan(text, &mib); err != nil {
 					t.Fatal(err)
 				}
-				g.add(at, mib<<20)
+				g.add(at, mib<<20, 0)
 				at = at.Add(15 * time.Second)
 			}
-			got := g.times()
+			got := g.times(fewBytes)
 			if math.IsNaN(got) {
 				got = 0
 			}
@@ -292,7 +300,7 @@ func TestTheUsualOutlivesTheCentre(t *testing.T) {
 }
 
 func TestHealthFile(t *testing.T) {
-	const all = "[heartbeat restarts memory cpu throttled sched-latency pool-waiters mutex-wait goroutines heap-growth]"
+	const all = "[heartbeat restarts memory cpu throttled sched-latency pool-waiters mutex-wait goroutines heap-slope goroutines-slope goroutines-stand heap-growth]"
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":            {"", "cpu 0.85/0.97/10s waiters 2/20/10s; user: cpu 0.85/0.97/10s waiters 2/20/10s"},
 		"defaults":         {"defaults:\n  cpu: {warning: 0.7, critical: 0.9, for: 30s}\n", "cpu 0.7/0.9/30s waiters 2/20/10s; user: cpu 0.7/0.9/30s waiters 2/20/10s"},

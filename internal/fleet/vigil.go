@@ -28,9 +28,8 @@ func (f *Fleet) SetHealth(r HealthRules) {
 // listen judges an instance by a heartbeat. The caller holds f.mu.
 func (f *Fleet) listen(m *member, now time.Time) {
 	hb := m.inst.Heartbeat
-	m.vigil.baseline.add(now, hb.Goroutines)
-	m.vigil.growth.add(now, hb.LiveHeapBytes)
-	n := numbersOf(hb, m.inst.Process, m.inst.Agentless, m.vigil.baseline.usual(), m.vigil.growth.times(), f.restarts(m, now))
+	was := m.vigil.remember(now, now.Sub(started(m.inst)), &hb)
+	n := numbersOf(hb, m.inst.Process, m.inst.Agentless, was, f.restarts(m, now))
 	m.vigil.look(now, n, &m.thresholds)
 	m.assess(now)
 }

@@ -220,6 +220,12 @@ func healthTitle(i ops.HealthIssue) ops.Text {
 		return ops.Text{EN: fmt.Sprintf("goroutines wait %.0f ms for a processor (p99)", 1e3*i.Value), ZH: fmt.Sprintf("goroutine 等待處理器 %.0f ms（p99）", 1e3*i.Value)}
 	case ops.CheckPoolWaiters:
 		return ops.Text{EN: fmt.Sprintf("%.0f wait for a connection of a pool", i.Value), ZH: fmt.Sprintf("%.0f 個請求在等連線池的連線", i.Value)}
+	case ops.CheckHeapSlope:
+		return ops.Text{EN: fmt.Sprintf("the live heap grows by %.3g GiB an hour", i.Value), ZH: fmt.Sprintf("存活 heap 每小時成長 %.3g GiB", i.Value)}
+	case ops.CheckGoroutinesSlope:
+		return ops.Text{EN: fmt.Sprintf("%.3g goroutines more each second", i.Value), ZH: fmt.Sprintf("goroutine 每秒增加 %.3g 個", i.Value)}
+	case ops.CheckGoroutinesStand:
+		return ops.Text{EN: fmt.Sprintf("%.1f times the goroutines for no more CPU: they wait", i.Value), ZH: fmt.Sprintf("goroutine 變為 %.1f 倍，CPU 卻沒有增加：都在等待", i.Value)}
 	case ops.CheckRestarts:
 		return ops.Text{EN: fmt.Sprintf("%.0f restarts within an hour", i.Value), ZH: fmt.Sprintf("一小時內重啟 %.0f 次", i.Value)}
 	}

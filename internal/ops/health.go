@@ -56,11 +56,18 @@ const (
 	CheckPoolWaiters  HealthCheck = "pool-waiters"  // how many wait for a connection
 	CheckMutexWait    HealthCheck = "mutex-wait"    // seconds that goroutines wait for locks in a second
 	CheckHeapGrowth   HealthCheck = "heap-growth"   // times what the live heap was within the last ten minutes
-	CheckRestarts     HealthCheck = "restarts"      // within the last hour
-	CheckHeartbeat    HealthCheck = "heartbeat"     // seconds without a sign of life
+	// CheckHeapSlope is GiB an hour, CheckGoroutinesSlope goroutines a second: what
+	// grows steadily just now.
+	CheckHeapSlope       HealthCheck = "heap-slope"
+	CheckGoroutinesSlope HealthCheck = "goroutines-slope"
+	// CheckGoroutinesStand is times as many goroutines as within the last ten
+	// minutes, which use no more CPU than those did.
+	CheckGoroutinesStand HealthCheck = "goroutines-stand"
+	CheckRestarts        HealthCheck = "restarts"  // within the last hour
+	CheckHeartbeat       HealthCheck = "heartbeat" // seconds without a sign of life
 )
 
 // HealthChecks returns all checks, in the order in which they are shown.
 func HealthChecks() []HealthCheck {
-	return []HealthCheck{CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckMutexWait, CheckGoroutines, CheckHeapGrowth}
+	return []HealthCheck{CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckMutexWait, CheckGoroutines, CheckHeapSlope, CheckGoroutinesSlope, CheckGoroutinesStand, CheckHeapGrowth}
 }

@@ -5,6 +5,7 @@ import { t } from "../components/capture/words";
 import { bytes, cores, count, latency, percent } from "../model/format";
 import type { Heartbeat, Threshold } from "../model/instance";
 import type { LivePoint } from "../model/live";
+import { t as f } from "../pages/fleet/words";
 import { t as own } from "../pages/instance/words";
 
 export function useInstanceCharts(points: Readonly<Ref<Heartbeat[]>>, live: Readonly<Ref<LivePoint[]>>, thresholds: Readonly<Ref<Threshold[]>>) {
@@ -27,7 +28,7 @@ export function useInstanceCharts(points: Readonly<Ref<Heartbeat[]>>, live: Read
       { label: own("state.running"), tone: "--x-running", of: (h) => h.goroutinesRunning },
       { label: own("state.syscall"), tone: "--x-syscall", of: (h) => h.goroutinesSyscall },
     ] },
-    { title: t("chart.memory"), format: bytes, binary: true, atLeast: 1 << 20, series: [
+    { title: t("chart.memory"), ...(points.value.some((h) => h.rssBytes > 0 && h.liveHeapBytes > h.rssBytes) ? { hint: f("col.heap.what") } : {}), format: bytes, binary: true, atLeast: 1 << 20, series: [
       { label: t("chart.memory.rss"), tone: "--c1", of: (h) => h.rssBytes },
       { label: t("chart.memory.heap"), tone: "--c3", of: (h) => h.liveHeapBytes },
       ...(points.value.some((h) => h.memoryLimitBytes)

@@ -3,7 +3,6 @@ import { words } from "../i18n";
 
 export const table = {
   title: ["Console", "主控台"],
-  nav: ["Call", "呼叫"],
   service: ["Service", "服務"],
   "service.none": ["Choose a service", "選擇服務"],
   instances: ["Instances", "實例"],

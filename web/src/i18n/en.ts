@@ -12,8 +12,8 @@ export const en = {
   "nav.audit": "Audit",
   "nav.rules": "Rules",
   "nav.notify": "Notify",
-  "nav.console": "Call",
-  "cmd.console": "The gRPC console",
+  "nav.console": "Console",
+  "cmd.console": "Console (gRPC)",
   "nav.guide": "Guide",
   "nav.settings": "Display",
 

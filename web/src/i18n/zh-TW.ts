@@ -14,8 +14,8 @@ export const zhTW: Record<Key, string> = {
   "nav.audit": "稽核",
   "nav.rules": "規則",
   "nav.notify": "通知",
-  "nav.console": "呼叫",
-  "cmd.console": "gRPC 主控台",
+  "nav.console": "主控台",
+  "cmd.console": "主控台（gRPC）",
   "nav.guide": "指南",
   "nav.settings": "顯示",
 

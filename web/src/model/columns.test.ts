@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { columns, formatColumns, niceTop, parseColumns } from "./columns";
+import { columns, formatColumns, niceTop, parseColumns, withoutVersion } from "./columns";
 
 test.each([
   ["", "name state version cpu goroutines heap memory gc sched", ""],
@@ -21,4 +21,12 @@ test("the usual columns fit a page of 1280 pixels", () => {
 
 test.each([[0, 10, 10], [9.7, 10, 10], [11, 10, 20], [4800, 10, 5000], [5001, 10, 10_000], [0.3, 0.1, 0.5]])("a scale for %s (at least %s) ends at %s", (max, least, want) => {
   expect(niceTop(max, least)).toBeCloseTo(want);
+});
+
+test.each([
+  ["", true, "name state version cpu goroutines heap memory gc sched"],
+  ["", false, "name state cpu goroutines heap memory gc sched"],
+  ["version,cpu", false, "name state version cpu"],
+])("%j with versions that say something %s shows %s", (text, told, shown) => {
+  expect(withoutVersion(parseColumns(text), told).join(" ")).toBe(shown);
 });

@@ -49,6 +49,9 @@ export function parseColumns(text: string): ColumnKey[] {
   return columns.filter((c) => c.fixed || wished.includes(c.key)).map((c) => c.key);
 }
 
+/** The usual columns of a fleet whose versions say nothing: their room goes to the reasons. */
+export const withoutVersion = (keys: readonly ColumnKey[], told: boolean): ColumnKey[] => (told || formatColumns(keys) ? [...keys] : keys.filter((k) => k !== "version"));
+
 /** "" = the usual ones; what is always shown is left out. */
 export function formatColumns(keys: readonly ColumnKey[]): string {
   const shown = columns.filter((c) => c.fixed || keys.includes(c.key));

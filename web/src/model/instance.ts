@@ -140,11 +140,14 @@ export interface MetricsSample {
 /** "project/service", the key of a service across projects. */
 export const serviceKey = (i: { project: string; service: string }): string => `${i.project}/${i.service}`;
 
+/** The module's version of what was built from a work tree without saying of which revision. */
+export const unversioned = "(devel)";
+
 /** The version people would name: the module's, else the revision's beginning. */
 export function versionOf(i: Instance): string {
   const b = i.build;
   if (!b) return "";
-  if (b.moduleVersion && b.moduleVersion !== "(devel)") return b.moduleVersion;
+  if (b.moduleVersion && b.moduleVersion !== unversioned) return b.moduleVersion;
   if (b.vcsRevision) return b.vcsRevision.slice(0, 10) + (b.vcsModified ? "+" : "");
   return b.moduleVersion;
 }

@@ -530,7 +530,9 @@ type HealthIssue struct {
 	// of the limit), "goroutines" (times their own median of the last hour),
 	// "sched-latency" (p99 in seconds), "pool-waiters", "mutex-wait" (seconds that
 	// goroutines wait for locks in a second), "heap-growth" (times what the live
-	// heap was within ten minutes), "restarts" (within the last hour), "heartbeat"
+	// heap was within ten minutes), "heap-slope" (GiB an hour that it grows by),
+	// "goroutines-slope" (more of them each second), "goroutines-stand" (times as many
+	// as within ten minutes, for no more CPU), "restarts" (within the last hour), "heartbeat"
 	// (seconds of silence).
 	Check string      `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
 	Level HealthLevel `protobuf:"varint,2,opt,name=level,proto3,enum=opscenter.api.v1.HealthLevel" json:"level,omitempty"`

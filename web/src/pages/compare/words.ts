@@ -47,6 +47,7 @@ export const table = {
   open: ["Open the evidence", "看證據"],
   none: ["These two have no profile in common", "兩邊沒有共同的 profile"],
   "none.text": ["Choose captures that have the same kinds of profiles.", "請選有同樣種類 profile 的擷取。"],
+  strangers: ["These are two services: {a} and {b}. What differs is mostly what they do, not what changed.", "這是兩個不同的服務：{a} 與 {b}。看到的差異多半是兩者做的事不同，而不是什麼變了。"],
   normalisedWhy: ["Different numbers of instances or lengths of windows: shares are compared.", "實例數或時間窗長度不同：比較的是佔比。"],
   mode: ["How values are compared", "數值怎麼比"],
   by: ["Changes of", "變化的是"],
