@@ -161,7 +161,7 @@ func (a *Agent) Close() error {
 	closed := a.closed
 	a.mu.Unlock()
 	if a.cfg.lastWords && !closed {
-		a.sayLast("the process ends")
+		a.sayLast(because(whyEnds, nil, nil))
 	}
 	a.mu.Lock()
 	a.closed = true

@@ -66,7 +66,7 @@ func (a *Agent) tail() plan {
 }
 
 // sayLast takes the tail and waits, within bounds, until a centre has all of it.
-func (a *Agent) sayLast(reason string) {
+func (a *Agent) sayLast(why *agentv1.RuleReason) {
 	// Who comes second waits: to go on would end the process amid the first's words.
 	a.saying.Lock()
 	defer a.saying.Unlock()
@@ -76,7 +76,7 @@ func (a *Agent) sayLast(reason string) {
 	defer func() { a.said = time.Now() }()
 	ctx, cancel := context.WithTimeout(context.Background(), tailWithin)
 	defer cancel()
-	c, err := a.keep(a.tail(), reason)
+	c, err := a.keep(a.tail(), reasons{why})
 	if err != nil {
 		a.log.Warn("no last words", slog.Any("error", err))
 		return
@@ -118,7 +118,7 @@ func (a *Agent) Recover() {
 	if a != nil {
 		func() {
 			defer a.survive("last words")
-			a.sayLast(fmt.Sprintf("the process panicked: %.300v", r))
+			a.sayLast(because(whyPanic, nil, texts{"value": fmt.Sprintf("%.300v", r)}))
 		}()
 	}
 	panic(r)
@@ -134,7 +134,7 @@ func (a *Agent) watchSignals() {
 	select {
 	case <-a.ctx.Done():
 	case s := <-got:
-		a.sayLast("the process was asked to end (" + s.String() + ")")
+		a.sayLast(because(whySignal, nil, texts{"signal": s.String()}))
 		ossignal.Stop(got)
 		raise(s)
 	}

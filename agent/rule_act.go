@@ -63,22 +63,22 @@ func keptID() string {
 
 // keptWhy is why a capture was taken.
 type keptWhy struct {
-	reason string
-	at     time.Time
+	reasons reasons
+	at      time.Time
 }
 
 // actOn carries out what a rule does, one capture after the other.
-func (a *Agent) actOn(r rule, reason string, _ float64, ended func()) {
+func (a *Agent) actOn(r rule, why reasons, _ float64, ended func()) {
 	started := a.spawn("rule "+r.name, func() {
 		defer ended()
 		for _, p := range r.plans(keptID) {
-			c, err := a.keep(p, reason)
+			c, err := a.keep(p, why)
 			if err != nil {
-				a.rules.tell(r.name, agentv1.RuleEventKind_RULE_EVENT_KIND_REFUSED, "it could not collect: "+err.Error(), "")
+				a.rules.tell(r.name, agentv1.RuleEventKind_RULE_EVENT_KIND_REFUSED, reasons{because(whyNoCollect, nil, texts{"error": err.Error()})}, "")
 				return
 			}
 			c.run()
-			a.rules.tell(r.name, agentv1.RuleEventKind_RULE_EVENT_KIND_COLLECTED, reason, p.id)
+			a.rules.tell(r.name, agentv1.RuleEventKind_RULE_EVENT_KIND_COLLECTED, why, p.id)
 		}
 	})
 	if !started {
@@ -88,14 +88,14 @@ func (a *Agent) actOn(r rule, reason string, _ float64, ended func()) {
 
 // keep makes a capture that the process takes by itself, and room for it. Whoever
 // gets it runs it.
-func (a *Agent) keep(p plan, reason string) (*capture, error) {
+func (a *Agent) keep(p plan, why reasons) (*capture, error) {
 	for _, old := range a.captures.makeRoom() {
 		a.rules.tell(old.plan.rule, agentv1.RuleEventKind_RULE_EVENT_KIND_DROPPED,
-			fmt.Sprintf("no centre came for it, and %d captures or %d MiB are the most that wait for one", maxKeptCaptures, maxKeptBytes>>20), old.plan.id)
+			reasons{because(whyDropped, numbers{"captures": maxKeptCaptures, "bytes": maxKeptBytes}, nil)}, old.plan.id)
 		old.drop(errKept)
 	}
 	c := a.newCapture(p)
-	c.why = keptWhy{reason, time.Now()}
+	c.why = keptWhy{why, time.Now()}
 	if err := a.captures.add(c, a.cfg.limits.MaxConcurrentCaptures); err != nil {
 		c.cancel(nil)
 		return nil, err
@@ -146,7 +146,7 @@ func (c *capture) size() (n int64) {
 // kept is the capture as it is offered to the centre.
 func (c *capture) kept() *agentv1.KeptCapture {
 	k := &agentv1.KeptCapture{
-		CaptureId: c.plan.id, Rule: c.plan.rule, Reason: c.why.reason, At: timestamppb.New(c.why.at),
+		CaptureId: c.plan.id, Rule: c.plan.rule, Reason: c.why.reasons.String(), Reasons: c.why.reasons, At: timestamppb.New(c.why.at),
 		Duration: durationpb.New(c.plan.duration),
 	}
 	if c.plan.last > 0 {

@@ -22,7 +22,7 @@ import (
 // one after a reconnect.
 type ruleEngine struct {
 	// act carries out what a fired rule does and calls ended; it must not block.
-	act func(r rule, reason string, value float64, ended func())
+	act func(r rule, why reasons, value float64, ended func())
 	// spawn runs the engine's goroutine; false = the agent is closing.
 	spawn func(string, func()) bool
 	read  func() *agentv1.Heartbeat // the numbers now, with rates since the last call
@@ -65,7 +65,7 @@ type vigil struct {
 
 	total, refused int64
 	standing       agentv1.RuleStanding
-	reason         string
+	reasons        reasons
 	value          float64
 	usual          usual
 	usualNow       float64
@@ -170,83 +170,85 @@ func (e *ruleEngine) judge(w *vigil, now time.Time, h *agentv1.Heartbeat) {
 		w.since = now
 	}
 	ripe := holds && now.Sub(w.since) >= w.trigger.hold
-	standing, reason := e.barred(w, now, h, ripe)
+	standing, bar := e.barred(w, now, h, ripe)
 	if ripe && standing == agentv1.RuleStanding_RULE_STANDING_RUNNING {
 		e.fire(w, now, why)
 		return
 	}
 	throttled := standing == agentv1.RuleStanding_RULE_STANDING_THROTTLED
-	refusedNow := ripe && reason != "" && !w.dealt
+	told := w.crowded(bar)
+	refusedNow := ripe && bar != nil && !w.dealt
 	if refusedNow {
 		w.dealt = true
 		w.refused++
 		// Once a throttling: a metric that flaps must not flood the history either.
 		if !throttled || !w.muted {
-			e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_REFUSED, why+"; nothing was done: "+reason, "")
-			e.log.Info("rule refused", slog.String("rule", w.name), slog.String("because", why), slog.String("reason", reason))
+			e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_REFUSED, append(reasons{why}, told...), "")
+			e.log.Info("rule refused", slog.String("rule", w.name), slog.String("because", english(why)), slog.String("reason", told.String()))
 		}
 	}
 	w.muted = throttled && (w.muted || refusedNow)
-	if w.standing != standing || w.reason != reason {
-		w.standing, w.reason = standing, reason
+	news := w.standing != standing || !w.reasons.same(told)
+	w.standing, w.reasons = standing, told
+	if news {
 		e.changed.broadcast()
 	}
 }
 
 // barred says where the rule stands and what keeps it from acting.
-func (e *ruleEngine) barred(w *vigil, now time.Time, h *agentv1.Heartbeat, ripe bool) (agentv1.RuleStanding, string) {
+func (e *ruleEngine) barred(w *vigil, now time.Time, h *agentv1.Heartbeat, ripe bool) (agentv1.RuleStanding, *agentv1.RuleReason) {
 	used, free := w.used(now)
+	left := func(until time.Time) float64 { return until.Sub(now).Round(time.Second).Seconds() }
 	switch {
 	case e.acting == w:
-		return agentv1.RuleStanding_RULE_STANDING_ACTING, ""
+		return agentv1.RuleStanding_RULE_STANDING_ACTING, nil
 	case w.stopAfter > 0 && w.total >= w.stopAfter:
-		return agentv1.RuleStanding_RULE_STANDING_FINISHED, fmt.Sprintf("it has fired %d times, which is all it may", w.total)
+		return agentv1.RuleStanding_RULE_STANDING_FINISHED, because(whyFinished, numbers{"fired": float64(w.total)}, nil)
 	case used >= w.budget && free.After(w.mem.cooldown):
-		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("its budget of %d within %v is used up for %v more", w.budget, w.per, free.Sub(now).Round(time.Second)) + w.crowded()
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, because(whyBudget, numbers{"budget": float64(w.budget), "per": w.per.Seconds(), "left": left(free)}, nil)
 	case now.Before(w.mem.cooldown):
-		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, fmt.Sprintf("it cools down for %v more", w.mem.cooldown.Sub(now).Round(time.Second)) + w.crowded()
+		return agentv1.RuleStanding_RULE_STANDING_THROTTLED, because(whyCooldown, numbers{"left": left(w.mem.cooldown)}, nil)
 	case !ripe:
-		return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
+		return agentv1.RuleStanding_RULE_STANDING_RUNNING, nil
 	}
 	if m, known := share(max(h.RssBytes, h.LiveHeapBytes), h.MemoryLimitBytes); known && m > w.maxMemory {
-		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("the process is at %.0f %% of its memory limit, above the ceiling of %.0f %%", 100*m, 100*w.maxMemory)
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, because(whyMemory, numbers{"share": m, "ceiling": w.maxMemory}, nil)
 	}
 	if c := h.CpuCores / coresOf(h); w.maxCPU > 0 && c > w.maxCPU {
-		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("the process uses %.0f %% of its cores, above the ceiling of %.0f %%", 100*c, 100*w.maxCPU)
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, because(whyCPU, numbers{"share": c, "ceiling": w.maxCPU}, nil)
 	}
 	if e.acting != nil {
-		return agentv1.RuleStanding_RULE_STANDING_REFUSED, fmt.Sprintf("rule %s is acting, and a process is examined by one rule at a time", e.acting.name)
+		return agentv1.RuleStanding_RULE_STANDING_REFUSED, because(whyActing, nil, texts{"rule": e.acting.name})
 	}
-	return agentv1.RuleStanding_RULE_STANDING_RUNNING, ""
+	return agentv1.RuleStanding_RULE_STANDING_RUNNING, nil
 }
 
-// crowdedFrom is how many calls over the threshold within its time make it one that
-// ordinary calls reach: the rare ones that somebody wants to see then find the rule
-// cooling down.
-const crowdedFrom = 20
-
-// crowded says so, for a rule that is kept from acting.
-func (w *vigil) crowded() string {
-	if w.counts == nil || w.trigger.quantile > 0 || w.value < crowdedFrom || w.value < 4*float64(w.trigger.times) {
-		return ""
+// crowded adds to what keeps a rule from acting, if anything does, that ordinary
+// calls reach its threshold.
+func (w *vigil) crowded(bar *agentv1.RuleReason) (told reasons) {
+	if bar != nil {
+		told = reasons{bar}
 	}
-	return fmt.Sprintf("; %.0f calls within %v took %v or longer: a higher threshold would leave room for the rare ones", w.value, w.trigger.within, w.trigger.longer)
+	if w.counts != nil && w.counts.crowded(int(w.value)) {
+		told = append(told, because(whyCrowded, numbers{"calls": w.value, "within": w.trigger.within.Seconds(), "longer": w.trigger.longer.Seconds()}, nil))
+	}
+	return told
 }
 
 // fire begins the actions; the caller holds mu.
-func (e *ruleEngine) fire(w *vigil, now time.Time, why string) {
+func (e *ruleEngine) fire(w *vigil, now time.Time, why *agentv1.RuleReason) {
 	w.total++
 	w.mem.fired = append(w.mem.fired, now)
 	w.mem.last = now
 	w.mem.cooldown = now.Add(w.cooldown)
-	w.standing, w.reason, w.dealt, w.muted = agentv1.RuleStanding_RULE_STANDING_ACTING, "", true, false
+	w.standing, w.reasons, w.dealt, w.muted = agentv1.RuleStanding_RULE_STANDING_ACTING, nil, true, false
 	if w.counts != nil {
 		w.counts.reset() // what it fired on must not make it fire again
 	}
 	e.acting = w
-	e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_FIRED, why, "")
-	e.log.Info("rule fired", slog.String("rule", w.name), slog.String("because", why))
-	e.act(w.rule, why, w.value, func() {
+	e.event(w, now, agentv1.RuleEventKind_RULE_EVENT_KIND_FIRED, reasons{why}, "")
+	e.log.Info("rule fired", slog.String("rule", w.name), slog.String("because", english(why)))
+	e.act(w.rule, reasons{why}, w.value, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.acting == w {
@@ -259,8 +261,8 @@ func (e *ruleEngine) fire(w *vigil, now time.Time, why string) {
 }
 
 // event notes what happened; the caller holds mu.
-func (e *ruleEngine) event(w *vigil, now time.Time, kind agentv1.RuleEventKind, reason, capture string) {
-	e.note(&agentv1.RuleEvent{Rule: w.name, At: timestamppb.New(now), Kind: kind, Reason: reason, Value: w.value, CaptureId: capture})
+func (e *ruleEngine) event(w *vigil, now time.Time, kind agentv1.RuleEventKind, why reasons, capture string) {
+	e.note(&agentv1.RuleEvent{Rule: w.name, At: timestamppb.New(now), Kind: kind, Reason: why.String(), Reasons: why, Value: w.value, CaptureId: capture})
 }
 
 func (e *ruleEngine) note(ev *agentv1.RuleEvent) {
@@ -273,10 +275,10 @@ func (e *ruleEngine) note(ev *agentv1.RuleEvent) {
 }
 
 // tell notes an event of something that is not judging.
-func (e *ruleEngine) tell(rule string, kind agentv1.RuleEventKind, reason, capture string) {
+func (e *ruleEngine) tell(rule string, kind agentv1.RuleEventKind, why reasons, capture string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.note(&agentv1.RuleEvent{Rule: rule, At: timestamppb.New(e.now()), Kind: kind, Reason: reason, CaptureId: capture})
+	e.note(&agentv1.RuleEvent{Rule: rule, At: timestamppb.New(e.now()), Kind: kind, Reason: why.String(), Reasons: why, CaptureId: capture})
 }
 
 // used is how often it fired within the budget's time, and when one of these
@@ -297,8 +299,8 @@ func (w *vigil) used(now time.Time) (n int, free time.Time) {
 	return n, free
 }
 
-// condition judges the trigger and says in words what holds.
-func (w *vigil) condition(now time.Time, h *agentv1.Heartbeat, s *slope) (holds bool, why string) {
+// condition judges the trigger and says what holds.
+func (w *vigil) condition(now time.Time, h *agentv1.Heartbeat, s *slope) (holds bool, why *agentv1.RuleReason) {
 	t := w.trigger
 	if w.counts != nil {
 		holds, w.value, why = w.counts.judge(now)
@@ -308,7 +310,7 @@ func (w *vigil) condition(now time.Time, h *agentv1.Heartbeat, s *slope) (holds 
 	w.value = v
 	if !known || math.IsNaN(v) || math.IsInf(v, 0) {
 		w.value = 0
-		return false, ""
+		return false, nil
 	}
 	usually, knownUsual := w.usual.median()
 	w.usual.add(now, v)
@@ -316,28 +318,24 @@ func (w *vigil) condition(now time.Time, h *agentv1.Heartbeat, s *slope) (holds 
 	if knownUsual {
 		w.usualNow = usually
 	}
-	word := t.metric.unit.words
-	why = fmt.Sprintf("%s is %s", t.metric.name, word(v))
+	n := numbers{"value": v, "hold": t.hold.Seconds()}
 	if t.timesUsual > 0 {
 		if !knownUsual || v < usually*t.timesUsual {
-			return false, ""
+			return false, nil
 		}
-		why += fmt.Sprintf(", usually %s", word(usually))
+		n["usual"] = usually
 	}
+	side := "above"
 	if t.timesUsual == 0 || t.level > 0 {
 		if t.below && v >= t.level || !t.below && v < t.level {
-			return false, ""
+			return false, nil
 		}
-		side := "above"
 		if t.below {
 			side = "below"
 		}
-		why += fmt.Sprintf(", %s %s", side, word(t.level))
+		n["level"] = t.level
 	}
-	if t.hold > 0 {
-		why += fmt.Sprintf(" for %v", t.hold)
-	}
-	return true, why
+	return true, because(whyMetric, n, texts{"metric": t.metric.name, "unit": t.metric.unit.String(), "side": side})
 }
 
 // states are the rules now.
@@ -351,7 +349,7 @@ func (e *ruleEngine) states() (out []*agentv1.RuleState) {
 			free = w.mem.cooldown
 		}
 		s := &agentv1.RuleState{
-			Rule: w.name, Revision: w.revision, Standing: w.standing, Reason: w.reason, Value: w.value, Usual: w.usualNow,
+			Rule: w.name, Revision: w.revision, Standing: w.standing, Reason: w.reasons.String(), Reasons: w.reasons, Value: w.value, Usual: w.usualNow,
 			Fired: w.total, Refused: w.refused, Used: int32(used),
 		}
 		if !w.since.IsZero() {

@@ -26,6 +26,11 @@ const (
 	unitBytesPerSecond
 )
 
+// String is the unit's name in the protocol.
+func (u unit) String() string {
+	return [...]string{"count", "share", "seconds", "bytes", "bytes per second"}[u]
+}
+
 func (u unit) words(v float64) string {
 	switch u {
 	case unitShare:

@@ -41,9 +41,9 @@ func newRuleBench(t *testing.T) *ruleBench {
 		},
 		poke: make(chan struct{}, 1), memory: map[string]*remembered{},
 	}
-	b.act = func(r rule, reason string, _ float64, ended func()) {
+	b.act = func(r rule, why reasons, _ float64, ended func()) {
 		b.mu.Lock()
-		b.fired = append(b.fired, r.name+": "+reason)
+		b.fired = append(b.fired, r.name+": "+why.String())
 		took := b.acts
 		b.mu.Unlock()
 		all.Go(func() { time.Sleep(took); ended() })
@@ -311,7 +311,7 @@ func TestSlowCallsOfTheCooldownDoNotFireAfterIt(t *testing.T) {
 		const (
 			cools  = "nothing was done: it cools down for 30s more"
 			budget = "nothing was done: its budget of 3 within 1h0m0s is used up for 55m27s more"
-			advice = "; 25 calls within 5m0s took 40ms or longer: a higher threshold would leave room for the rare ones"
+			advice = "; 25 calls within 5m0s took 40ms or longer: only the longest of them counts now, and a higher threshold would leave room for the rare ones"
 		)
 		for _, want := range []string{cools, budget} {
 			if !strings.Contains(b.history(), want) {
@@ -321,6 +321,77 @@ func TestSlowCallsOfTheCooldownDoNotFireAfterIt(t *testing.T) {
 		b.is(1, goroutines(1))
 		if got := b.states()[0]; !strings.HasSuffix(got.Reason, advice) || !strings.HasPrefix(got.Reason, "its budget") {
 			t.Errorf("it stands at %q", got.Reason)
+		}
+	})
+}
+
+// Where ordinary calls are over the threshold, only one that is worse than all of
+// them uses up what is for the rare ones.
+func TestAmongManySlowCallsOnlyTheWorstFires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRuleBench(t)
+		r := crowd()
+		r.Trigger = &agentv1.Trigger{Signal: "bet", Longer: durationpb.New(40 * time.Millisecond)}
+		b.set(mustRules(t, r), nil)
+		a := &Agent{rules: b.ruleEngine}
+		bet := func(took time.Duration) {
+			a.Slow(t.Context(), "bet", took)
+			synctest.Wait()
+		}
+		b.is(1, goroutines(1))
+		bet(50 * time.Millisecond)
+		b.is(61, goroutines(1))
+		for range 18 {
+			b.counted(60 * time.Millisecond)
+		}
+		bet(41 * time.Millisecond) // the nineteenth: still rare
+		if b.firings() != 2 {
+			t.Fatalf("fired %q, want twice", b.fired)
+		}
+		for range 25 {
+			b.counted(60 * time.Millisecond)
+		}
+		b.is(50, goroutines(1))
+		for range 25 {
+			b.counted(60 * time.Millisecond)
+		}
+		b.is(11, goroutines(1)) // the cooldown is over
+		bet(55 * time.Millisecond)
+		if b.firings() != 2 {
+			t.Fatalf("fired %q for an ordinary call", b.fired)
+		}
+		if got, want := b.states()[0].Reason, "26 calls within 1m0s took 40ms or longer: only the longest of them counts now, and a higher threshold would leave room for the rare ones"; got != want {
+			t.Errorf("it stands at %q, want %q", got, want)
+		}
+		bet(90 * time.Millisecond)
+		if b.firings() != 3 || !strings.HasPrefix(b.fired[2], "crowd: bet took 90ms (rule_test.go:") {
+			t.Errorf("fired %q, want the worst", b.fired)
+		}
+	})
+}
+
+// counted is a slow call of which the engine is not told at once.
+func (b *ruleBench) counted(took time.Duration) {
+	c := b.watches[0].counts
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, countedCall{c.now(), took})
+}
+
+func TestARuleThatActsSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRuleBench(t)
+		b.acts = 20 * time.Second
+		b.set(mustRules(t, crowd()), nil)
+		b.is(10, goroutines(2000))
+		s := b.states()[0]
+		if s.Standing != agentv1.RuleStanding_RULE_STANDING_ACTING || s.Fired != 1 || s.Used != 1 || s.Reason != "" {
+			t.Errorf("while it acts it stands at %v", s)
+		}
+		b.is(20, goroutines(1))
+		s = b.states()[0]
+		if s.Standing != agentv1.RuleStanding_RULE_STANDING_THROTTLED || len(s.Reasons) != 1 || s.Reasons[0].Code != "cooldown" || !s.FreeAt.AsTime().After(time.Now()) {
+			t.Errorf("after it acted it stands at %v", s)
 		}
 	})
 }

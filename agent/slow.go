@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"net/http"
 	"runtime"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
 )
 
 // Slow tells the agent how long something of the service's took, for rules that
@@ -134,15 +135,31 @@ type counter struct {
 	slots [counterSlots]counterSlot
 
 	mu    sync.Mutex // guards what follows
-	times []time.Time
-	last  string // what the latest slow call was
-	fresh bool   // judge has not seen it yet
+	calls []countedCall
+	// fresh is the longest call that judge has not seen yet; its name is "" = none.
+	fresh, last slowCall
+}
+
+// countedCall is one over the threshold.
+type countedCall struct {
+	at   time.Time
+	took time.Duration
+}
+
+// slowCall is what such a call was.
+type slowCall struct {
+	name, line string
+	took       time.Duration
 }
 
 const (
 	counterSlots = 6
 	// maxCounted slow calls are remembered: no rule needs more to fire.
 	maxCounted = 1024
+	// crowdedFrom is how many calls over the threshold within its time make it one that
+	// ordinary calls reach: the rare ones that somebody wants to see would find the
+	// rule cooling down.
+	crowdedFrom = 20
 )
 
 type counterSlot struct{ epoch, calls, slow atomic.Int64 }
@@ -178,53 +195,77 @@ func (c *counter) add(took time.Duration) {
 func (c *counter) slow(name string, took time.Duration, line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.times = append(c.times, c.now()); len(c.times) > maxCounted {
-		c.times = c.times[1:]
+	if c.calls = append(c.calls, countedCall{c.now(), took}); len(c.calls) > maxCounted {
+		c.calls = c.calls[1:]
 	}
-	c.fresh = true
-	c.last = fmt.Sprintf("%s took %v", name, took.Round(10*time.Microsecond))
-	if line != "" {
-		c.last += " (" + line + ")"
+	c.last = slowCall{name, line, took}
+	if c.fresh.name == "" || took > c.fresh.took {
+		c.fresh = c.last
 	}
 }
 
 // judge says whether the condition holds now, and the value that decided it. It
 // holds by a call that has just ended, unless the rule wants it to last: of one that
-// ended while the rule cooled down the flight recorder holds nothing any more.
-func (c *counter) judge(now time.Time) (holds bool, value float64, why string) {
-	holds, value, why = c.count(now)
+// ended while the rule cooled down the flight recorder holds nothing any more. Where
+// the threshold is one that ordinary calls reach, only one longer than all of these
+// counts: what happens all the time must not use up what is for the worst.
+func (c *counter) judge(now time.Time) (holds bool, value float64, why *agentv1.RuleReason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	holds, value, why = c.count(now)
 	fresh := c.fresh
-	c.fresh = false
-	return holds && (fresh || c.t.hold > 0), value, why
+	c.fresh = slowCall{}
+	if c.t.hold > 0 {
+		return holds, value, why
+	}
+	if !holds || fresh.name == "" || c.crowded(int(value)) && fresh.took < c.longest() {
+		return false, value, nil
+	}
+	return true, value, why
 }
 
-func (c *counter) count(now time.Time) (holds bool, value float64, why string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// crowded reports whether so many calls over the threshold are ordinary ones.
+func (c *counter) crowded(calls int) bool {
+	return c.t.quantile == 0 && calls >= max(crowdedFrom, 4*c.t.times)
+}
+
+// longest is that of the calls within the window; the caller holds mu.
+func (c *counter) longest() (d time.Duration) {
+	for _, call := range c.calls {
+		d = max(d, call.took)
+	}
+	return d
+}
+
+// count judges the calls within the window; the caller holds mu.
+func (c *counter) count(now time.Time) (holds bool, value float64, why *agentv1.RuleReason) {
 	old := 0
-	for old < len(c.times) && now.Sub(c.times[old]) > c.t.within {
+	for old < len(c.calls) && now.Sub(c.calls[old].at) > c.t.within {
 		old++
 	}
-	c.times = c.times[old:]
+	c.calls = c.calls[old:]
+	said := c.last
+	if c.fresh.name != "" {
+		said = c.fresh
+	}
+	n, t := numbers{"took": said.took.Seconds(), "longer": c.t.longer.Seconds(), "within": c.t.within.Seconds()}, texts{"name": said.name, "line": said.line}
 	if c.t.quantile == 0 {
-		n := len(c.times)
-		if n < c.t.times {
-			return false, float64(n), ""
+		calls := len(c.calls)
+		if calls < c.t.times {
+			return false, float64(calls), nil
 		}
-		why = fmt.Sprintf("%s, %v or longer", c.last, c.t.longer)
-		if c.t.times > 1 {
-			why = fmt.Sprintf("%d calls within %v took %v or longer; the last: %s", n, c.t.within, c.t.longer, c.last)
+		code := whyCall
+		if n["calls"] = float64(calls); c.t.times > 1 {
+			code = whyCalls
 		}
-		return true, float64(n), why
+		return true, float64(calls), because(code, n, t)
 	}
 	share, calls := c.slower(now)
 	if calls < int64(c.t.times) || share < 1-c.t.quantile {
-		return false, share, ""
+		return false, share, nil
 	}
-	return true, share, fmt.Sprintf("%.2g %% of %d calls within %v took %v or longer, so p%g is above it; the last: %s",
-		100*share, calls, c.t.within, c.t.longer, 100*c.t.quantile, c.last)
+	n["share"], n["calls"], n["quantile"] = share, float64(calls), c.t.quantile
+	return true, share, because(whyQuantile, n, t)
 }
 
 // slower is the share of calls over the threshold, and how many there were.
@@ -248,7 +289,7 @@ func (c *counter) slower(now time.Time) (share float64, calls int64) {
 func (c *counter) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.times = nil
+	c.calls = nil
 	for i := range c.slots {
 		c.slots[i].epoch.Store(-1)
 	}

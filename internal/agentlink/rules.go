@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -202,6 +203,7 @@ func reportOf(m *agentv1.FollowRulesResponse, offset time.Duration) (r ops.RuleR
 			Value: finite(s.GetValue()), Usual: finite(s.GetUsual()), HoldsSince: onOurClock(s.GetHoldsSince(), offset),
 			Fired: count(s.GetFired()), Refused: count(s.GetRefused()), Used: int(count(s.GetUsed())),
 			FreeAt: onOurClock(s.GetFreeAt(), offset), LastFired: onOurClock(s.GetLastFired(), offset),
+			Reasons: reasonsOf(s.GetReasons()),
 		})
 	}
 	for _, e := range m.GetEvents() {
@@ -216,6 +218,7 @@ func reportOf(m *agentv1.FollowRulesResponse, offset time.Duration) (r ops.RuleR
 		r.Events = append(r.Events, ops.RuleEvent{
 			Number: count(e.GetNumber()), At: onOurClock(e.GetAt(), offset), Rule: clip(e.GetRule(), maxText), Kind: kind,
 			Reason: clip(e.GetReason(), maxText), Value: finite(e.GetValue()), Capture: id,
+			Reasons: reasonsOf(e.GetReasons()),
 		})
 	}
 	for _, k := range m.GetKept() {
@@ -228,8 +231,11 @@ func reportOf(m *agentv1.FollowRulesResponse, offset time.Duration) (r ops.RuleR
 			Kinds: slices.Clip(kindsOf(k.GetKinds())), Fidelity: ops.FidelityBalanced, SkipGC: true,
 		}
 		spec.TraceWindow = min(cmp.Or(spec.Last, spec.Duration), ops.MaxTraceWindow)
+		why := reasonsOf(k.GetReasons())
+		spec.Trigger = triggerOf(why)
 		r.Kept = append(r.Kept, ops.KeptCapture{
 			ID: id, Rule: clip(k.GetRule(), maxText), Reason: clip(k.GetReason(), maxText), At: onOurClock(k.GetAt(), offset), Spec: spec,
+			Reasons: why,
 		})
 	}
 	f := m.GetFlight()
@@ -243,4 +249,47 @@ func reportOf(m *agentv1.FollowRulesResponse, offset time.Duration) (r ops.RuleR
 		}
 	}
 	return r
+}
+
+// What a part of a reason is made of, at most.
+const (
+	maxReasons     = 4
+	maxReasonParts = 12
+)
+
+func reasonsOf(in []*agentv1.RuleReason) (out []ops.RuleReason) {
+	for _, r := range in[:min(len(in), maxReasons)] {
+		to := ops.RuleReason{Code: clip(r.GetCode(), 64)}
+		for k, v := range r.GetNumbers() {
+			if len(to.Numbers) == maxReasonParts {
+				break
+			}
+			if to.Numbers == nil {
+				to.Numbers = map[string]float64{}
+			}
+			to.Numbers[clip(k, 64)] = finite(v)
+		}
+		for k, v := range r.GetWords() {
+			if len(to.Words) == maxReasonParts {
+				break
+			}
+			if to.Words == nil {
+				to.Words = map[string]string{}
+			}
+			to.Words[clip(k, 64)] = clip(v, maxText)
+		}
+		out = append(out, to)
+	}
+	return out
+}
+
+// triggerOf is the call that a rule fired on; nil = it was none.
+func triggerOf(why []ops.RuleReason) *ops.Call {
+	for _, r := range why {
+		took := time.Duration(math.Round(r.Numbers["took"] * float64(time.Second)))
+		if name := r.Words["name"]; name != "" && took > 0 && took <= ops.MaxDuration {
+			return &ops.Call{Name: name, Took: took}
+		}
+	}
+	return nil
 }

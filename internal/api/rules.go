@@ -73,7 +73,7 @@ func (s ruleServer) CheckTriggers(_ context.Context, req *connect.Request[apiv1.
 		for _, m := range s.Rules.Preview(d) {
 			match := &apiv1.TriggerMatch{
 				InstanceId: string(m.Instance.ID), Project: string(m.Instance.Project), Service: string(m.Instance.Service), Address: m.Instance.Address,
-				Holds: m.Holds, Problem: m.Problem,
+				Holds: m.Holds, Problem: m.Problem, ProblemCode: m.Code,
 			}
 			if m.Known {
 				match.Value = &m.Value
@@ -109,7 +109,7 @@ func (s ruleServer) ListTriggerHistory(_ context.Context, req *connect.Request[a
 		p := &apiv1.TriggerEntry{
 			Number: e.Number, At: timestamppb.New(e.At), Project: string(e.Project), Service: string(e.Service), InstanceId: string(e.Instance),
 			Rule: e.Rule, Kind: string(e.Kind), Reason: e.Reason, Value: e.Value, CaptureId: string(e.Capture),
-			Severity: string(e.Verdict.Severity), Verdict: map[string]string{},
+			Severity: string(e.Verdict.Severity), Verdict: map[string]string{}, Reasons: reasonProtos(e.Reasons),
 		}
 		for lang, text := range e.Verdict.Title {
 			p.Verdict[string(lang)] = text
@@ -123,7 +123,42 @@ func ruleInfo(d rules.Def) *apiv1.TriggerInfo {
 	return &apiv1.TriggerInfo{
 		Name: d.Name, About: d.About, Enabled: d.Enabled, File: d.File, Line: int32(d.Line), Project: d.Project, Service: d.Service, Labels: d.Labels,
 		When: d.When, Do: d.Do, Limits: d.Limits, Unit: string(d.Unit()), Budget: int32(d.Bounds.Budget),
+		Condition: conditionProto(d.Trigger), Steps: stepProtos(d), Bounds: boundsProto(d.Bounds),
 	}
+}
+
+func conditionProto(t ops.RuleTrigger) *apiv1.TriggerCondition {
+	return &apiv1.TriggerCondition{
+		Metric: t.Metric, Below: t.Below, Level: t.Level, TimesUsual: t.TimesUsual, Hold: dur(t.Hold),
+		Calls: t.Signal, Longer: dur(t.Longer), Quantile: t.Quantile, Times: int32(t.Times), Within: dur(t.Within),
+	}
+}
+
+func stepProtos(d rules.Def) (out []*apiv1.TriggerStep) {
+	for _, a := range d.Actions {
+		s := &apiv1.TriggerStep{Kind: string(a.Kind), Time: dur(a.Last + a.For)} // an action has one of them
+		for _, k := range a.Kinds {
+			s.Kinds = append(s.Kinds, string(k))
+		}
+		out = append(out, s)
+	}
+	if d.Notify {
+		out = append(out, &apiv1.TriggerStep{Kind: "notify"})
+	}
+	return out
+}
+
+func boundsProto(b ops.RuleBounds) *apiv1.TriggerBounds {
+	return &apiv1.TriggerBounds{
+		Times: int32(b.Budget), Per: dur(b.Per), Cooldown: dur(b.Cooldown), StopAfter: int32(b.StopAfter), MaxMemory: b.MaxMemory, MaxCpu: b.MaxCPU,
+	}
+}
+
+func reasonProtos(in []ops.RuleReason) (out []*apiv1.TriggerReason) {
+	for _, r := range in {
+		out = append(out, &apiv1.TriggerReason{Code: r.Code, Numbers: r.Numbers, Words: r.Words})
+	}
+	return out
 }
 
 func standingProto(st rules.Standing) *apiv1.TriggerStanding {
@@ -132,6 +167,7 @@ func standingProto(st rules.Standing) *apiv1.TriggerStanding {
 		InstanceId: string(st.Instance.ID), Project: string(st.Instance.Project), Service: string(st.Instance.Service), Address: st.Instance.Address,
 		Standing: string(s.Standing), Reason: s.Reason, Value: s.Value, Usual: s.Usual, HoldsSince: stampOrNil(s.HoldsSince),
 		Fired: s.Fired, Refused: s.Refused, Used: int32(s.Used), FreeAt: stampOrNil(s.FreeAt), LastFired: stampOrNil(s.LastFired),
+		Reasons: reasonProtos(s.Reasons),
 	}
 }
 

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -47,6 +48,13 @@ type manifestSpec struct {
 	TraceMaxBytes      int64        `json:"trace_max_bytes"`
 	SkipGC             bool         `json:"skip_gc,omitempty"`
 	LastSeconds        float64      `json:"last_seconds,omitempty"`
+	// Trigger is the call because of which a rule took the capture.
+	Trigger *manifestCall `json:"trigger,omitempty"`
+}
+
+type manifestCall struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
 }
 
 type manifestTarget struct {
@@ -153,7 +161,7 @@ func manifestOf(c ops.Capture) manifest {
 			ID: c.ID, Project: c.Project, Service: c.Service, State: c.State, Reason: c.Reason, Actor: c.Actor, Note: c.Note, Created: c.Created, Finished: c.Finished,
 			Spec: manifestSpec{
 				Seconds: c.Spec.Duration.Seconds(), Kinds: orEmpty(c.Spec.Kinds), Fidelity: c.Spec.Fidelity,
-				TraceWindowSeconds: c.Spec.TraceWindow.Seconds(), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, LastSeconds: c.Spec.Last.Seconds(),
+				TraceWindowSeconds: c.Spec.TraceWindow.Seconds(), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, LastSeconds: c.Spec.Last.Seconds(), Trigger: manifestCallOf(c.Spec.Trigger),
 			},
 		},
 		Targets: []manifestTarget{},
@@ -200,7 +208,7 @@ func (m *manifest) capture() ops.Capture {
 		ID: c.ID, Project: c.Project, Service: c.Service, State: c.State, Reason: c.Reason, Note: c.Note, Created: c.Created, Finished: c.Finished, Imported: true,
 		Spec: ops.Spec{
 			Duration: seconds(c.Spec.Seconds), Kinds: c.Spec.Kinds, Fidelity: c.Spec.Fidelity,
-			TraceWindow: seconds(c.Spec.TraceWindowSeconds), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, Last: seconds(c.Spec.LastSeconds),
+			TraceWindow: seconds(c.Spec.TraceWindowSeconds), TraceMaxBytes: c.Spec.TraceMaxBytes, SkipGC: c.Spec.SkipGC, Last: seconds(c.Spec.LastSeconds), Trigger: c.Spec.Trigger.call(),
 		},
 	}
 	for _, t := range m.Targets {
@@ -226,6 +234,20 @@ func (a manifestArtifact) artifact() ops.Artifact {
 		Name: a.Name, Kind: a.Kind, Phase: a.Phase, TakenAt: a.TakenAt, WindowStart: a.WindowStart, WindowEnd: a.WindowEnd,
 		Partial: a.Partial, Derived: a.Derived, Losses: a.Losses,
 	}
+}
+
+func manifestCallOf(c *ops.Call) *manifestCall {
+	if c == nil {
+		return nil
+	}
+	return &manifestCall{Name: c.Name, Seconds: c.Took.Seconds()}
+}
+
+func (c *manifestCall) call() *ops.Call {
+	if c == nil {
+		return nil
+	}
+	return &ops.Call{Name: c.Name, Took: time.Duration(math.Round(c.Seconds * float64(time.Second)))}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -23,7 +23,7 @@ func moments(d *ops.Diagnosis, t *evidence.Trace) {
 		var m *ops.Moment
 		for _, proofs := range [][]ops.Proof{f.Evidence, f.CounterEvidence} {
 			for j := range proofs {
-				if proofs[j].Artifact != ops.KindTrace {
+				if proofs[j].Artifact != ops.KindTrace || proofs[j].Moment != nil {
 					continue
 				}
 				if m == nil {

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/goroutines"
@@ -88,24 +87,10 @@ func OfGoroutines(s *goroutines.Snapshot, frames *Frames) *Goroutines {
 	return out
 }
 
-// slowCategory is what the agent marks slow calls with; the text is the name of
-// the call, " took ", and a duration.
-const slowCategory = "slow"
-
-func slowCall(l trace.Log) (SlowCall, bool) {
-	at := strings.LastIndex(l.Text, " took ")
-	if l.Category != slowCategory || at < 0 {
-		return SlowCall{}, false
-	}
-	took, err := time.ParseDuration(l.Text[at+len(" took "):])
-	if err != nil || took <= 0 {
-		return SlowCall{}, false
-	}
-	return SlowCall{Name: l.Text[:at], From: l.Time - took, End: l.Time, Goroutine: l.Goroutine}, true
-}
-
-// OfTrace reads a trace whole, and the locks in it, and makes stacks of both.
-func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.Loss, error) {
+// OfTrace reads a trace whole, and the locks in it, and makes stacks of both. What
+// slow calls did is looked up, first of all of the one that triggered the capture;
+// nil = none did.
+func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames, trigger *ops.Call) (*Trace, *ops.Loss, error) {
 	a, err := t.Analyze(ctx, trace.Options{Goroutines: 1})
 	if err != nil {
 		return nil, nil, err
@@ -142,6 +127,9 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames) (*Trace, *ops.
 			call.Stack = c.of(l.Stack)
 			out.Slow = append(out.Slow, call)
 		}
+	}
+	if err := c.follow(ctx, out.Slow, Triggering(out.Slow, trigger)); err != nil {
+		return nil, nil, err
 	}
 	for _, w := range a.Wakes {
 		out.Wakes = append(out.Wakes, Wake{Waiter: c.of(w.Waiter), Waker: c.of(w.Waker), Count: w.Count, Total: w.Total})

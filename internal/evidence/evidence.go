@@ -43,6 +43,8 @@ type Evidence struct {
 	RuntimeBefore *Runtime
 	// Types are the types of what the heap holds; nil = not known.
 	Types *HeapTypes
+	// Trigger is the call because of which a rule took the capture; nil = none.
+	Trigger *ops.Call
 
 	Losses []ops.Loss
 }
@@ -229,15 +231,6 @@ type Trace struct {
 	Samples []Samples
 	// Slow are the calls that the service told its agent of and a rule watched for.
 	Slow []SlowCall
-}
-
-// SlowCall is a call that took long, as the service itself said when it ended.
-type SlowCall struct {
-	Name string
-	// From and End are when it ran, since the trace began; From can be before it.
-	From, End time.Duration
-	Goroutine trace.GoID
-	Stack     Stack // where it was told
 }
 
 // Latency is how long goroutines that were ready to run waited for a processor.

@@ -35,14 +35,16 @@ type Options struct {
 	Instance ops.Instance
 	// Losses that are known from elsewhere.
 	Losses []ops.Loss
-	Limits profile.Limits
+	// Trigger is the call because of which a rule took the capture; nil = none.
+	Trigger *ops.Call
+	Limits  profile.Limits
 }
 
 // Load reads the artifacts of one instance's window. What cannot be read is
 // stated in Losses. The error is Invalid if nothing of what was given is an
 // artifact, else the context's.
 func Load(ctx context.Context, files []File, o Options) (*Evidence, error) {
-	l := &loader{o: o, e: &Evidence{Instance: o.Instance, Losses: slices.Clone(o.Losses)}, profiles: map[ops.Kind][]snapshot{}}
+	l := &loader{o: o, e: &Evidence{Instance: o.Instance, Trigger: o.Trigger, Losses: slices.Clone(o.Losses)}, profiles: map[ops.Kind][]snapshot{}}
 	for _, step := range []func(context.Context, File) error{l.describe, l.collect} {
 		for _, f := range files {
 			if err := ctx.Err(); err != nil {
@@ -325,7 +327,7 @@ func (l *loader) trace(ctx context.Context, f File) error {
 		return nil
 	}
 	defer t.Close() //nolint:errcheck // read only
-	out, loss, err := OfTrace(ctx, t, l.e.Frames)
+	out, loss, err := OfTrace(ctx, t, l.e.Frames, l.o.Trigger)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

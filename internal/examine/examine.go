@@ -57,7 +57,7 @@ func resultOf(all []ops.Diagnosis) Result {
 func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more ...evidence.File) (Result, error) {
 	var all []ops.Diagnosis
 	for _, t := range c.Targets {
-		d, err := target(ctx, c.ID, t, open, more)
+		d, err := target(ctx, c, t, open, more)
 		if err != nil {
 			return Result{}, err
 		}
@@ -66,14 +66,14 @@ func Capture(ctx context.Context, c ops.Capture, open func(context.Context, ops.
 	return resultOf(all), nil
 }
 
-func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more []evidence.File) (ops.Diagnosis, error) {
+func target(ctx context.Context, c ops.Capture, t ops.CaptureTarget, open func(context.Context, ops.ArtifactRef) (ops.Blob, error), more []evidence.File) (ops.Diagnosis, error) {
 	losses := slices.Clone(t.Losses)
 	var files []evidence.File
 	var opened closers
 	defer func() { opened.close() }()
 	for _, a := range t.Artifacts {
 		losses = append(losses, a.Losses...)
-		b, err := open(ctx, ops.ArtifactRef{Capture: id, Instance: t.Instance.ID, Name: a.Name})
+		b, err := open(ctx, ops.ArtifactRef{Capture: c.ID, Instance: t.Instance.ID, Name: a.Name})
 		if err != nil {
 			if ctx.Err() != nil {
 				return ops.Diagnosis{}, ctx.Err()
@@ -84,7 +84,7 @@ func target(ctx context.Context, id ops.CaptureID, t ops.CaptureTarget, open fun
 		opened = append(opened, b)
 		files = append(files, evidence.File{Name: a.Name, Reader: b, Size: b.Size()})
 	}
-	d, err := load(ctx, append(files, more...), evidence.Options{Instance: t.Instance, Losses: unique(losses)})
+	d, err := load(ctx, append(files, more...), evidence.Options{Instance: t.Instance, Losses: unique(losses), Trigger: c.Spec.Trigger})
 	if ops.KindOf(err) == ops.Invalid {
 		// Nothing of it could be read: the rules say what they would have needed.
 		return diagnosis.Diagnose(&evidence.Evidence{Instance: t.Instance, Losses: unique(losses), Frames: evidence.NewFrames("")}), nil

@@ -19,6 +19,15 @@ type Spec struct {
 	// Last asks for what the flight recorder holds of so much time that is over,
 	// instead of a window to come; 0 = a window.
 	Last time.Duration `json:",omitempty"`
+	// Trigger is the call because of which a rule took it; nil = none. Nobody asks
+	// for it.
+	Trigger *Call `json:",omitempty"`
+}
+
+// Call is one that a service timed.
+type Call struct {
+	Name string
+	Took time.Duration
 }
 
 // MaxLast is as far back as a flight recorder is asked to look.

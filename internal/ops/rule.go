@@ -136,6 +136,16 @@ type RuleState struct {
 	Used           int // of the budget
 	FreeAt         time.Time
 	LastFired      time.Time
+	Reasons        []RuleReason // what Reason says
+}
+
+// RuleReason is a part of a reason without its words, for who words it in another
+// language: what held, what kept the rule from acting, what else is worth knowing.
+// The codes are those of the protocol.
+type RuleReason struct {
+	Code    string             `json:"code"`
+	Numbers map[string]float64 `json:"numbers,omitempty"`
+	Words   map[string]string  `json:"words,omitempty"`
 }
 
 // RuleEventKind is what happened.
@@ -161,6 +171,7 @@ type RuleEvent struct {
 	Reason  string
 	Value   float64
 	Capture CaptureID
+	Reasons []RuleReason // what Reason says
 }
 
 // KeptCapture is a capture that an instance took by itself.
@@ -170,6 +181,8 @@ type KeptCapture struct {
 	Reason string
 	At     time.Time
 	Spec   Spec
+	// Reasons are what Reason says.
+	Reasons []RuleReason
 }
 
 // FlightState is how an instance's flight recorder stands.

@@ -139,7 +139,7 @@ func (c *Center) hear(ctx context.Context, inst ops.Instance, r ops.RuleReport, 
 		}
 		c.note(Entry{
 			At: ev.At, Project: inst.Project, Service: inst.Service, Instance: inst.ID, Rule: ev.Rule, Kind: ev.Kind,
-			Reason: ev.Reason, Value: ev.Value, Capture: ev.Capture, Event: ev.Number, Notify: c.wantsNotice(ev.Rule),
+			Reason: ev.Reason, Reasons: ev.Reasons, Value: ev.Value, Capture: ev.Capture, Event: ev.Number, Notify: c.wantsNotice(ev.Rule),
 		})
 	}
 	for _, k := range r.Kept {
@@ -182,7 +182,7 @@ func (c *Center) take(ctx context.Context, inst ops.Instance, k ops.KeptCapture,
 	if tries == 1 || whole {
 		c.note(Entry{
 			At: time.Now(), Project: inst.Project, Service: inst.Service, Instance: inst.ID, Rule: k.Rule, Kind: ops.RuleArchived,
-			Reason: k.Reason, Capture: k.ID, Notify: c.wantsNotice(k.Rule),
+			Reason: k.Reason, Reasons: k.Reasons, Capture: k.ID, Notify: c.wantsNotice(k.Rule),
 		})
 		c.diagnosed(ctx, k.ID)
 	}

@@ -32,6 +32,8 @@ type Entry struct {
 	Notify bool `json:"notify,omitempty"`
 	// Event is the instance's own number of it; 0 = the centre's doing.
 	Event int64 `json:"event,omitempty"`
+	// Reasons are what Reason says, for who words it in another language.
+	Reasons []ops.RuleReason `json:"reasons,omitempty"`
 }
 
 // Filter selects entries; zero fields match all.

@@ -37,7 +37,7 @@ func TestPresetsAreRulesThatAreOff(t *testing.T) {
 		"cpu-burn | cpu ≥ 85 % for 20s | capture 10s cpu, goroutine, trace, runtime; notify | 2× per 6h, cooldown 15m, memory ≤ 95 %",
 		"waiting-for-connections | pool-waiters ≥ 10 for 10s | snapshot goroutine; capture 5s goroutine, trace, runtime; notify | 2× per 6h, cooldown 15m, memory ≤ 95 %",
 		"goroutines-pile-up | goroutines ≥ 500, ≥ 3× usual for 10s | flight 5s; snapshot goroutine; capture 5s goroutine, block, mutex, runtime; notify | 2× per 6h, cooldown 15m, memory ≤ 95 %",
-		"stall | slow * ≥ 50ms, 1× within 1m | flight 2s; notify | 6× per 6h, cooldown 1m, memory ≤ 95 %",
+		"stall | slow * ≥ 50ms, 1× within 1m | flight 2s; notify | 6× per 6h, cooldown 30s, memory ≤ 95 %",
 		"heap-grows | heap-slope ≥ 4 MiB/min for 1m | pair; notify | 2× per 6h, cooldown 30m, memory ≤ 95 %",
 		"before-the-kill | memory ≥ 90 % | snapshot; notify | 2× per 6h, cooldown 10m, memory ≤ 97 %",
 	}

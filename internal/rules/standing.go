@@ -24,8 +24,9 @@ type Match struct {
 	Value float64
 	Known bool
 	Holds bool
-	// Problem says why the rule cannot work there; empty = it can.
-	Problem string
+	// Problem says why the rule cannot work there, Code in one of "no-rules",
+	// "no-limit" and "not-told"; empty = it can.
+	Problem, Code string
 }
 
 // Standings says how a rule stands on every instance that it is for.
@@ -78,7 +79,7 @@ func (c *Center) Preview(d Def) (out []Match) {
 		_, told := c.reports[inst.ID]
 		c.mu.Unlock()
 		if !told {
-			m.Problem = "it has not said that it knows rules: its agent may be older than rules, or away"
+			m.Code, m.Problem = "no-rules", "it has not said that it knows rules: its agent may be older than rules, or away"
 		}
 		if d.Trigger.Metric != "" {
 			m.Value, m.Known = valueOf(d.Trigger.Metric, inst)
@@ -86,7 +87,7 @@ func (c *Center) Preview(d Def) (out []Match) {
 				m.Holds = t.Below && m.Value < t.Level || !t.Below && m.Value >= t.Level
 			}
 			if !m.Known && m.Problem == "" {
-				m.Problem = unknown(d.Trigger.Metric)
+				m.Code, m.Problem = unknown(d.Trigger.Metric)
 			}
 		}
 		out = append(out, m)
@@ -94,12 +95,12 @@ func (c *Center) Preview(d Def) (out []Match) {
 	return out
 }
 
-func unknown(metric string) string {
+func unknown(metric string) (code, text string) {
 	switch metric {
 	case "memory", "live-heap":
-		return "it has no memory limit to have a share of"
+		return "no-limit", "it has no memory limit to have a share of"
 	}
-	return "its heartbeat does not tell this number: the instance itself knows it"
+	return "not-told", "its heartbeat does not tell this number: the instance itself knows it"
 }
 
 // valueOf reads a metric off the heartbeat.

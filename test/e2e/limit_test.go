@@ -46,7 +46,9 @@ func TestScenario7LeavesItsLastWords(t *testing.T) {
 
 	id := ""
 	waitUpTo(t, time.Minute, "its last words are in the archive", func() bool {
-		id = caughtBy(t, s.center, "rule:last-words", "gateway-service")
+		if ids := caughtBy(t, s.center, "rule:last-words", "gateway-service"); len(ids) > 0 {
+			id = ids[0]
+		}
 		return id != ""
 	})
 	c, _ := captured(t, s.center, id)

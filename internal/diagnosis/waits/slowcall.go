@@ -3,7 +3,6 @@ package waits
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
@@ -16,9 +15,14 @@ import (
 // milliseconds that is nothing on the average of any window.
 //
 // Evidence: the mark that the agent leaves in the trace when a call that a rule
-// watches for has ended, and the longest waits of the trace. A wait that covers
-// half of the call or more is what it waited for; where that is a lock, the line
-// is the one at which whoever gave the lock back had been meanwhile.
+// watches for has ended, and what its goroutine did until then: whatever took most of
+// the call is the answer, be it a place where it waited, its own computing, or that no
+// processor was free. Where it is a lock, the line is the one at which whoever held the
+// lock first had been meanwhile. Of a trace too long to be followed there are only the
+// longest waits: one that covers half of the call is what it waited for then.
+//
+// The call on which a rule fired is answered for before all others, or it is said that
+// the trace does not have it.
 //
 // Not to be confused with the rules on what everybody waits for all the time
 // (lock-held-across-io, downstream-wait): those speak of a window, this one of a
@@ -48,14 +52,44 @@ func judgeSlowCalls(e *evidence.Evidence) rule.Result {
 	if t == nil {
 		return rule.Needs(e, ops.KindTrace)
 	}
+	trigger := evidence.Triggering(t.Slow, e.Trigger)
+	if e.Trigger != nil && trigger == nil && len(t.Slow) == 0 {
+		return rule.CouldNotCheck(notThere(e.Trigger), &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace}})
+	}
 	if len(t.Slow) == 0 {
 		return rule.OK(rule.Say("no call that the service times was marked as slow in the trace", "trace 裡沒有服務計時的呼叫被標示為緩慢"))
 	}
-	calls := slices.Clone(t.Slow)
-	slices.SortStableFunc(calls, func(a, b evidence.SlowCall) int { return cmp.Compare(b.End-b.From, a.End-a.From) })
+	// The one because of which somebody looks is answered for before the others.
+	calls := make([]*evidence.SlowCall, len(t.Slow))
+	for i := range t.Slow {
+		calls[i] = &t.Slow[i]
+	}
+	slices.SortStableFunc(calls, func(a, b *evidence.SlowCall) int {
+		return cmp.Or(bothWays(b == trigger, a == trigger), cmp.Compare(b.Took(), a.Took()))
+	})
+	reason := rule.Say("calls marked as slow: %[1]d, the slowest %[2]s", "標示為緩慢的呼叫：%[1]d 個，最慢的 %[2]s", len(calls), rule.Dur(slowest(calls)))
+	if trigger != nil {
+		reason = rule.Say("%[1]s; the rule fired on %[2]s, which took %[3]s", "%[1]s；規則因 %[2]s 花了 %[3]s 而觸發", reason, trigger.Name, rule.Dur(trigger.Took()))
+	}
 	var found []ops.Finding
+	var told []*evidence.SlowCall
+	isFollowed := func(c *evidence.SlowCall) bool { return c.Spent.Total() > 0 }
+	anyFollowed := slices.ContainsFunc(calls, isFollowed)
 	for _, c := range calls {
-		f := slowFinding(t, c)
+		if anyFollowed && !isFollowed(c) {
+			continue // there are slower ones of which more is known
+		}
+		if slices.ContainsFunc(told, func(o *evidence.SlowCall) bool { return partOf(c, o) || partOf(o, c) }) {
+			continue // one call that is timed in two places
+		}
+		told = append(told, c)
+		f := slowFinding(t, c, c == trigger)
+		if e.Trigger != nil && trigger == nil {
+			f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "trigger_seconds", Value: e.Trigger.Took.Seconds(), Unit: "s", Text: notThere(e.Trigger)})
+		}
+		if trigger != nil && len(found) > 0 && found[0].Score > noLine {
+			f.Score = min(f.Score, found[0].Score-1) // somebody looks because of the first
+		}
 		if !slices.ContainsFunc(found, func(o ops.Finding) bool { return o.ID() == f.ID() }) {
 			found = append(found, f)
 		}
@@ -63,7 +97,35 @@ func judgeSlowCalls(e *evidence.Evidence) rule.Result {
 			break
 		}
 	}
-	return rule.Found(rule.Say("calls marked as slow: %[1]d, the slowest %[2]s", "標示為緩慢的呼叫：%[1]d 個，最慢的 %[2]s", len(calls), rule.Dur(calls[0].End-calls[0].From)), found...)
+	return rule.Found(reason, found...)
+}
+
+// notThere says that the call because of which a rule fired cannot be answered for.
+func notThere(c *ops.Call) ops.Text {
+	return rule.Say("the rule fired on %[1]s, which took %[2]s, and that call is not in the trace: the flight recorder had forgotten it, or was read before it was marked",
+		"規則因 %[1]s 花了 %[2]s 而觸發，但這個呼叫不在 trace 裡：飛行記錄器已經忘了它，或在標記之前就被讀取", c.Name, rule.Dur(c.Took))
+}
+
+func bothWays(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func slowest(calls []*evidence.SlowCall) (d time.Duration) {
+	for _, c := range calls {
+		d = max(d, c.Took())
+	}
+	return d
+}
+
+// partOf reports whether a call was a part of another.
+func partOf(c, of *evidence.SlowCall) bool {
+	return c.Goroutine == of.Goroutine && c.From >= of.From-slack && c.End <= of.End+slack
 }
 
 // during is how much of a site's longest wait lies within a time.
@@ -153,8 +215,8 @@ func insideOf(t *evidence.Trace, wait *evidence.Site, gave evidence.Stack) (insi
 }
 
 // didWait says what a wait is, in a few words.
-func didWait(s *evidence.Site) ops.Text {
-	switch s.State {
+func didWait(s trace.State) ops.Text {
+	switch s {
 	case trace.StateSync:
 		return rule.Say("waited for a lock", "在等鎖")
 	case trace.StateChan:
@@ -171,60 +233,49 @@ func didWait(s *evidence.Site) ops.Text {
 	return rule.Say("waited", "在等待")
 }
 
-func roleOf(s *evidence.Site) ops.Role {
-	switch s.State {
+func roleOf(s trace.State) ops.Role {
+	switch s {
 	case trace.StateSync, trace.StateChan, trace.StateGC:
 		return ops.RoleWait
 	}
 	return ops.RoleIO
 }
 
-func slowFinding(t *evidence.Trace, c evidence.SlowCall) ops.Finding {
-	took := c.End - c.From
+func slowFinding(t *evidence.Trace, c *evidence.SlowCall, trigger bool) ops.Finding {
+	took := c.Took()
 	f := ops.Finding{Rule: "slow-call", Scenario: 4, Score: ops.Score(took.Seconds(), slowX75), Confidence: ops.Medium}
-	told := c.Stack.User()
-	name := strings.TrimSpace(c.Name)
-	f.Evidence = []ops.Proof{{
-		Artifact: ops.KindTrace, Metric: "call_seconds", Value: took.Seconds(), Unit: "s",
-		Text: rule.Say("%[1]s took %[2]s, as the service told when it ended", "%[1]s 花了 %[2]s（服務在結束時回報）", name, rule.Dur(took)),
-	}}
+	said := rule.Say("%[1]s took %[2]s, as the service told when it ended", "%[1]s 花了 %[2]s（服務在結束時回報）", c.Name, rule.Dur(took))
+	if trigger {
+		said = rule.Say("%s: the rule fired on this call", "%s：規則就是因這個呼叫而觸發", said)
+	}
+	f.Evidence = []ops.Proof{{Artifact: ops.KindTrace, Metric: "call_seconds", Value: took.Seconds(), Unit: "s", Text: said}}
 	f.Explanation = rule.Say("A stall like this is nothing on average and is felt by whoever is in it. It was in the flight recorder, or in the trace, when the service told of the call.", "這樣的停頓在平均值裡看不見，但遇上的人有感。服務回報這個呼叫時，飛行記錄器（或 trace）裡正好有它。")
-	wait, own := waitOf(t, c)
+	if c.Spent.Total() > 0 {
+		return followed(t, c, f)
+	}
+	wait, own := waitOf(t, *c)
 	if wait == nil {
+		s := subjectOf(c)
+		s.at(&f)
 		f.Confidence = ops.Low
-		f.Title = rule.Say("%[1]s took %[2]s without a long wait", "%[1]s 花了 %[2]s，但沒有長時間的等待", name, rule.Dur(took))
-		f.Summary = rule.Say("The call ended at %[1]s. The trace shows no wait that explains it: it computed, or waited many times for short.", "呼叫在 %[1]s 結束。trace 中沒有足以解釋的等待：它在運算，或是等了很多次短的。", rule.Line(told))
+		f.Title = rule.Say("%[1]s took %[2]s without a long wait", "%[1]s 花了 %[2]s，但沒有長時間的等待", s.name, s.took)
+		f.Summary = rule.Say("The call ended at %[1]s. The trace shows no wait that explains it: it computed, or waited many times for short.", "呼叫在 %[1]s 結束。trace 中沒有足以解釋的等待：它在運算，或是等了很多次短的。", rule.Line(s.told))
 		f.Remedies = []ops.Text{rule.Say("Capture a CPU profile while such calls happen: it says what they compute.", "在這種呼叫發生時擷取 CPU profile：它會說明在運算什麼。")}
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindCPU, ops.KindTrace}}
-		if told != nil {
-			f.Where = []ops.Place{rule.At(ops.RoleCall, told)}
-		}
 		return f
 	}
-	at, site := wait.Stack.User(), wait
-	f.Where = []ops.Place{rule.At(roleOf(wait), at)}
-	what := rule.Say("it %[1]s at %[2]s", "它%[1]s，位置在 %[2]s", didWait(wait), rule.Line(at))
+	// A trace too long to be followed knows of each place the longest wait alone.
+	guess := evidence.CallWait{Stack: wait.Stack, State: wait.State, Count: 1, Total: wait.Max, From: wait.LongestFrom, To: wait.LongestFrom + wait.Max}
 	if wait.State == trace.StateSync {
 		inside, gave := holderOf(t, wait)
-		if holder := gave.User(); holder != nil {
-			f.Where = append(f.Where, rule.At(ops.RoleHold, holder))
-			what = rule.Say("it waited for a lock at %[1]s, which %[2]s gave back", "它在 %[1]s 等鎖，而釋放鎖的是 %[2]s", rule.Line(at), rule.Line(holder))
-		}
+		guess.Ender = gave
 		if inside != nil {
-			site, at = inside, inside.Stack.User()
-			f.Where = append([]ops.Place{rule.At(roleOf(inside), at)}, f.Where...)
-			what = rule.Say("%[1]s, and whose holder %[2]s at %[3]s meanwhile", "%[1]s；持有者當時%[2]s，位置在 %[3]s", what, didWait(inside), rule.Line(at))
+			guess.Behind = &evidence.CallWait{Stack: inside.Stack, State: inside.State, From: inside.LongestFrom, To: inside.LongestFrom + inside.Max, Total: inside.Max}
 		}
 	}
 	if own {
 		f.Confidence = ops.High
 	}
-	f.Title = rule.Say("%[1]s took %[2]s because of %[3]s", "%[1]s 花了 %[2]s，原因在 %[3]s", name, rule.Dur(took), rule.Code(at))
-	f.Summary = rule.Say("For %[1]s of that, %[2]s.", "其中 %[1]s：%[2]s。", rule.Dur(wait.Max), what)
-	f.Evidence = append(f.Evidence, ops.Proof{
-		Artifact: ops.KindTrace, Metric: "longest_wait_seconds", Value: site.Max.Seconds(), Unit: "s",
-		Text: rule.Say("the longest wait at %[1]s took %[2]s, at the same time", "同一時間，%[1]s 最長的等待為 %[2]s", rule.Line(at), rule.Dur(site.Max)),
-	})
-	f.Remedies = []ops.Text{rule.Say("Do what is slow at %[1]s outside of what others wait for: before the lock, after it, or in a goroutine of its own.", "把 %[1]s 的慢動作移到別人不必等的地方：上鎖之前、解鎖之後，或放進自己的 goroutine。", rule.Line(at))}
+	waited(t, c, &guess, &f)
 	return f
 }

@@ -11,6 +11,7 @@
 //	quota 1.5
 //	memory-limit 512MiB
 //	agentless
+//	trigger place-bet 50ms          (the call on which a rule fired)
 //	lost block in_use another profiler is at work
 //
 // Artifacts follow, each under a heading. A stack is frames from the leaf to the
@@ -43,6 +44,10 @@
 //	end 188 78s | main.pay a.go:12
 //	atleast n=7 total=1s
 //	unlock 188 | main.pay a.go:12
+//	slow place-bet 1s 1.06s 7 | main.bet a.go:6
+//	spent running=2ms network=58ms          (of the call above)
+//	callwait network 1 58ms 1s 1.058s | net.(*conn).Read net.go:194 < main.ask a.go:4 |
+//	behind sleep 1 50ms 1s 1.05s | main.hold a.go:8 | main.give a.go:9        (of a callwait for a lock)
 //	latency 1000 3s p50=1µs p99=9ms p999=20ms max=30ms
 //	gc 10ms 30ms
 //	stw 1ms 1.2ms stop-the-world (GC mark termination)
@@ -143,6 +148,9 @@ func (p *parser) header(line string) error {
 	case "age": // of the process, when the window began
 		p.e.Start = time.Unix(1_700_000_000, 0)
 		i.Process.StartTime = p.e.Start.Add(-p.dur(rest))
+	case "trigger":
+		name, took, _ := strings.Cut(rest, " ")
+		p.e.Trigger = &ops.Call{Name: name, Took: p.dur(took)}
 	case "agentless":
 		i.Agentless = true
 	case "lost":

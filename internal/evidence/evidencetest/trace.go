@@ -2,6 +2,7 @@ package evidencetest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,11 @@ func (p *parser) trace(words []string) {
 				return fmt.Errorf("slow NAME FROM END GOROUTINE | STACK")
 			}
 			tr.Slow = append(tr.Slow, evidence.SlowCall{Name: f[0], From: p.dur(f[1]), End: p.dur(f[2]), Goroutine: trace.GoID(p.num(f[3])), Stack: stack})
+		case "spent", "callwait", "behind":
+			if len(tr.Slow) == 0 {
+				return fmt.Errorf("%s belongs under a slow call", word)
+			}
+			return p.slowCall(&tr.Slow[len(tr.Slow)-1], word, rest)
 		case "create":
 			parts := strings.SplitN(rest, "|", 2)
 			f := strings.Fields(parts[0])
@@ -128,6 +134,33 @@ func (p *parser) trace(words []string) {
 		}
 		return nil
 	}
+}
+
+// slowCall reads what a slow call did.
+func (p *parser) slowCall(c *evidence.SlowCall, word, rest string) error {
+	if word == "spent" {
+		kv := p.pairs(rest)
+		for s, word := range stateWords {
+			c.Spent[s] = kv.dur(word)
+		}
+		return nil
+	}
+	parts := strings.Split(rest, "|")
+	f := strings.Fields(parts[0])
+	if len(parts) != 3 || len(f) != 5 {
+		return fmt.Errorf("%s STATE COUNT TOTAL FROM TO | STACK | ENDER", word)
+	}
+	w := evidence.CallWait{Count: p.num(f[1]), Total: p.dur(f[2]), From: p.dur(f[3]), To: p.dur(f[4]), Stack: p.frameList(parts[1]), Ender: p.frameList(parts[2])}
+	w.State = trace.State(slices.Index(stateWords[:], f[0]))
+	if word == "callwait" {
+		c.Waits = append(c.Waits, w)
+		return nil
+	}
+	if len(c.Waits) == 0 {
+		return fmt.Errorf("behind belongs under a callwait")
+	}
+	c.Waits[len(c.Waits)-1].Behind = &w
+	return nil
 }
 
 func (p *parser) traceGroup(tr *evidence.Trace, rest string) {

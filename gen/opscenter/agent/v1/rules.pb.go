@@ -909,8 +909,10 @@ type RuleState struct {
 	// Within the budget's window.
 	Used int32 `protobuf:"varint,10,opt,name=used,proto3" json:"used,omitempty"`
 	// When it may act again, where it is throttled.
-	FreeAt        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=free_at,json=freeAt,proto3" json:"free_at,omitempty"`
-	LastFired     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_fired,json=lastFired,proto3" json:"last_fired,omitempty"`
+	FreeAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=free_at,json=freeAt,proto3" json:"free_at,omitempty"`
+	LastFired *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_fired,json=lastFired,proto3" json:"last_fired,omitempty"`
+	// What "reason" says, for who words it in another language.
+	Reasons       []*RuleReason `protobuf:"bytes,13,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,6 +1031,80 @@ func (x *RuleState) GetLastFired() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RuleState) GetReasons() []*RuleReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// RuleReason is a part of a reason without its words: what held comes first, then
+// what kept the rule from acting, then what else is worth knowing.
+type RuleReason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "call", "calls", "quantile" and "metric" held; "budget", "cooldown", "finished",
+	// "memory-ceiling", "cpu-ceiling" and "other-acting" keep a rule from acting;
+	// "crowded" says that ordinary calls reach its threshold. "no-collect", "dropped",
+	// "ends", "signal" and "panic" are of captures.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// By name, in seconds, bytes, shares and counts.
+	Numbers       map[string]float64 `protobuf:"bytes,2,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Words         map[string]string  `protobuf:"bytes,3,rep,name=words,proto3" json:"words,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleReason) Reset() {
+	*x = RuleReason{}
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleReason) ProtoMessage() {}
+
+func (x *RuleReason) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleReason.ProtoReflect.Descriptor instead.
+func (*RuleReason) Descriptor() ([]byte, []int) {
+	return file_opscenter_agent_v1_rules_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RuleReason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *RuleReason) GetNumbers() map[string]float64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+func (x *RuleReason) GetWords() map[string]string {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
 // RuleEvent is one thing that happened.
 type RuleEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1038,16 +1114,18 @@ type RuleEvent struct {
 	Rule   string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
 	Kind   RuleEventKind          `protobuf:"varint,4,opt,name=kind,proto3,enum=opscenter.agent.v1.RuleEventKind" json:"kind,omitempty"`
 	// In words: what held, or why nothing was done.
-	Reason        string  `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Value         float64 `protobuf:"fixed64,6,opt,name=value,proto3" json:"value,omitempty"`
-	CaptureId     string  `protobuf:"bytes,7,opt,name=capture_id,json=captureId,proto3" json:"capture_id,omitempty"`
+	Reason    string  `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Value     float64 `protobuf:"fixed64,6,opt,name=value,proto3" json:"value,omitempty"`
+	CaptureId string  `protobuf:"bytes,7,opt,name=capture_id,json=captureId,proto3" json:"capture_id,omitempty"`
+	// What "reason" says, as in RuleState.
+	Reasons       []*RuleReason `protobuf:"bytes,8,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RuleEvent) Reset() {
 	*x = RuleEvent{}
-	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[10]
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1137,7 @@ func (x *RuleEvent) String() string {
 func (*RuleEvent) ProtoMessage() {}
 
 func (x *RuleEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[10]
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1150,7 @@ func (x *RuleEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleEvent.ProtoReflect.Descriptor instead.
 func (*RuleEvent) Descriptor() ([]byte, []int) {
-	return file_opscenter_agent_v1_rules_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_agent_v1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RuleEvent) GetNumber() int64 {
@@ -1124,6 +1202,13 @@ func (x *RuleEvent) GetCaptureId() string {
 	return ""
 }
 
+func (x *RuleEvent) GetReasons() []*RuleReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 // KeptCapture is a capture that the process took by itself.
 type KeptCapture struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1133,16 +1218,18 @@ type KeptCapture struct {
 	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	At     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	// What it was asked to be, to describe it.
-	Duration      *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
-	Last          *durationpb.Duration `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
-	Kinds         []Kind               `protobuf:"varint,7,rep,packed,name=kinds,proto3,enum=opscenter.agent.v1.Kind" json:"kinds,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	Last     *durationpb.Duration `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
+	Kinds    []Kind               `protobuf:"varint,7,rep,packed,name=kinds,proto3,enum=opscenter.agent.v1.Kind" json:"kinds,omitempty"`
+	// What "reason" says, as in RuleState.
+	Reasons       []*RuleReason `protobuf:"bytes,8,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeptCapture) Reset() {
 	*x = KeptCapture{}
-	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[11]
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1241,7 @@ func (x *KeptCapture) String() string {
 func (*KeptCapture) ProtoMessage() {}
 
 func (x *KeptCapture) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[11]
+	mi := &file_opscenter_agent_v1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1254,7 @@ func (x *KeptCapture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptCapture.ProtoReflect.Descriptor instead.
 func (*KeptCapture) Descriptor() ([]byte, []int) {
-	return file_opscenter_agent_v1_rules_proto_rawDescGZIP(), []int{11}
+	return file_opscenter_agent_v1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *KeptCapture) GetCaptureId() string {
@@ -1215,6 +1302,13 @@ func (x *KeptCapture) GetLast() *durationpb.Duration {
 func (x *KeptCapture) GetKinds() []Kind {
 	if x != nil {
 		return x.Kinds
+	}
+	return nil
+}
+
+func (x *KeptCapture) GetReasons() []*RuleReason {
+	if x != nil {
+		return x.Reasons
 	}
 	return nil
 }
@@ -1278,7 +1372,7 @@ const file_opscenter_agent_v1_rules_proto_rawDesc = "" +
 	"\n" +
 	"last_bytes\x18\x06 \x01(\x03R\tlastBytes\x126\n" +
 	"\tlast_took\x18\a \x01(\v2\x19.google.protobuf.DurationR\blastTook\x12\x18\n" +
-	"\arefused\x18\b \x01(\tR\arefused\"\xae\x03\n" +
+	"\arefused\x18\b \x01(\tR\arefused\"\xe8\x03\n" +
 	"\tRuleState\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12<\n" +
@@ -1294,7 +1388,20 @@ const file_opscenter_agent_v1_rules_proto_rawDesc = "" +
 	" \x01(\x05R\x04used\x123\n" +
 	"\afree_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06freeAt\x129\n" +
 	"\n" +
-	"last_fired\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tlastFired\"\xe7\x01\n" +
+	"last_fired\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tlastFired\x128\n" +
+	"\areasons\x18\r \x03(\v2\x1e.opscenter.agent.v1.RuleReasonR\areasons\"\x9e\x02\n" +
+	"\n" +
+	"RuleReason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12E\n" +
+	"\anumbers\x18\x02 \x03(\v2+.opscenter.agent.v1.RuleReason.NumbersEntryR\anumbers\x12?\n" +
+	"\x05words\x18\x03 \x03(\v2).opscenter.agent.v1.RuleReason.WordsEntryR\x05words\x1a:\n" +
+	"\fNumbersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"WordsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x02\n" +
 	"\tRuleEvent\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
@@ -1303,7 +1410,8 @@ const file_opscenter_agent_v1_rules_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\x01R\x05value\x12\x1d\n" +
 	"\n" +
-	"capture_id\x18\a \x01(\tR\tcaptureId\"\x9a\x02\n" +
+	"capture_id\x18\a \x01(\tR\tcaptureId\x128\n" +
+	"\areasons\x18\b \x03(\v2\x1e.opscenter.agent.v1.RuleReasonR\areasons\"\xd4\x02\n" +
 	"\vKeptCapture\x12\x1d\n" +
 	"\n" +
 	"capture_id\x18\x01 \x01(\tR\tcaptureId\x12\x12\n" +
@@ -1312,7 +1420,8 @@ const file_opscenter_agent_v1_rules_proto_rawDesc = "" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x125\n" +
 	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12-\n" +
 	"\x04last\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04last\x12.\n" +
-	"\x05kinds\x18\a \x03(\x0e2\x18.opscenter.agent.v1.KindR\x05kinds*\x8a\x01\n" +
+	"\x05kinds\x18\a \x03(\x0e2\x18.opscenter.agent.v1.KindR\x05kinds\x128\n" +
+	"\areasons\x18\b \x03(\v2\x1e.opscenter.agent.v1.RuleReasonR\areasons*\x8a\x01\n" +
 	"\n" +
 	"ActionKind\x12\x1b\n" +
 	"\x17ACTION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -1352,7 +1461,7 @@ func file_opscenter_agent_v1_rules_proto_rawDescGZIP() []byte {
 }
 
 var file_opscenter_agent_v1_rules_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_opscenter_agent_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_opscenter_agent_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_opscenter_agent_v1_rules_proto_goTypes = []any{
 	(ActionKind)(0),               // 0: opscenter.agent.v1.ActionKind
 	(RuleStanding)(0),             // 1: opscenter.agent.v1.RuleStanding
@@ -1367,53 +1476,61 @@ var file_opscenter_agent_v1_rules_proto_goTypes = []any{
 	(*FollowRulesResponse)(nil),   // 10: opscenter.agent.v1.FollowRulesResponse
 	(*FlightState)(nil),           // 11: opscenter.agent.v1.FlightState
 	(*RuleState)(nil),             // 12: opscenter.agent.v1.RuleState
-	(*RuleEvent)(nil),             // 13: opscenter.agent.v1.RuleEvent
-	(*KeptCapture)(nil),           // 14: opscenter.agent.v1.KeptCapture
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(Kind)(0),                     // 17: opscenter.agent.v1.Kind
+	(*RuleReason)(nil),            // 13: opscenter.agent.v1.RuleReason
+	(*RuleEvent)(nil),             // 14: opscenter.agent.v1.RuleEvent
+	(*KeptCapture)(nil),           // 15: opscenter.agent.v1.KeptCapture
+	nil,                           // 16: opscenter.agent.v1.RuleReason.NumbersEntry
+	nil,                           // 17: opscenter.agent.v1.RuleReason.WordsEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(Kind)(0),                     // 20: opscenter.agent.v1.Kind
 }
 var file_opscenter_agent_v1_rules_proto_depIdxs = []int32{
 	5,  // 0: opscenter.agent.v1.SetRulesRequest.rules:type_name -> opscenter.agent.v1.Rule
 	6,  // 1: opscenter.agent.v1.Rule.trigger:type_name -> opscenter.agent.v1.Trigger
 	8,  // 2: opscenter.agent.v1.Rule.actions:type_name -> opscenter.agent.v1.Action
 	7,  // 3: opscenter.agent.v1.Rule.bounds:type_name -> opscenter.agent.v1.Bounds
-	15, // 4: opscenter.agent.v1.Rule.fired_before:type_name -> google.protobuf.Timestamp
-	16, // 5: opscenter.agent.v1.Trigger.longer:type_name -> google.protobuf.Duration
-	16, // 6: opscenter.agent.v1.Trigger.within:type_name -> google.protobuf.Duration
-	16, // 7: opscenter.agent.v1.Trigger.hold:type_name -> google.protobuf.Duration
-	16, // 8: opscenter.agent.v1.Bounds.cooldown:type_name -> google.protobuf.Duration
-	16, // 9: opscenter.agent.v1.Bounds.per:type_name -> google.protobuf.Duration
+	18, // 4: opscenter.agent.v1.Rule.fired_before:type_name -> google.protobuf.Timestamp
+	19, // 5: opscenter.agent.v1.Trigger.longer:type_name -> google.protobuf.Duration
+	19, // 6: opscenter.agent.v1.Trigger.within:type_name -> google.protobuf.Duration
+	19, // 7: opscenter.agent.v1.Trigger.hold:type_name -> google.protobuf.Duration
+	19, // 8: opscenter.agent.v1.Bounds.cooldown:type_name -> google.protobuf.Duration
+	19, // 9: opscenter.agent.v1.Bounds.per:type_name -> google.protobuf.Duration
 	0,  // 10: opscenter.agent.v1.Action.kind:type_name -> opscenter.agent.v1.ActionKind
-	16, // 11: opscenter.agent.v1.Action.last:type_name -> google.protobuf.Duration
-	16, // 12: opscenter.agent.v1.Action.duration:type_name -> google.protobuf.Duration
-	17, // 13: opscenter.agent.v1.Action.kinds:type_name -> opscenter.agent.v1.Kind
+	19, // 11: opscenter.agent.v1.Action.last:type_name -> google.protobuf.Duration
+	19, // 12: opscenter.agent.v1.Action.duration:type_name -> google.protobuf.Duration
+	20, // 13: opscenter.agent.v1.Action.kinds:type_name -> opscenter.agent.v1.Kind
 	12, // 14: opscenter.agent.v1.FollowRulesResponse.states:type_name -> opscenter.agent.v1.RuleState
-	13, // 15: opscenter.agent.v1.FollowRulesResponse.events:type_name -> opscenter.agent.v1.RuleEvent
-	14, // 16: opscenter.agent.v1.FollowRulesResponse.kept:type_name -> opscenter.agent.v1.KeptCapture
+	14, // 15: opscenter.agent.v1.FollowRulesResponse.events:type_name -> opscenter.agent.v1.RuleEvent
+	15, // 16: opscenter.agent.v1.FollowRulesResponse.kept:type_name -> opscenter.agent.v1.KeptCapture
 	11, // 17: opscenter.agent.v1.FollowRulesResponse.flight:type_name -> opscenter.agent.v1.FlightState
-	16, // 18: opscenter.agent.v1.FlightState.min_age:type_name -> google.protobuf.Duration
-	15, // 19: opscenter.agent.v1.FlightState.since:type_name -> google.protobuf.Timestamp
-	16, // 20: opscenter.agent.v1.FlightState.last_took:type_name -> google.protobuf.Duration
+	19, // 18: opscenter.agent.v1.FlightState.min_age:type_name -> google.protobuf.Duration
+	18, // 19: opscenter.agent.v1.FlightState.since:type_name -> google.protobuf.Timestamp
+	19, // 20: opscenter.agent.v1.FlightState.last_took:type_name -> google.protobuf.Duration
 	1,  // 21: opscenter.agent.v1.RuleState.standing:type_name -> opscenter.agent.v1.RuleStanding
-	15, // 22: opscenter.agent.v1.RuleState.holds_since:type_name -> google.protobuf.Timestamp
-	15, // 23: opscenter.agent.v1.RuleState.free_at:type_name -> google.protobuf.Timestamp
-	15, // 24: opscenter.agent.v1.RuleState.last_fired:type_name -> google.protobuf.Timestamp
-	15, // 25: opscenter.agent.v1.RuleEvent.at:type_name -> google.protobuf.Timestamp
-	2,  // 26: opscenter.agent.v1.RuleEvent.kind:type_name -> opscenter.agent.v1.RuleEventKind
-	15, // 27: opscenter.agent.v1.KeptCapture.at:type_name -> google.protobuf.Timestamp
-	16, // 28: opscenter.agent.v1.KeptCapture.duration:type_name -> google.protobuf.Duration
-	16, // 29: opscenter.agent.v1.KeptCapture.last:type_name -> google.protobuf.Duration
-	17, // 30: opscenter.agent.v1.KeptCapture.kinds:type_name -> opscenter.agent.v1.Kind
-	3,  // 31: opscenter.agent.v1.RuleService.SetRules:input_type -> opscenter.agent.v1.SetRulesRequest
-	9,  // 32: opscenter.agent.v1.RuleService.FollowRules:input_type -> opscenter.agent.v1.FollowRulesRequest
-	4,  // 33: opscenter.agent.v1.RuleService.SetRules:output_type -> opscenter.agent.v1.SetRulesResponse
-	10, // 34: opscenter.agent.v1.RuleService.FollowRules:output_type -> opscenter.agent.v1.FollowRulesResponse
-	33, // [33:35] is the sub-list for method output_type
-	31, // [31:33] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	18, // 22: opscenter.agent.v1.RuleState.holds_since:type_name -> google.protobuf.Timestamp
+	18, // 23: opscenter.agent.v1.RuleState.free_at:type_name -> google.protobuf.Timestamp
+	18, // 24: opscenter.agent.v1.RuleState.last_fired:type_name -> google.protobuf.Timestamp
+	13, // 25: opscenter.agent.v1.RuleState.reasons:type_name -> opscenter.agent.v1.RuleReason
+	16, // 26: opscenter.agent.v1.RuleReason.numbers:type_name -> opscenter.agent.v1.RuleReason.NumbersEntry
+	17, // 27: opscenter.agent.v1.RuleReason.words:type_name -> opscenter.agent.v1.RuleReason.WordsEntry
+	18, // 28: opscenter.agent.v1.RuleEvent.at:type_name -> google.protobuf.Timestamp
+	2,  // 29: opscenter.agent.v1.RuleEvent.kind:type_name -> opscenter.agent.v1.RuleEventKind
+	13, // 30: opscenter.agent.v1.RuleEvent.reasons:type_name -> opscenter.agent.v1.RuleReason
+	18, // 31: opscenter.agent.v1.KeptCapture.at:type_name -> google.protobuf.Timestamp
+	19, // 32: opscenter.agent.v1.KeptCapture.duration:type_name -> google.protobuf.Duration
+	19, // 33: opscenter.agent.v1.KeptCapture.last:type_name -> google.protobuf.Duration
+	20, // 34: opscenter.agent.v1.KeptCapture.kinds:type_name -> opscenter.agent.v1.Kind
+	13, // 35: opscenter.agent.v1.KeptCapture.reasons:type_name -> opscenter.agent.v1.RuleReason
+	3,  // 36: opscenter.agent.v1.RuleService.SetRules:input_type -> opscenter.agent.v1.SetRulesRequest
+	9,  // 37: opscenter.agent.v1.RuleService.FollowRules:input_type -> opscenter.agent.v1.FollowRulesRequest
+	4,  // 38: opscenter.agent.v1.RuleService.SetRules:output_type -> opscenter.agent.v1.SetRulesResponse
+	10, // 39: opscenter.agent.v1.RuleService.FollowRules:output_type -> opscenter.agent.v1.FollowRulesResponse
+	38, // [38:40] is the sub-list for method output_type
+	36, // [36:38] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_agent_v1_rules_proto_init() }
@@ -1428,7 +1545,7 @@ func file_opscenter_agent_v1_rules_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_agent_v1_rules_proto_rawDesc), len(file_opscenter_agent_v1_rules_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

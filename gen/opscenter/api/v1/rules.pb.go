@@ -209,9 +209,13 @@ type TriggerInfo struct {
 	Limits  string            `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
 	// "count", "share", "seconds", "bytes", "bytes per second"; of a rule on calls
 	// "count", or "share" for a quantile.
-	Unit          string             `protobuf:"bytes,12,opt,name=unit,proto3" json:"unit,omitempty"`
-	Budget        int32              `protobuf:"varint,13,opt,name=budget,proto3" json:"budget,omitempty"`
-	Standings     []*TriggerStanding `protobuf:"bytes,14,rep,name=standings,proto3" json:"standings,omitempty"`
+	Unit      string             `protobuf:"bytes,12,opt,name=unit,proto3" json:"unit,omitempty"`
+	Budget    int32              `protobuf:"varint,13,opt,name=budget,proto3" json:"budget,omitempty"`
+	Standings []*TriggerStanding `protobuf:"bytes,14,rep,name=standings,proto3" json:"standings,omitempty"`
+	// The same as "when", "do" and "limits", for who words it in another language.
+	Condition     *TriggerCondition `protobuf:"bytes,15,opt,name=condition,proto3" json:"condition,omitempty"`
+	Steps         []*TriggerStep    `protobuf:"bytes,16,rep,name=steps,proto3" json:"steps,omitempty"`
+	Bounds        *TriggerBounds    `protobuf:"bytes,17,opt,name=bounds,proto3" json:"bounds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +348,359 @@ func (x *TriggerInfo) GetStandings() []*TriggerStanding {
 	return nil
 }
 
+func (x *TriggerInfo) GetCondition() *TriggerCondition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+func (x *TriggerInfo) GetSteps() []*TriggerStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *TriggerInfo) GetBounds() *TriggerBounds {
+	if x != nil {
+		return x.Bounds
+	}
+	return nil
+}
+
+// TriggerCondition is what has to hold.
+type TriggerCondition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty = slow calls.
+	Metric string `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	Below  bool   `protobuf:"varint,2,opt,name=below,proto3" json:"below,omitempty"`
+	// In the rule's unit; 0 = not compared.
+	Level      float64              `protobuf:"fixed64,3,opt,name=level,proto3" json:"level,omitempty"`
+	TimesUsual float64              `protobuf:"fixed64,4,opt,name=times_usual,json=timesUsual,proto3" json:"times_usual,omitempty"`
+	Hold       *durationpb.Duration `protobuf:"bytes,5,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The name of calls, with *.
+	Calls  string               `protobuf:"bytes,6,opt,name=calls,proto3" json:"calls,omitempty"`
+	Longer *durationpb.Duration `protobuf:"bytes,7,opt,name=longer,proto3" json:"longer,omitempty"`
+	// 0 to 1; 0 = the calls are counted.
+	Quantile      float64              `protobuf:"fixed64,8,opt,name=quantile,proto3" json:"quantile,omitempty"`
+	Times         int32                `protobuf:"varint,9,opt,name=times,proto3" json:"times,omitempty"`
+	Within        *durationpb.Duration `protobuf:"bytes,10,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerCondition) Reset() {
+	*x = TriggerCondition{}
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerCondition) ProtoMessage() {}
+
+func (x *TriggerCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerCondition.ProtoReflect.Descriptor instead.
+func (*TriggerCondition) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TriggerCondition) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *TriggerCondition) GetBelow() bool {
+	if x != nil {
+		return x.Below
+	}
+	return false
+}
+
+func (x *TriggerCondition) GetLevel() float64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *TriggerCondition) GetTimesUsual() float64 {
+	if x != nil {
+		return x.TimesUsual
+	}
+	return 0
+}
+
+func (x *TriggerCondition) GetHold() *durationpb.Duration {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *TriggerCondition) GetCalls() string {
+	if x != nil {
+		return x.Calls
+	}
+	return ""
+}
+
+func (x *TriggerCondition) GetLonger() *durationpb.Duration {
+	if x != nil {
+		return x.Longer
+	}
+	return nil
+}
+
+func (x *TriggerCondition) GetQuantile() float64 {
+	if x != nil {
+		return x.Quantile
+	}
+	return 0
+}
+
+func (x *TriggerCondition) GetTimes() int32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *TriggerCondition) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
+// TriggerStep is one thing that a rule does.
+type TriggerStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "flight", "snapshot", "pair", "capture" or "notify".
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Of "flight" what is over, of "capture" the window.
+	Time          *durationpb.Duration `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Kinds         []string             `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerStep) Reset() {
+	*x = TriggerStep{}
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerStep) ProtoMessage() {}
+
+func (x *TriggerStep) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerStep.ProtoReflect.Descriptor instead.
+func (*TriggerStep) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TriggerStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TriggerStep) GetTime() *durationpb.Duration {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TriggerStep) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+// TriggerBounds are its limits.
+type TriggerBounds struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Times    int32                  `protobuf:"varint,1,opt,name=times,proto3" json:"times,omitempty"`
+	Per      *durationpb.Duration   `protobuf:"bytes,2,opt,name=per,proto3" json:"per,omitempty"`
+	Cooldown *durationpb.Duration   `protobuf:"bytes,3,opt,name=cooldown,proto3" json:"cooldown,omitempty"`
+	// 0 = never, and of shares no ceiling.
+	StopAfter     int32   `protobuf:"varint,4,opt,name=stop_after,json=stopAfter,proto3" json:"stop_after,omitempty"`
+	MaxMemory     float64 `protobuf:"fixed64,5,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`
+	MaxCpu        float64 `protobuf:"fixed64,6,opt,name=max_cpu,json=maxCpu,proto3" json:"max_cpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerBounds) Reset() {
+	*x = TriggerBounds{}
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerBounds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerBounds) ProtoMessage() {}
+
+func (x *TriggerBounds) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerBounds.ProtoReflect.Descriptor instead.
+func (*TriggerBounds) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TriggerBounds) GetTimes() int32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *TriggerBounds) GetPer() *durationpb.Duration {
+	if x != nil {
+		return x.Per
+	}
+	return nil
+}
+
+func (x *TriggerBounds) GetCooldown() *durationpb.Duration {
+	if x != nil {
+		return x.Cooldown
+	}
+	return nil
+}
+
+func (x *TriggerBounds) GetStopAfter() int32 {
+	if x != nil {
+		return x.StopAfter
+	}
+	return 0
+}
+
+func (x *TriggerBounds) GetMaxMemory() float64 {
+	if x != nil {
+		return x.MaxMemory
+	}
+	return 0
+}
+
+func (x *TriggerBounds) GetMaxCpu() float64 {
+	if x != nil {
+		return x.MaxCpu
+	}
+	return 0
+}
+
+// TriggerReason is a part of a reason without its words; its codes, numbers and
+// words are those of opscenter.agent.v1.RuleReason.
+type TriggerReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Numbers       map[string]float64     `protobuf:"bytes,2,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Words         map[string]string      `protobuf:"bytes,3,rep,name=words,proto3" json:"words,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerReason) Reset() {
+	*x = TriggerReason{}
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerReason) ProtoMessage() {}
+
+func (x *TriggerReason) ProtoReflect() protoreflect.Message {
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerReason.ProtoReflect.Descriptor instead.
+func (*TriggerReason) Descriptor() ([]byte, []int) {
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TriggerReason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *TriggerReason) GetNumbers() map[string]float64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+func (x *TriggerReason) GetWords() map[string]string {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
 // TriggerStanding is a rule on an instance.
 type TriggerStanding struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -353,23 +710,25 @@ type TriggerStanding struct {
 	Address    string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	// "running", "acting", "throttled", "finished" or "refused"; empty = the instance
 	// has not said yet.
-	Standing      string                 `protobuf:"bytes,5,opt,name=standing,proto3" json:"standing,omitempty"`
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
-	Value         float64                `protobuf:"fixed64,7,opt,name=value,proto3" json:"value,omitempty"`
-	Usual         float64                `protobuf:"fixed64,8,opt,name=usual,proto3" json:"usual,omitempty"`
-	HoldsSince    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=holds_since,json=holdsSince,proto3" json:"holds_since,omitempty"`
-	Fired         int64                  `protobuf:"varint,10,opt,name=fired,proto3" json:"fired,omitempty"`
-	Refused       int64                  `protobuf:"varint,11,opt,name=refused,proto3" json:"refused,omitempty"`
-	Used          int32                  `protobuf:"varint,12,opt,name=used,proto3" json:"used,omitempty"`
-	FreeAt        *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=free_at,json=freeAt,proto3" json:"free_at,omitempty"`
-	LastFired     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_fired,json=lastFired,proto3" json:"last_fired,omitempty"`
+	Standing   string                 `protobuf:"bytes,5,opt,name=standing,proto3" json:"standing,omitempty"`
+	Reason     string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Value      float64                `protobuf:"fixed64,7,opt,name=value,proto3" json:"value,omitempty"`
+	Usual      float64                `protobuf:"fixed64,8,opt,name=usual,proto3" json:"usual,omitempty"`
+	HoldsSince *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=holds_since,json=holdsSince,proto3" json:"holds_since,omitempty"`
+	Fired      int64                  `protobuf:"varint,10,opt,name=fired,proto3" json:"fired,omitempty"`
+	Refused    int64                  `protobuf:"varint,11,opt,name=refused,proto3" json:"refused,omitempty"`
+	Used       int32                  `protobuf:"varint,12,opt,name=used,proto3" json:"used,omitempty"`
+	FreeAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=free_at,json=freeAt,proto3" json:"free_at,omitempty"`
+	LastFired  *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_fired,json=lastFired,proto3" json:"last_fired,omitempty"`
+	// What "reason" says; empty = an agent that does not tell it in parts.
+	Reasons       []*TriggerReason `protobuf:"bytes,15,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TriggerStanding) Reset() {
 	*x = TriggerStanding{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +740,7 @@ func (x *TriggerStanding) String() string {
 func (*TriggerStanding) ProtoMessage() {}
 
 func (x *TriggerStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[4]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +753,7 @@ func (x *TriggerStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerStanding.ProtoReflect.Descriptor instead.
 func (*TriggerStanding) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{4}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TriggerStanding) GetInstanceId() string {
@@ -495,6 +854,13 @@ func (x *TriggerStanding) GetLastFired() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TriggerStanding) GetReasons() []*TriggerReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 // FlightRecorder is that of one instance.
 type FlightRecorder struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -516,7 +882,7 @@ type FlightRecorder struct {
 
 func (x *FlightRecorder) Reset() {
 	*x = FlightRecorder{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +894,7 @@ func (x *FlightRecorder) String() string {
 func (*FlightRecorder) ProtoMessage() {}
 
 func (x *FlightRecorder) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[5]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +907,7 @@ func (x *FlightRecorder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlightRecorder.ProtoReflect.Descriptor instead.
 func (*FlightRecorder) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{5}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FlightRecorder) GetInstanceId() string {
@@ -632,7 +998,7 @@ type CheckTriggersRequest struct {
 
 func (x *CheckTriggersRequest) Reset() {
 	*x = CheckTriggersRequest{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +1010,7 @@ func (x *CheckTriggersRequest) String() string {
 func (*CheckTriggersRequest) ProtoMessage() {}
 
 func (x *CheckTriggersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[6]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +1023,7 @@ func (x *CheckTriggersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckTriggersRequest.ProtoReflect.Descriptor instead.
 func (*CheckTriggersRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{6}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CheckTriggersRequest) GetName() string {
@@ -687,7 +1053,7 @@ type CheckTriggersResponse struct {
 
 func (x *CheckTriggersResponse) Reset() {
 	*x = CheckTriggersResponse{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +1065,7 @@ func (x *CheckTriggersResponse) String() string {
 func (*CheckTriggersResponse) ProtoMessage() {}
 
 func (x *CheckTriggersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[7]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +1078,7 @@ func (x *CheckTriggersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckTriggersResponse.ProtoReflect.Descriptor instead.
 func (*CheckTriggersResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{7}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckTriggersResponse) GetError() string {
@@ -747,7 +1113,7 @@ type TriggerPreview struct {
 
 func (x *TriggerPreview) Reset() {
 	*x = TriggerPreview{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1125,7 @@ func (x *TriggerPreview) String() string {
 func (*TriggerPreview) ProtoMessage() {}
 
 func (x *TriggerPreview) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[8]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1138,7 @@ func (x *TriggerPreview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerPreview.ProtoReflect.Descriptor instead.
 func (*TriggerPreview) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{8}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TriggerPreview) GetRule() *TriggerInfo {
@@ -801,14 +1167,16 @@ type TriggerMatch struct {
 	// The condition holds at this moment.
 	Holds bool `protobuf:"varint,6,opt,name=holds,proto3" json:"holds,omitempty"`
 	// Why the rule cannot work there; empty = it can.
-	Problem       string `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	// What "problem" says: "no-rules", "no-limit" or "not-told".
+	ProblemCode   string `protobuf:"bytes,8,opt,name=problem_code,json=problemCode,proto3" json:"problem_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TriggerMatch) Reset() {
 	*x = TriggerMatch{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +1188,7 @@ func (x *TriggerMatch) String() string {
 func (*TriggerMatch) ProtoMessage() {}
 
 func (x *TriggerMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[9]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +1201,7 @@ func (x *TriggerMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerMatch.ProtoReflect.Descriptor instead.
 func (*TriggerMatch) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{9}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TriggerMatch) GetInstanceId() string {
@@ -885,6 +1253,13 @@ func (x *TriggerMatch) GetProblem() string {
 	return ""
 }
 
+func (x *TriggerMatch) GetProblemCode() string {
+	if x != nil {
+		return x.ProblemCode
+	}
+	return ""
+}
+
 // PutTriggerFileRequest is a file as it is to be.
 type PutTriggerFileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -898,7 +1273,7 @@ type PutTriggerFileRequest struct {
 
 func (x *PutTriggerFileRequest) Reset() {
 	*x = PutTriggerFileRequest{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1285,7 @@ func (x *PutTriggerFileRequest) String() string {
 func (*PutTriggerFileRequest) ProtoMessage() {}
 
 func (x *PutTriggerFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[10]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1298,7 @@ func (x *PutTriggerFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutTriggerFileRequest.ProtoReflect.Descriptor instead.
 func (*PutTriggerFileRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{10}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PutTriggerFileRequest) GetName() string {
@@ -956,7 +1331,7 @@ type PutTriggerFileResponse struct {
 
 func (x *PutTriggerFileResponse) Reset() {
 	*x = PutTriggerFileResponse{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1343,7 @@ func (x *PutTriggerFileResponse) String() string {
 func (*PutTriggerFileResponse) ProtoMessage() {}
 
 func (x *PutTriggerFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[11]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1356,7 @@ func (x *PutTriggerFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutTriggerFileResponse.ProtoReflect.Descriptor instead.
 func (*PutTriggerFileResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{11}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 // EnableTriggerRequest switches a rule.
@@ -995,7 +1370,7 @@ type EnableTriggerRequest struct {
 
 func (x *EnableTriggerRequest) Reset() {
 	*x = EnableTriggerRequest{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1382,7 @@ func (x *EnableTriggerRequest) String() string {
 func (*EnableTriggerRequest) ProtoMessage() {}
 
 func (x *EnableTriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[12]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1395,7 @@ func (x *EnableTriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableTriggerRequest.ProtoReflect.Descriptor instead.
 func (*EnableTriggerRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{12}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnableTriggerRequest) GetName() string {
@@ -1046,7 +1421,7 @@ type EnableTriggerResponse struct {
 
 func (x *EnableTriggerResponse) Reset() {
 	*x = EnableTriggerResponse{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1433,7 @@ func (x *EnableTriggerResponse) String() string {
 func (*EnableTriggerResponse) ProtoMessage() {}
 
 func (x *EnableTriggerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[13]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1446,7 @@ func (x *EnableTriggerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableTriggerResponse.ProtoReflect.Descriptor instead.
 func (*EnableTriggerResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{13}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 // ListTriggerHistoryRequest selects entries; empty fields match all.
@@ -1087,7 +1462,7 @@ type ListTriggerHistoryRequest struct {
 
 func (x *ListTriggerHistoryRequest) Reset() {
 	*x = ListTriggerHistoryRequest{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[14]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1474,7 @@ func (x *ListTriggerHistoryRequest) String() string {
 func (*ListTriggerHistoryRequest) ProtoMessage() {}
 
 func (x *ListTriggerHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[14]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1487,7 @@ func (x *ListTriggerHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTriggerHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListTriggerHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{14}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTriggerHistoryRequest) GetRule() string {
@@ -1146,7 +1521,7 @@ type ListTriggerHistoryResponse struct {
 
 func (x *ListTriggerHistoryResponse) Reset() {
 	*x = ListTriggerHistoryResponse{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[15]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1533,7 @@ func (x *ListTriggerHistoryResponse) String() string {
 func (*ListTriggerHistoryResponse) ProtoMessage() {}
 
 func (x *ListTriggerHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[15]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1546,7 @@ func (x *ListTriggerHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTriggerHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListTriggerHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{15}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTriggerHistoryResponse) GetEntries() []*TriggerEntry {
@@ -1197,15 +1572,17 @@ type TriggerEntry struct {
 	CaptureId string  `protobuf:"bytes,10,opt,name=capture_id,json=captureId,proto3" json:"capture_id,omitempty"`
 	// Of "diagnosed": the worst finding in a line, by language ("en", "zh-TW"), and
 	// its severity; empty = nothing was found.
-	Verdict       map[string]string `protobuf:"bytes,11,rep,name=verdict,proto3" json:"verdict,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Severity      string            `protobuf:"bytes,12,opt,name=severity,proto3" json:"severity,omitempty"`
+	Verdict  map[string]string `protobuf:"bytes,11,rep,name=verdict,proto3" json:"verdict,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Severity string            `protobuf:"bytes,12,opt,name=severity,proto3" json:"severity,omitempty"`
+	// What "reason" says; empty = an agent that does not tell it in parts.
+	Reasons       []*TriggerReason `protobuf:"bytes,13,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TriggerEntry) Reset() {
 	*x = TriggerEntry{}
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[16]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1594,7 @@ func (x *TriggerEntry) String() string {
 func (*TriggerEntry) ProtoMessage() {}
 
 func (x *TriggerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_opscenter_api_v1_rules_proto_msgTypes[16]
+	mi := &file_opscenter_api_v1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1607,7 @@ func (x *TriggerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerEntry.ProtoReflect.Descriptor instead.
 func (*TriggerEntry) Descriptor() ([]byte, []int) {
-	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{16}
+	return file_opscenter_api_v1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TriggerEntry) GetNumber() int64 {
@@ -1317,6 +1694,13 @@ func (x *TriggerEntry) GetSeverity() string {
 	return ""
 }
 
+func (x *TriggerEntry) GetReasons() []*TriggerReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 var File_opscenter_api_v1_rules_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_rules_proto_rawDesc = "" +
@@ -1331,7 +1715,7 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x123\n" +
-	"\x05rules\x18\x04 \x03(\v2\x1d.opscenter.api.v1.TriggerInfoR\x05rules\"\xd4\x03\n" +
+	"\x05rules\x18\x04 \x03(\v2\x1d.opscenter.api.v1.TriggerInfoR\x05rules\"\x84\x05\n" +
 	"\vTriggerInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05about\x18\x02 \x01(\tR\x05about\x12\x18\n" +
@@ -1347,10 +1731,50 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\x06limits\x18\v \x01(\tR\x06limits\x12\x12\n" +
 	"\x04unit\x18\f \x01(\tR\x04unit\x12\x16\n" +
 	"\x06budget\x18\r \x01(\x05R\x06budget\x12?\n" +
-	"\tstandings\x18\x0e \x03(\v2!.opscenter.api.v1.TriggerStandingR\tstandings\x1a9\n" +
+	"\tstandings\x18\x0e \x03(\v2!.opscenter.api.v1.TriggerStandingR\tstandings\x12@\n" +
+	"\tcondition\x18\x0f \x01(\v2\".opscenter.api.v1.TriggerConditionR\tcondition\x123\n" +
+	"\x05steps\x18\x10 \x03(\v2\x1d.opscenter.api.v1.TriggerStepR\x05steps\x127\n" +
+	"\x06bounds\x18\x11 \x01(\v2\x1f.opscenter.api.v1.TriggerBoundsR\x06bounds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x02\n" +
+	"\x10TriggerCondition\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x14\n" +
+	"\x05below\x18\x02 \x01(\bR\x05below\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\x01R\x05level\x12\x1f\n" +
+	"\vtimes_usual\x18\x04 \x01(\x01R\n" +
+	"timesUsual\x12-\n" +
+	"\x04hold\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04hold\x12\x14\n" +
+	"\x05calls\x18\x06 \x01(\tR\x05calls\x121\n" +
+	"\x06longer\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06longer\x12\x1a\n" +
+	"\bquantile\x18\b \x01(\x01R\bquantile\x12\x14\n" +
+	"\x05times\x18\t \x01(\x05R\x05times\x121\n" +
+	"\x06within\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x06within\"f\n" +
+	"\vTriggerStep\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12-\n" +
+	"\x04time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04time\x12\x14\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\"\xe0\x01\n" +
+	"\rTriggerBounds\x12\x14\n" +
+	"\x05times\x18\x01 \x01(\x05R\x05times\x12+\n" +
+	"\x03per\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03per\x125\n" +
+	"\bcooldown\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bcooldown\x12\x1d\n" +
+	"\n" +
+	"stop_after\x18\x04 \x01(\x05R\tstopAfter\x12\x1d\n" +
+	"\n" +
+	"max_memory\x18\x05 \x01(\x01R\tmaxMemory\x12\x17\n" +
+	"\amax_cpu\x18\x06 \x01(\x01R\x06maxCpu\"\xa3\x02\n" +
+	"\rTriggerReason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12F\n" +
+	"\anumbers\x18\x02 \x03(\v2,.opscenter.api.v1.TriggerReason.NumbersEntryR\anumbers\x12@\n" +
+	"\x05words\x18\x03 \x03(\v2*.opscenter.api.v1.TriggerReason.WordsEntryR\x05words\x1a:\n" +
+	"\fNumbersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"WordsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x04\n" +
 	"\x0fTriggerStanding\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x18\n" +
@@ -1369,7 +1793,8 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\x04used\x18\f \x01(\x05R\x04used\x123\n" +
 	"\afree_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x06freeAt\x129\n" +
 	"\n" +
-	"last_fired\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tlastFired\"\x83\x03\n" +
+	"last_fired\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tlastFired\x129\n" +
+	"\areasons\x18\x0f \x03(\v2\x1f.opscenter.api.v1.TriggerReasonR\areasons\"\x83\x03\n" +
 	"\x0eFlightRecorder\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x18\n" +
@@ -1394,7 +1819,7 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\x05rules\x18\x03 \x03(\v2 .opscenter.api.v1.TriggerPreviewR\x05rules\"}\n" +
 	"\x0eTriggerPreview\x121\n" +
 	"\x04rule\x18\x01 \x01(\v2\x1d.opscenter.api.v1.TriggerInfoR\x04rule\x128\n" +
-	"\amatches\x18\x02 \x03(\v2\x1e.opscenter.api.v1.TriggerMatchR\amatches\"\xd2\x01\n" +
+	"\amatches\x18\x02 \x03(\v2\x1e.opscenter.api.v1.TriggerMatchR\amatches\"\xf5\x01\n" +
 	"\fTriggerMatch\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x18\n" +
@@ -1403,7 +1828,8 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x19\n" +
 	"\x05value\x18\x05 \x01(\x01H\x00R\x05value\x88\x01\x01\x12\x14\n" +
 	"\x05holds\x18\x06 \x01(\bR\x05holds\x12\x18\n" +
-	"\aproblem\x18\a \x01(\tR\aproblemB\b\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\x12!\n" +
+	"\fproblem_code\x18\b \x01(\tR\vproblemCodeB\b\n" +
 	"\x06_value\"W\n" +
 	"\x15PutTriggerFileRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -1420,7 +1846,7 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"instanceId\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\"V\n" +
 	"\x1aListTriggerHistoryResponse\x128\n" +
-	"\aentries\x18\x01 \x03(\v2\x1e.opscenter.api.v1.TriggerEntryR\aentries\"\xbb\x03\n" +
+	"\aentries\x18\x01 \x03(\v2\x1e.opscenter.api.v1.TriggerEntryR\aentries\"\xf6\x03\n" +
 	"\fTriggerEntry\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
@@ -1436,7 +1862,8 @@ const file_opscenter_api_v1_rules_proto_rawDesc = "" +
 	"capture_id\x18\n" +
 	" \x01(\tR\tcaptureId\x12E\n" +
 	"\averdict\x18\v \x03(\v2+.opscenter.api.v1.TriggerEntry.VerdictEntryR\averdict\x12\x1a\n" +
-	"\bseverity\x18\f \x01(\tR\bseverity\x1a:\n" +
+	"\bseverity\x18\f \x01(\tR\bseverity\x129\n" +
+	"\areasons\x18\r \x03(\v2\x1f.opscenter.api.v1.TriggerReasonR\areasons\x1a:\n" +
 	"\fVerdictEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb0\x04\n" +
@@ -1461,64 +1888,83 @@ func file_opscenter_api_v1_rules_proto_rawDescGZIP() []byte {
 	return file_opscenter_api_v1_rules_proto_rawDescData
 }
 
-var file_opscenter_api_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_opscenter_api_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_opscenter_api_v1_rules_proto_goTypes = []any{
 	(*ListTriggersRequest)(nil),        // 0: opscenter.api.v1.ListTriggersRequest
 	(*ListTriggersResponse)(nil),       // 1: opscenter.api.v1.ListTriggersResponse
 	(*TriggerFile)(nil),                // 2: opscenter.api.v1.TriggerFile
 	(*TriggerInfo)(nil),                // 3: opscenter.api.v1.TriggerInfo
-	(*TriggerStanding)(nil),            // 4: opscenter.api.v1.TriggerStanding
-	(*FlightRecorder)(nil),             // 5: opscenter.api.v1.FlightRecorder
-	(*CheckTriggersRequest)(nil),       // 6: opscenter.api.v1.CheckTriggersRequest
-	(*CheckTriggersResponse)(nil),      // 7: opscenter.api.v1.CheckTriggersResponse
-	(*TriggerPreview)(nil),             // 8: opscenter.api.v1.TriggerPreview
-	(*TriggerMatch)(nil),               // 9: opscenter.api.v1.TriggerMatch
-	(*PutTriggerFileRequest)(nil),      // 10: opscenter.api.v1.PutTriggerFileRequest
-	(*PutTriggerFileResponse)(nil),     // 11: opscenter.api.v1.PutTriggerFileResponse
-	(*EnableTriggerRequest)(nil),       // 12: opscenter.api.v1.EnableTriggerRequest
-	(*EnableTriggerResponse)(nil),      // 13: opscenter.api.v1.EnableTriggerResponse
-	(*ListTriggerHistoryRequest)(nil),  // 14: opscenter.api.v1.ListTriggerHistoryRequest
-	(*ListTriggerHistoryResponse)(nil), // 15: opscenter.api.v1.ListTriggerHistoryResponse
-	(*TriggerEntry)(nil),               // 16: opscenter.api.v1.TriggerEntry
-	nil,                                // 17: opscenter.api.v1.TriggerInfo.LabelsEntry
-	nil,                                // 18: opscenter.api.v1.TriggerEntry.VerdictEntry
-	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 20: google.protobuf.Duration
+	(*TriggerCondition)(nil),           // 4: opscenter.api.v1.TriggerCondition
+	(*TriggerStep)(nil),                // 5: opscenter.api.v1.TriggerStep
+	(*TriggerBounds)(nil),              // 6: opscenter.api.v1.TriggerBounds
+	(*TriggerReason)(nil),              // 7: opscenter.api.v1.TriggerReason
+	(*TriggerStanding)(nil),            // 8: opscenter.api.v1.TriggerStanding
+	(*FlightRecorder)(nil),             // 9: opscenter.api.v1.FlightRecorder
+	(*CheckTriggersRequest)(nil),       // 10: opscenter.api.v1.CheckTriggersRequest
+	(*CheckTriggersResponse)(nil),      // 11: opscenter.api.v1.CheckTriggersResponse
+	(*TriggerPreview)(nil),             // 12: opscenter.api.v1.TriggerPreview
+	(*TriggerMatch)(nil),               // 13: opscenter.api.v1.TriggerMatch
+	(*PutTriggerFileRequest)(nil),      // 14: opscenter.api.v1.PutTriggerFileRequest
+	(*PutTriggerFileResponse)(nil),     // 15: opscenter.api.v1.PutTriggerFileResponse
+	(*EnableTriggerRequest)(nil),       // 16: opscenter.api.v1.EnableTriggerRequest
+	(*EnableTriggerResponse)(nil),      // 17: opscenter.api.v1.EnableTriggerResponse
+	(*ListTriggerHistoryRequest)(nil),  // 18: opscenter.api.v1.ListTriggerHistoryRequest
+	(*ListTriggerHistoryResponse)(nil), // 19: opscenter.api.v1.ListTriggerHistoryResponse
+	(*TriggerEntry)(nil),               // 20: opscenter.api.v1.TriggerEntry
+	nil,                                // 21: opscenter.api.v1.TriggerInfo.LabelsEntry
+	nil,                                // 22: opscenter.api.v1.TriggerReason.NumbersEntry
+	nil,                                // 23: opscenter.api.v1.TriggerReason.WordsEntry
+	nil,                                // 24: opscenter.api.v1.TriggerEntry.VerdictEntry
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
 }
 var file_opscenter_api_v1_rules_proto_depIdxs = []int32{
 	2,  // 0: opscenter.api.v1.ListTriggersResponse.files:type_name -> opscenter.api.v1.TriggerFile
-	5,  // 1: opscenter.api.v1.ListTriggersResponse.recorders:type_name -> opscenter.api.v1.FlightRecorder
-	19, // 2: opscenter.api.v1.ListTriggersResponse.now:type_name -> google.protobuf.Timestamp
+	9,  // 1: opscenter.api.v1.ListTriggersResponse.recorders:type_name -> opscenter.api.v1.FlightRecorder
+	25, // 2: opscenter.api.v1.ListTriggersResponse.now:type_name -> google.protobuf.Timestamp
 	3,  // 3: opscenter.api.v1.TriggerFile.rules:type_name -> opscenter.api.v1.TriggerInfo
-	17, // 4: opscenter.api.v1.TriggerInfo.labels:type_name -> opscenter.api.v1.TriggerInfo.LabelsEntry
-	4,  // 5: opscenter.api.v1.TriggerInfo.standings:type_name -> opscenter.api.v1.TriggerStanding
-	19, // 6: opscenter.api.v1.TriggerStanding.holds_since:type_name -> google.protobuf.Timestamp
-	19, // 7: opscenter.api.v1.TriggerStanding.free_at:type_name -> google.protobuf.Timestamp
-	19, // 8: opscenter.api.v1.TriggerStanding.last_fired:type_name -> google.protobuf.Timestamp
-	20, // 9: opscenter.api.v1.FlightRecorder.keeps:type_name -> google.protobuf.Duration
-	19, // 10: opscenter.api.v1.FlightRecorder.since:type_name -> google.protobuf.Timestamp
-	20, // 11: opscenter.api.v1.FlightRecorder.last_took:type_name -> google.protobuf.Duration
-	8,  // 12: opscenter.api.v1.CheckTriggersResponse.rules:type_name -> opscenter.api.v1.TriggerPreview
-	3,  // 13: opscenter.api.v1.TriggerPreview.rule:type_name -> opscenter.api.v1.TriggerInfo
-	9,  // 14: opscenter.api.v1.TriggerPreview.matches:type_name -> opscenter.api.v1.TriggerMatch
-	16, // 15: opscenter.api.v1.ListTriggerHistoryResponse.entries:type_name -> opscenter.api.v1.TriggerEntry
-	19, // 16: opscenter.api.v1.TriggerEntry.at:type_name -> google.protobuf.Timestamp
-	18, // 17: opscenter.api.v1.TriggerEntry.verdict:type_name -> opscenter.api.v1.TriggerEntry.VerdictEntry
-	0,  // 18: opscenter.api.v1.TriggerService.ListTriggers:input_type -> opscenter.api.v1.ListTriggersRequest
-	6,  // 19: opscenter.api.v1.TriggerService.CheckTriggers:input_type -> opscenter.api.v1.CheckTriggersRequest
-	10, // 20: opscenter.api.v1.TriggerService.PutTriggerFile:input_type -> opscenter.api.v1.PutTriggerFileRequest
-	12, // 21: opscenter.api.v1.TriggerService.EnableTrigger:input_type -> opscenter.api.v1.EnableTriggerRequest
-	14, // 22: opscenter.api.v1.TriggerService.ListTriggerHistory:input_type -> opscenter.api.v1.ListTriggerHistoryRequest
-	1,  // 23: opscenter.api.v1.TriggerService.ListTriggers:output_type -> opscenter.api.v1.ListTriggersResponse
-	7,  // 24: opscenter.api.v1.TriggerService.CheckTriggers:output_type -> opscenter.api.v1.CheckTriggersResponse
-	11, // 25: opscenter.api.v1.TriggerService.PutTriggerFile:output_type -> opscenter.api.v1.PutTriggerFileResponse
-	13, // 26: opscenter.api.v1.TriggerService.EnableTrigger:output_type -> opscenter.api.v1.EnableTriggerResponse
-	15, // 27: opscenter.api.v1.TriggerService.ListTriggerHistory:output_type -> opscenter.api.v1.ListTriggerHistoryResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	21, // 4: opscenter.api.v1.TriggerInfo.labels:type_name -> opscenter.api.v1.TriggerInfo.LabelsEntry
+	8,  // 5: opscenter.api.v1.TriggerInfo.standings:type_name -> opscenter.api.v1.TriggerStanding
+	4,  // 6: opscenter.api.v1.TriggerInfo.condition:type_name -> opscenter.api.v1.TriggerCondition
+	5,  // 7: opscenter.api.v1.TriggerInfo.steps:type_name -> opscenter.api.v1.TriggerStep
+	6,  // 8: opscenter.api.v1.TriggerInfo.bounds:type_name -> opscenter.api.v1.TriggerBounds
+	26, // 9: opscenter.api.v1.TriggerCondition.hold:type_name -> google.protobuf.Duration
+	26, // 10: opscenter.api.v1.TriggerCondition.longer:type_name -> google.protobuf.Duration
+	26, // 11: opscenter.api.v1.TriggerCondition.within:type_name -> google.protobuf.Duration
+	26, // 12: opscenter.api.v1.TriggerStep.time:type_name -> google.protobuf.Duration
+	26, // 13: opscenter.api.v1.TriggerBounds.per:type_name -> google.protobuf.Duration
+	26, // 14: opscenter.api.v1.TriggerBounds.cooldown:type_name -> google.protobuf.Duration
+	22, // 15: opscenter.api.v1.TriggerReason.numbers:type_name -> opscenter.api.v1.TriggerReason.NumbersEntry
+	23, // 16: opscenter.api.v1.TriggerReason.words:type_name -> opscenter.api.v1.TriggerReason.WordsEntry
+	25, // 17: opscenter.api.v1.TriggerStanding.holds_since:type_name -> google.protobuf.Timestamp
+	25, // 18: opscenter.api.v1.TriggerStanding.free_at:type_name -> google.protobuf.Timestamp
+	25, // 19: opscenter.api.v1.TriggerStanding.last_fired:type_name -> google.protobuf.Timestamp
+	7,  // 20: opscenter.api.v1.TriggerStanding.reasons:type_name -> opscenter.api.v1.TriggerReason
+	26, // 21: opscenter.api.v1.FlightRecorder.keeps:type_name -> google.protobuf.Duration
+	25, // 22: opscenter.api.v1.FlightRecorder.since:type_name -> google.protobuf.Timestamp
+	26, // 23: opscenter.api.v1.FlightRecorder.last_took:type_name -> google.protobuf.Duration
+	12, // 24: opscenter.api.v1.CheckTriggersResponse.rules:type_name -> opscenter.api.v1.TriggerPreview
+	3,  // 25: opscenter.api.v1.TriggerPreview.rule:type_name -> opscenter.api.v1.TriggerInfo
+	13, // 26: opscenter.api.v1.TriggerPreview.matches:type_name -> opscenter.api.v1.TriggerMatch
+	20, // 27: opscenter.api.v1.ListTriggerHistoryResponse.entries:type_name -> opscenter.api.v1.TriggerEntry
+	25, // 28: opscenter.api.v1.TriggerEntry.at:type_name -> google.protobuf.Timestamp
+	24, // 29: opscenter.api.v1.TriggerEntry.verdict:type_name -> opscenter.api.v1.TriggerEntry.VerdictEntry
+	7,  // 30: opscenter.api.v1.TriggerEntry.reasons:type_name -> opscenter.api.v1.TriggerReason
+	0,  // 31: opscenter.api.v1.TriggerService.ListTriggers:input_type -> opscenter.api.v1.ListTriggersRequest
+	10, // 32: opscenter.api.v1.TriggerService.CheckTriggers:input_type -> opscenter.api.v1.CheckTriggersRequest
+	14, // 33: opscenter.api.v1.TriggerService.PutTriggerFile:input_type -> opscenter.api.v1.PutTriggerFileRequest
+	16, // 34: opscenter.api.v1.TriggerService.EnableTrigger:input_type -> opscenter.api.v1.EnableTriggerRequest
+	18, // 35: opscenter.api.v1.TriggerService.ListTriggerHistory:input_type -> opscenter.api.v1.ListTriggerHistoryRequest
+	1,  // 36: opscenter.api.v1.TriggerService.ListTriggers:output_type -> opscenter.api.v1.ListTriggersResponse
+	11, // 37: opscenter.api.v1.TriggerService.CheckTriggers:output_type -> opscenter.api.v1.CheckTriggersResponse
+	15, // 38: opscenter.api.v1.TriggerService.PutTriggerFile:output_type -> opscenter.api.v1.PutTriggerFileResponse
+	17, // 39: opscenter.api.v1.TriggerService.EnableTrigger:output_type -> opscenter.api.v1.EnableTriggerResponse
+	19, // 40: opscenter.api.v1.TriggerService.ListTriggerHistory:output_type -> opscenter.api.v1.ListTriggerHistoryResponse
+	36, // [36:41] is the sub-list for method output_type
+	31, // [31:36] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_rules_proto_init() }
@@ -1527,14 +1973,14 @@ func file_opscenter_api_v1_rules_proto_init() {
 		return
 	}
 	file_opscenter_api_v1_options_proto_init()
-	file_opscenter_api_v1_rules_proto_msgTypes[9].OneofWrappers = []any{}
+	file_opscenter_api_v1_rules_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opscenter_api_v1_rules_proto_rawDesc), len(file_opscenter_api_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/rules.proto.
  */
 export const file_opscenter_api_v1_rules: GenFile = /*@__PURE__*/
-  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL3J1bGVzLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIhUKE0xpc3RUcmlnZ2Vyc1JlcXVlc3QiogEKFExpc3RUcmlnZ2Vyc1Jlc3BvbnNlEiwKBWZpbGVzGAEgAygLMh0ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyRmlsZRIzCglyZWNvcmRlcnMYAiADKAsyIC5vcHNjZW50ZXIuYXBpLnYxLkZsaWdodFJlY29yZGVyEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZgoLVHJpZ2dlckZpbGUSDAoEbmFtZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg0KBWVycm9yGAMgASgJEiwKBXJ1bGVzGAQgAygLMh0ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VySW5mbyLhAgoLVHJpZ2dlckluZm8SDAoEbmFtZRgBIAEoCRINCgVhYm91dBgCIAEoCRIPCgdlbmFibGVkGAMgASgIEgwKBGZpbGUYBCABKAkSDAoEbGluZRgFIAEoBRIPCgdwcm9qZWN0GAYgASgJEg8KB3NlcnZpY2UYByABKAkSOQoGbGFiZWxzGAggAygLMikub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VySW5mby5MYWJlbHNFbnRyeRIMCgR3aGVuGAkgASgJEgoKAmRvGAogAygJEg4KBmxpbWl0cxgLIAEoCRIMCgR1bml0GAwgASgJEg4KBmJ1ZGdldBgNIAEoBRI0CglzdGFuZGluZ3MYDiADKAsyIS5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJTdGFuZGluZxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItUCCg9UcmlnZ2VyU3RhbmRpbmcSEwoLaW5zdGFuY2VfaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSEAoIc3RhbmRpbmcYBSABKAkSDgoGcmVhc29uGAYgASgJEg0KBXZhbHVlGAcgASgBEg0KBXVzdWFsGAggASgBEi8KC2hvbGRzX3NpbmNlGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVmaXJlZBgKIAEoAxIPCgdyZWZ1c2VkGAsgASgDEgwKBHVzZWQYDCABKAUSKwoHZnJlZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKbGFzdF9maXJlZBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAioQIKDkZsaWdodFJlY29yZGVyEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB3Byb2plY3QYAiABKAkSDwoHc2VydmljZRgDIAEoCRIKCgJvbhgEIAEoCBIoCgVrZWVwcxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgltYXhfYnl0ZXMYBiABKAMSKQoFc2luY2UYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXdhbnRlZF9ieRgIIAMoCRISCgpsYXN0X2J5dGVzGAkgASgDEiwKCWxhc3RfdG9vaxgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdyZWZ1c2VkGAsgASgJIjIKFENoZWNrVHJpZ2dlcnNSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEdGV4dBgCIAEoCSJlChVDaGVja1RyaWdnZXJzUmVzcG9uc2USDQoFZXJyb3IYASABKAkSDAoEbGluZRgCIAEoBRIvCgVydWxlcxgDIAMoCzIgLm9wc2NlbnRlci5hcGkudjEuVHJpZ2dlclByZXZpZXcibgoOVHJpZ2dlclByZXZpZXcSKwoEcnVsZRgBIAEoCzIdLm9wc2NlbnRlci5hcGkudjEuVHJpZ2dlckluZm8SLwoHbWF0Y2hlcxgCIAMoCzIeLm9wc2NlbnRlci5hcGkudjEuVHJpZ2dlck1hdGNoIpQBCgxUcmlnZ2VyTWF0Y2gSEwoLaW5zdGFuY2VfaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSEgoFdmFsdWUYBSABKAFIAIgBARINCgVob2xkcxgGIAEoCBIPCgdwcm9ibGVtGAcgASgJQggKBl92YWx1ZSJDChVQdXRUcmlnZ2VyRmlsZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg4KBmJlZm9yZRgDIAEoCSIYChZQdXRUcmlnZ2VyRmlsZVJlc3BvbnNlIjUKFEVuYWJsZVRyaWdnZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkSDwoHZW5hYmxlZBgCIAEoCCIXChVFbmFibGVUcmlnZ2VyUmVzcG9uc2UiTQoZTGlzdFRyaWdnZXJIaXN0b3J5UmVxdWVzdBIMCgRydWxlGAEgASgJEhMKC2luc3RhbmNlX2lkGAIgASgJEg0KBWxpbWl0GAMgASgFIk0KGkxpc3RUcmlnZ2VySGlzdG9yeVJlc3BvbnNlEi8KB2VudHJpZXMYASADKAsyHi5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJFbnRyeSLMAgoMVHJpZ2dlckVudHJ5Eg4KBm51bWJlchgBIAEoAxImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvamVjdBgDIAEoCRIPCgdzZXJ2aWNlGAQgASgJEhMKC2luc3RhbmNlX2lkGAUgASgJEgwKBHJ1bGUYBiABKAkSDAoEa2luZBgHIAEoCRIOCgZyZWFzb24YCCABKAkSDQoFdmFsdWUYCSABKAESEgoKY2FwdHVyZV9pZBgKIAEoCRI8Cgd2ZXJkaWN0GAsgAygLMisub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyRW50cnkuVmVyZGljdEVudHJ5EhAKCHNldmVyaXR5GAwgASgJGi4KDFZlcmRpY3RFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBMrAECg5UcmlnZ2VyU2VydmljZRJmCgxMaXN0VHJpZ2dlcnMSJS5vcHNjZW50ZXIuYXBpLnYxLkxpc3RUcmlnZ2Vyc1JlcXVlc3QaJi5vcHNjZW50ZXIuYXBpLnYxLkxpc3RUcmlnZ2Vyc1Jlc3BvbnNlIgeQAgHo4BgBEmkKDUNoZWNrVHJpZ2dlcnMSJi5vcHNjZW50ZXIuYXBpLnYxLkNoZWNrVHJpZ2dlcnNSZXF1ZXN0Gicub3BzY2VudGVyLmFwaS52MS5DaGVja1RyaWdnZXJzUmVzcG9uc2UiB5ACAejgGAUSaQoOUHV0VHJpZ2dlckZpbGUSJy5vcHNjZW50ZXIuYXBpLnYxLlB1dFRyaWdnZXJGaWxlUmVxdWVzdBooLm9wc2NlbnRlci5hcGkudjEuUHV0VHJpZ2dlckZpbGVSZXNwb25zZSIE6OAYBRJmCg1FbmFibGVUcmlnZ2VyEiYub3BzY2VudGVyLmFwaS52MS5FbmFibGVUcmlnZ2VyUmVxdWVzdBonLm9wc2NlbnRlci5hcGkudjEuRW5hYmxlVHJpZ2dlclJlc3BvbnNlIgTo4BgFEngKEkxpc3RUcmlnZ2VySGlzdG9yeRIrLm9wc2NlbnRlci5hcGkudjEuTGlzdFRyaWdnZXJIaXN0b3J5UmVxdWVzdBosLm9wc2NlbnRlci5hcGkudjEuTGlzdFRyaWdnZXJIaXN0b3J5UmVzcG9uc2UiB5ACAejgGAFCvwEKFGNvbS5vcHNjZW50ZXIuYXBpLnYxQgpSdWxlc1Byb3RvUAFaOWdpdGh1Yi5jb20vb3BzY2VudGVyL29wc2NlbnRlci9nZW4vb3BzY2VudGVyL2FwaS92MTthcGl2MaICA09BWKoCEE9wc2NlbnRlci5BcGkuVjHKAhBPcHNjZW50ZXJcQXBpXFYx4gIcT3BzY2VudGVyXEFwaVxWMVxHUEJNZXRhZGF0YeoCEk9wc2NlbnRlcjo6QXBpOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
+  fileDesc("ChxvcHNjZW50ZXIvYXBpL3YxL3J1bGVzLnByb3RvEhBvcHNjZW50ZXIuYXBpLnYxIhUKE0xpc3RUcmlnZ2Vyc1JlcXVlc3QiogEKFExpc3RUcmlnZ2Vyc1Jlc3BvbnNlEiwKBWZpbGVzGAEgAygLMh0ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyRmlsZRIzCglyZWNvcmRlcnMYAiADKAsyIC5vcHNjZW50ZXIuYXBpLnYxLkZsaWdodFJlY29yZGVyEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZgoLVHJpZ2dlckZpbGUSDAoEbmFtZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg0KBWVycm9yGAMgASgJEiwKBXJ1bGVzGAQgAygLMh0ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VySW5mbyL3AwoLVHJpZ2dlckluZm8SDAoEbmFtZRgBIAEoCRINCgVhYm91dBgCIAEoCRIPCgdlbmFibGVkGAMgASgIEgwKBGZpbGUYBCABKAkSDAoEbGluZRgFIAEoBRIPCgdwcm9qZWN0GAYgASgJEg8KB3NlcnZpY2UYByABKAkSOQoGbGFiZWxzGAggAygLMikub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VySW5mby5MYWJlbHNFbnRyeRIMCgR3aGVuGAkgASgJEgoKAmRvGAogAygJEg4KBmxpbWl0cxgLIAEoCRIMCgR1bml0GAwgASgJEg4KBmJ1ZGdldBgNIAEoBRI0CglzdGFuZGluZ3MYDiADKAsyIS5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJTdGFuZGluZxI1Cgljb25kaXRpb24YDyABKAsyIi5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJDb25kaXRpb24SLAoFc3RlcHMYECADKAsyHS5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJTdGVwEi8KBmJvdW5kcxgRIAEoCzIfLm9wc2NlbnRlci5hcGkudjEuVHJpZ2dlckJvdW5kcxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoQCChBUcmlnZ2VyQ29uZGl0aW9uEg4KBm1ldHJpYxgBIAEoCRINCgViZWxvdxgCIAEoCBINCgVsZXZlbBgDIAEoARITCgt0aW1lc191c3VhbBgEIAEoARInCgRob2xkGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWNhbGxzGAYgASgJEikKBmxvbmdlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghxdWFudGlsZRgIIAEoARINCgV0aW1lcxgJIAEoBRIpCgZ3aXRoaW4YCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUwoLVHJpZ2dlclN0ZXASDAoEa2luZBgBIAEoCRInCgR0aW1lGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWtpbmRzGAMgAygJIqwBCg1UcmlnZ2VyQm91bmRzEg0KBXRpbWVzGAEgASgFEiYKA3BlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghjb29sZG93bhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpzdG9wX2FmdGVyGAQgASgFEhIKCm1heF9tZW1vcnkYBSABKAESDwoHbWF4X2NwdRgGIAEoASL1AQoNVHJpZ2dlclJlYXNvbhIMCgRjb2RlGAEgASgJEj0KB251bWJlcnMYAiADKAsyLC5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJSZWFzb24uTnVtYmVyc0VudHJ5EjkKBXdvcmRzGAMgAygLMioub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyUmVhc29uLldvcmRzRW50cnkaLgoMTnVtYmVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEaLAoKV29yZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIocDCg9UcmlnZ2VyU3RhbmRpbmcSEwoLaW5zdGFuY2VfaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSEAoIc3RhbmRpbmcYBSABKAkSDgoGcmVhc29uGAYgASgJEg0KBXZhbHVlGAcgASgBEg0KBXVzdWFsGAggASgBEi8KC2hvbGRzX3NpbmNlGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVmaXJlZBgKIAEoAxIPCgdyZWZ1c2VkGAsgASgDEgwKBHVzZWQYDCABKAUSKwoHZnJlZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKbGFzdF9maXJlZBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoHcmVhc29ucxgPIAMoCzIfLm9wc2NlbnRlci5hcGkudjEuVHJpZ2dlclJlYXNvbiKhAgoORmxpZ2h0UmVjb3JkZXISEwoLaW5zdGFuY2VfaWQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEgoKAm9uGAQgASgIEigKBWtlZXBzGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCW1heF9ieXRlcxgGIAEoAxIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJd2FudGVkX2J5GAggAygJEhIKCmxhc3RfYnl0ZXMYCSABKAMSLAoJbGFzdF90b29rGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg8KB3JlZnVzZWQYCyABKAkiMgoUQ2hlY2tUcmlnZ2Vyc1JlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgR0ZXh0GAIgASgJImUKFUNoZWNrVHJpZ2dlcnNSZXNwb25zZRINCgVlcnJvchgBIAEoCRIMCgRsaW5lGAIgASgFEi8KBXJ1bGVzGAMgAygLMiAub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyUHJldmlldyJuCg5UcmlnZ2VyUHJldmlldxIrCgRydWxlGAEgASgLMh0ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VySW5mbxIvCgdtYXRjaGVzGAIgAygLMh4ub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyTWF0Y2giqgEKDFRyaWdnZXJNYXRjaBITCgtpbnN0YW5jZV9pZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRISCgV2YWx1ZRgFIAEoAUgAiAEBEg0KBWhvbGRzGAYgASgIEg8KB3Byb2JsZW0YByABKAkSFAoMcHJvYmxlbV9jb2RlGAggASgJQggKBl92YWx1ZSJDChVQdXRUcmlnZ2VyRmlsZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg4KBmJlZm9yZRgDIAEoCSIYChZQdXRUcmlnZ2VyRmlsZVJlc3BvbnNlIjUKFEVuYWJsZVRyaWdnZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkSDwoHZW5hYmxlZBgCIAEoCCIXChVFbmFibGVUcmlnZ2VyUmVzcG9uc2UiTQoZTGlzdFRyaWdnZXJIaXN0b3J5UmVxdWVzdBIMCgRydWxlGAEgASgJEhMKC2luc3RhbmNlX2lkGAIgASgJEg0KBWxpbWl0GAMgASgFIk0KGkxpc3RUcmlnZ2VySGlzdG9yeVJlc3BvbnNlEi8KB2VudHJpZXMYASADKAsyHi5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJFbnRyeSL+AgoMVHJpZ2dlckVudHJ5Eg4KBm51bWJlchgBIAEoAxImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvamVjdBgDIAEoCRIPCgdzZXJ2aWNlGAQgASgJEhMKC2luc3RhbmNlX2lkGAUgASgJEgwKBHJ1bGUYBiABKAkSDAoEa2luZBgHIAEoCRIOCgZyZWFzb24YCCABKAkSDQoFdmFsdWUYCSABKAESEgoKY2FwdHVyZV9pZBgKIAEoCRI8Cgd2ZXJkaWN0GAsgAygLMisub3BzY2VudGVyLmFwaS52MS5UcmlnZ2VyRW50cnkuVmVyZGljdEVudHJ5EhAKCHNldmVyaXR5GAwgASgJEjAKB3JlYXNvbnMYDSADKAsyHy5vcHNjZW50ZXIuYXBpLnYxLlRyaWdnZXJSZWFzb24aLgoMVmVyZGljdEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEysAQKDlRyaWdnZXJTZXJ2aWNlEmYKDExpc3RUcmlnZ2VycxIlLm9wc2NlbnRlci5hcGkudjEuTGlzdFRyaWdnZXJzUmVxdWVzdBomLm9wc2NlbnRlci5hcGkudjEuTGlzdFRyaWdnZXJzUmVzcG9uc2UiB5ACAejgGAESaQoNQ2hlY2tUcmlnZ2VycxImLm9wc2NlbnRlci5hcGkudjEuQ2hlY2tUcmlnZ2Vyc1JlcXVlc3QaJy5vcHNjZW50ZXIuYXBpLnYxLkNoZWNrVHJpZ2dlcnNSZXNwb25zZSIHkAIB6OAYBRJpCg5QdXRUcmlnZ2VyRmlsZRInLm9wc2NlbnRlci5hcGkudjEuUHV0VHJpZ2dlckZpbGVSZXF1ZXN0Gigub3BzY2VudGVyLmFwaS52MS5QdXRUcmlnZ2VyRmlsZVJlc3BvbnNlIgTo4BgFEmYKDUVuYWJsZVRyaWdnZXISJi5vcHNjZW50ZXIuYXBpLnYxLkVuYWJsZVRyaWdnZXJSZXF1ZXN0Gicub3BzY2VudGVyLmFwaS52MS5FbmFibGVUcmlnZ2VyUmVzcG9uc2UiBOjgGAUSeAoSTGlzdFRyaWdnZXJIaXN0b3J5Eisub3BzY2VudGVyLmFwaS52MS5MaXN0VHJpZ2dlckhpc3RvcnlSZXF1ZXN0Giwub3BzY2VudGVyLmFwaS52MS5MaXN0VHJpZ2dlckhpc3RvcnlSZXNwb25zZSIHkAIB6OAYAUK/AQoUY29tLm9wc2NlbnRlci5hcGkudjFCClJ1bGVzUHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
 
 /**
  * ListTriggersRequest is empty.
@@ -177,6 +177,23 @@ export type TriggerInfo = Message<"opscenter.api.v1.TriggerInfo"> & {
    * @generated from field: repeated opscenter.api.v1.TriggerStanding standings = 14;
    */
   standings: TriggerStanding[];
+
+  /**
+   * The same as "when", "do" and "limits", for who words it in another language.
+   *
+   * @generated from field: opscenter.api.v1.TriggerCondition condition = 15;
+   */
+  condition?: TriggerCondition | undefined;
+
+  /**
+   * @generated from field: repeated opscenter.api.v1.TriggerStep steps = 16;
+   */
+  steps: TriggerStep[];
+
+  /**
+   * @generated from field: opscenter.api.v1.TriggerBounds bounds = 17;
+   */
+  bounds?: TriggerBounds | undefined;
 };
 
 /**
@@ -185,6 +202,187 @@ export type TriggerInfo = Message<"opscenter.api.v1.TriggerInfo"> & {
  */
 export const TriggerInfoSchema: GenMessage<TriggerInfo> = /*@__PURE__*/
   messageDesc(file_opscenter_api_v1_rules, 3);
+
+/**
+ * TriggerCondition is what has to hold.
+ *
+ * @generated from message opscenter.api.v1.TriggerCondition
+ */
+export type TriggerCondition = Message<"opscenter.api.v1.TriggerCondition"> & {
+  /**
+   * Empty = slow calls.
+   *
+   * @generated from field: string metric = 1;
+   */
+  metric: string;
+
+  /**
+   * @generated from field: bool below = 2;
+   */
+  below: boolean;
+
+  /**
+   * In the rule's unit; 0 = not compared.
+   *
+   * @generated from field: double level = 3;
+   */
+  level: number;
+
+  /**
+   * @generated from field: double times_usual = 4;
+   */
+  timesUsual: number;
+
+  /**
+   * @generated from field: google.protobuf.Duration hold = 5;
+   */
+  hold?: Duration | undefined;
+
+  /**
+   * The name of calls, with *.
+   *
+   * @generated from field: string calls = 6;
+   */
+  calls: string;
+
+  /**
+   * @generated from field: google.protobuf.Duration longer = 7;
+   */
+  longer?: Duration | undefined;
+
+  /**
+   * 0 to 1; 0 = the calls are counted.
+   *
+   * @generated from field: double quantile = 8;
+   */
+  quantile: number;
+
+  /**
+   * @generated from field: int32 times = 9;
+   */
+  times: number;
+
+  /**
+   * @generated from field: google.protobuf.Duration within = 10;
+   */
+  within?: Duration | undefined;
+};
+
+/**
+ * Describes the message opscenter.api.v1.TriggerCondition.
+ * Use `create(TriggerConditionSchema)` to create a new message.
+ */
+export const TriggerConditionSchema: GenMessage<TriggerCondition> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_rules, 4);
+
+/**
+ * TriggerStep is one thing that a rule does.
+ *
+ * @generated from message opscenter.api.v1.TriggerStep
+ */
+export type TriggerStep = Message<"opscenter.api.v1.TriggerStep"> & {
+  /**
+   * "flight", "snapshot", "pair", "capture" or "notify".
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Of "flight" what is over, of "capture" the window.
+   *
+   * @generated from field: google.protobuf.Duration time = 2;
+   */
+  time?: Duration | undefined;
+
+  /**
+   * @generated from field: repeated string kinds = 3;
+   */
+  kinds: string[];
+};
+
+/**
+ * Describes the message opscenter.api.v1.TriggerStep.
+ * Use `create(TriggerStepSchema)` to create a new message.
+ */
+export const TriggerStepSchema: GenMessage<TriggerStep> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_rules, 5);
+
+/**
+ * TriggerBounds are its limits.
+ *
+ * @generated from message opscenter.api.v1.TriggerBounds
+ */
+export type TriggerBounds = Message<"opscenter.api.v1.TriggerBounds"> & {
+  /**
+   * @generated from field: int32 times = 1;
+   */
+  times: number;
+
+  /**
+   * @generated from field: google.protobuf.Duration per = 2;
+   */
+  per?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration cooldown = 3;
+   */
+  cooldown?: Duration | undefined;
+
+  /**
+   * 0 = never, and of shares no ceiling.
+   *
+   * @generated from field: int32 stop_after = 4;
+   */
+  stopAfter: number;
+
+  /**
+   * @generated from field: double max_memory = 5;
+   */
+  maxMemory: number;
+
+  /**
+   * @generated from field: double max_cpu = 6;
+   */
+  maxCpu: number;
+};
+
+/**
+ * Describes the message opscenter.api.v1.TriggerBounds.
+ * Use `create(TriggerBoundsSchema)` to create a new message.
+ */
+export const TriggerBoundsSchema: GenMessage<TriggerBounds> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_rules, 6);
+
+/**
+ * TriggerReason is a part of a reason without its words; its codes, numbers and
+ * words are those of opscenter.agent.v1.RuleReason.
+ *
+ * @generated from message opscenter.api.v1.TriggerReason
+ */
+export type TriggerReason = Message<"opscenter.api.v1.TriggerReason"> & {
+  /**
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * @generated from field: map<string, double> numbers = 2;
+   */
+  numbers: { [key: string]: number };
+
+  /**
+   * @generated from field: map<string, string> words = 3;
+   */
+  words: { [key: string]: string };
+};
+
+/**
+ * Describes the message opscenter.api.v1.TriggerReason.
+ * Use `create(TriggerReasonSchema)` to create a new message.
+ */
+export const TriggerReasonSchema: GenMessage<TriggerReason> = /*@__PURE__*/
+  messageDesc(file_opscenter_api_v1_rules, 7);
 
 /**
  * TriggerStanding is a rule on an instance.
@@ -264,6 +462,13 @@ export type TriggerStanding = Message<"opscenter.api.v1.TriggerStanding"> & {
    * @generated from field: google.protobuf.Timestamp last_fired = 14;
    */
   lastFired?: Timestamp | undefined;
+
+  /**
+   * What "reason" says; empty = an agent that does not tell it in parts.
+   *
+   * @generated from field: repeated opscenter.api.v1.TriggerReason reasons = 15;
+   */
+  reasons: TriggerReason[];
 };
 
 /**
@@ -271,7 +476,7 @@ export type TriggerStanding = Message<"opscenter.api.v1.TriggerStanding"> & {
  * Use `create(TriggerStandingSchema)` to create a new message.
  */
 export const TriggerStandingSchema: GenMessage<TriggerStanding> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 4);
+  messageDesc(file_opscenter_api_v1_rules, 8);
 
 /**
  * FlightRecorder is that of one instance.
@@ -342,7 +547,7 @@ export type FlightRecorder = Message<"opscenter.api.v1.FlightRecorder"> & {
  * Use `create(FlightRecorderSchema)` to create a new message.
  */
 export const FlightRecorderSchema: GenMessage<FlightRecorder> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 5);
+  messageDesc(file_opscenter_api_v1_rules, 9);
 
 /**
  * CheckTriggersRequest is a text.
@@ -366,7 +571,7 @@ export type CheckTriggersRequest = Message<"opscenter.api.v1.CheckTriggersReques
  * Use `create(CheckTriggersRequestSchema)` to create a new message.
  */
 export const CheckTriggersRequestSchema: GenMessage<CheckTriggersRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 6);
+  messageDesc(file_opscenter_api_v1_rules, 10);
 
 /**
  * CheckTriggersResponse says what the text is worth.
@@ -397,7 +602,7 @@ export type CheckTriggersResponse = Message<"opscenter.api.v1.CheckTriggersRespo
  * Use `create(CheckTriggersResponseSchema)` to create a new message.
  */
 export const CheckTriggersResponseSchema: GenMessage<CheckTriggersResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 7);
+  messageDesc(file_opscenter_api_v1_rules, 11);
 
 /**
  * TriggerPreview is a rule with the instances that it would be for.
@@ -421,7 +626,7 @@ export type TriggerPreview = Message<"opscenter.api.v1.TriggerPreview"> & {
  * Use `create(TriggerPreviewSchema)` to create a new message.
  */
 export const TriggerPreviewSchema: GenMessage<TriggerPreview> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 8);
+  messageDesc(file_opscenter_api_v1_rules, 12);
 
 /**
  * TriggerMatch is an instance that a rule would be for.
@@ -469,6 +674,13 @@ export type TriggerMatch = Message<"opscenter.api.v1.TriggerMatch"> & {
    * @generated from field: string problem = 7;
    */
   problem: string;
+
+  /**
+   * What "problem" says: "no-rules", "no-limit" or "not-told".
+   *
+   * @generated from field: string problem_code = 8;
+   */
+  problemCode: string;
 };
 
 /**
@@ -476,7 +688,7 @@ export type TriggerMatch = Message<"opscenter.api.v1.TriggerMatch"> & {
  * Use `create(TriggerMatchSchema)` to create a new message.
  */
 export const TriggerMatchSchema: GenMessage<TriggerMatch> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 9);
+  messageDesc(file_opscenter_api_v1_rules, 13);
 
 /**
  * PutTriggerFileRequest is a file as it is to be.
@@ -507,7 +719,7 @@ export type PutTriggerFileRequest = Message<"opscenter.api.v1.PutTriggerFileRequ
  * Use `create(PutTriggerFileRequestSchema)` to create a new message.
  */
 export const PutTriggerFileRequestSchema: GenMessage<PutTriggerFileRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 10);
+  messageDesc(file_opscenter_api_v1_rules, 14);
 
 /**
  * PutTriggerFileResponse is empty.
@@ -522,7 +734,7 @@ export type PutTriggerFileResponse = Message<"opscenter.api.v1.PutTriggerFileRes
  * Use `create(PutTriggerFileResponseSchema)` to create a new message.
  */
 export const PutTriggerFileResponseSchema: GenMessage<PutTriggerFileResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 11);
+  messageDesc(file_opscenter_api_v1_rules, 15);
 
 /**
  * EnableTriggerRequest switches a rule.
@@ -546,7 +758,7 @@ export type EnableTriggerRequest = Message<"opscenter.api.v1.EnableTriggerReques
  * Use `create(EnableTriggerRequestSchema)` to create a new message.
  */
 export const EnableTriggerRequestSchema: GenMessage<EnableTriggerRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 12);
+  messageDesc(file_opscenter_api_v1_rules, 16);
 
 /**
  * EnableTriggerResponse is empty.
@@ -561,7 +773,7 @@ export type EnableTriggerResponse = Message<"opscenter.api.v1.EnableTriggerRespo
  * Use `create(EnableTriggerResponseSchema)` to create a new message.
  */
 export const EnableTriggerResponseSchema: GenMessage<EnableTriggerResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 13);
+  messageDesc(file_opscenter_api_v1_rules, 17);
 
 /**
  * ListTriggerHistoryRequest selects entries; empty fields match all.
@@ -592,7 +804,7 @@ export type ListTriggerHistoryRequest = Message<"opscenter.api.v1.ListTriggerHis
  * Use `create(ListTriggerHistoryRequestSchema)` to create a new message.
  */
 export const ListTriggerHistoryRequestSchema: GenMessage<ListTriggerHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 14);
+  messageDesc(file_opscenter_api_v1_rules, 18);
 
 /**
  * ListTriggerHistoryResponse is what happened, newest first.
@@ -611,7 +823,7 @@ export type ListTriggerHistoryResponse = Message<"opscenter.api.v1.ListTriggerHi
  * Use `create(ListTriggerHistoryResponseSchema)` to create a new message.
  */
 export const ListTriggerHistoryResponseSchema: GenMessage<ListTriggerHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 15);
+  messageDesc(file_opscenter_api_v1_rules, 19);
 
 /**
  * TriggerEntry is one thing that happened to a rule.
@@ -683,6 +895,13 @@ export type TriggerEntry = Message<"opscenter.api.v1.TriggerEntry"> & {
    * @generated from field: string severity = 12;
    */
   severity: string;
+
+  /**
+   * What "reason" says; empty = an agent that does not tell it in parts.
+   *
+   * @generated from field: repeated opscenter.api.v1.TriggerReason reasons = 13;
+   */
+  reasons: TriggerReason[];
 };
 
 /**
@@ -690,7 +909,7 @@ export type TriggerEntry = Message<"opscenter.api.v1.TriggerEntry"> & {
  * Use `create(TriggerEntrySchema)` to create a new message.
  */
 export const TriggerEntrySchema: GenMessage<TriggerEntry> = /*@__PURE__*/
-  messageDesc(file_opscenter_api_v1_rules, 16);
+  messageDesc(file_opscenter_api_v1_rules, 20);
 
 /**
  * TriggerService is about what instances watch themselves for: files of rules, how
