@@ -51,6 +51,7 @@ type climb struct {
 	peaks  peaks     // of all before
 	steady time.Time // since when it has been; zero = it is not
 	sure   float64   // its pace when it had been for hold; 0 = it had not
+	last   time.Time // when it was last at that pace
 }
 
 // reading is what a number was, and the CPU that the process used meanwhile.
@@ -96,13 +97,16 @@ func (c *climb) pace(now time.Time, least float64) float64 {
 	news := gain >= least && gain >= climbShare*floor[0] && c.lowest(end.Add(-climbOver/climbSteps)) > c.peaks.highest()
 	switch {
 	case c.sure > 0 && pace >= climbOn*c.sure:
+		c.last = now
 	case news && even(floor):
 		if c.steady.IsZero() {
 			c.steady = now
 		}
 		if now.Sub(c.steady) >= hold {
-			c.sure = pace
+			c.sure, c.last = pace, now
 		}
+	case c.sure > 0 && now.Sub(c.last) < climbOver: // it may pause; what has ended stays so
+		return c.sure
 	default:
 		c.steady, c.sure = time.Time{}, 0
 		return 0
@@ -220,8 +224,9 @@ func (c *climbs) gibPerHour(now time.Time) float64 {
 // leaked wants nothing any more. 0 = it is not so, NaN = unknown.
 func (c *climbs) perSecond(now time.Time) float64 {
 	pace := c.crowd.pace(now, fewGoroutines)
-	if !(pace > 0) || c.crowd.worked() < crowdWork*pace*climbOver.Seconds()/c.crowd.points[0].value {
-		return pace
+	if pace > 0 && c.crowd.worked() >= crowdWork*pace*climbOver.Seconds()/c.crowd.points[0].value {
+		c.crowd.steady, c.crowd.sure = time.Time{}, 0
+		return 0
 	}
-	return 0
+	return pace
 }
