@@ -73,7 +73,7 @@ const hold = 2 * ops.HeartbeatEvery
 // where a busy healthy service has some hundredths. What grows by 1 GiB of live heap
 // an hour or by 2 goroutines a second for most of a minute (climbOver) would fill a
 // pod within a shift; a slope says nothing of how far it goes, so that it is never
-// critical by itself. Twice the goroutines of some minutes ago that use no more CPU
+// critical by itself. Three quarters more goroutines than some minutes ago that use no more CPU
 // than those did are waiting, all of them, for something that used to come.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
@@ -90,7 +90,7 @@ func DefaultThresholds() Thresholds {
 
 		checkHeapSlope:       {Warning: 1, For: hold},
 		checkGoroutinesSlope: {Warning: 2, For: hold},
-		checkGoroutinesStand: {Warning: 2, For: hold},
+		checkGoroutinesStand: {Warning: 1.75, For: hold},
 	}
 }
 

@@ -31,7 +31,7 @@ test.each(["range=century", "from=2000&to=1000", "from=x&to=y", "from=1000", "to
   expect(parseInstance(queryOf(s))).toEqual({ range: "1h", from: 0, to: 0 });
 });
 
-test.each(["", "project=color&service=user&instance=i1", "page=t1%2Ct2", "q=slow+lock&state=running&verdict=none"])("captures: %s comes back as it went", (s) => {
+test.each(["", "project=color&service=user&instance=i1", "page=t1%2Ct2", "q=slow+lock&state=running&verdict=none", "ids=01abcd%2C01abce"])("captures: %s comes back as it went", (s) => {
   expect(textOf(formatCaptures(parseCaptures(queryOf(s))))).toBe(s);
 });
 

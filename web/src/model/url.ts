@@ -8,6 +8,8 @@ import { defaultView, groupings, sortKeys, type FleetView } from "./fleet";
 /** A query as the router has it. */
 export type Query = Record<string, string | null | undefined | (string | null)[]>;
 
+const idPattern = /^[0-9a-z-]{4,40}$/;
+
 export const one = (q: Query, key: string): string => {
   const v = q[key];
   return (Array.isArray(v) ? v[0] : v) ?? "";
@@ -99,16 +101,24 @@ export interface CapturesState {
   /** Words that must all occur. */
   text: string;
   severity: (typeof captureSeverities)[number] | "";
+  /** These and no others; empty = all. */
+  ids: string[];
   /** The tokens of the pages turned so far; the last is the one shown. */
   pages: string[];
 }
 
+/** As many captures as are asked for one by one. */
+const maxIds = 50;
+
+/** Ids of captures, as a list of an address has them. */
+export const captureIds = (text: string): string[] => [...new Set(text.split(",").filter((id) => idPattern.test(id)))].slice(0, maxIds);
+
 export function parseCaptures(q: Query): CapturesState {
-  return { project: one(q, "project"), service: one(q, "service"), instance: one(q, "instance"), state: oneOf([...captureStates, "running", ""] as const, one(q, "state"), ""), text: one(q, "q"), severity: oneOf([...captureSeverities, ""] as const, one(q, "verdict"), ""), pages: one(q, "page").split(",").filter(Boolean) };
+  return { project: one(q, "project"), service: one(q, "service"), instance: one(q, "instance"), state: oneOf([...captureStates, "running", ""] as const, one(q, "state"), ""), text: one(q, "q"), severity: oneOf([...captureSeverities, ""] as const, one(q, "verdict"), ""), ids: captureIds(one(q, "ids")), pages: one(q, "page").split(",").filter(Boolean) };
 }
 
 export function formatCaptures(s: CapturesState): Record<string, string> {
-  return clean({ q: s.text, project: s.project, service: s.service, instance: s.instance, state: s.state, verdict: s.severity, page: s.pages.join(",") });
+  return clean({ q: s.text, project: s.project, service: s.service, instance: s.instance, state: s.state, verdict: s.severity, ids: s.ids.join(), page: s.pages.join(",") });
 }
 
 /** What the capture page shows: whose diagnosis, which findings and targets are unfolded, and what is compared against. */
@@ -124,8 +134,6 @@ export interface CaptureViewState {
   /** The other side of every comparison. */
   versus: { capture: string; instance: string } | null;
 }
-
-const idPattern = /^[0-9a-z-]{4,40}$/;
 
 export function parseCapture(q: Query): CaptureViewState {
   const [capture = "", instance = ""] = one(q, "vs").split("/");

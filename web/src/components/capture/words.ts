@@ -103,8 +103,13 @@ export const table = {
   "capture.note.hint": ["Why, in your words: it stays with the capture", "寫下原因，會與擷取一起保存"],
   "capture.start": ["Start capture", "開始擷取"],
   "capture.starting": ["Starting", "啟動中"],
-  "capture.started": ["Capture started on {service}", "已開始擷取 {service}"],
-  "capture.started.open": ["Open", "開啟"],
+
+  batch: ["Captures of several services", "多個服務的擷取"],
+  "batch.running": ["{n} of {total} captures are running", "{total} 次擷取中有 {n} 次進行中"],
+  "batch.diagnosing": ["Captured; the diagnosis is on its way", "擷取完成，診斷中"],
+  "batch.done": ["{n} capture is done|{n} captures are done", "{n} 次擷取已完成"],
+  "batch.all": ["Show all verdicts", "顯示全部診斷"],
+  "captures.only": ["Only these {n}", "只看這 {n} 次"],
 
   "captures.table": ["Captures", "擷取清單"],
   "captures.allServices": ["All services", "全部服務"],
