@@ -111,8 +111,10 @@ const (
 	centerOff      = "off"
 	tunnelPath     = "/opscenter.agent.v1/tunnel"
 
-	maxLabels     = 64
-	maxLabelBytes = 256
+	// As many and as long as the centre takes.
+	maxLabels     = 30
+	maxLabelName  = 128
+	maxLabelValue = 256
 
 	minDuration          = time.Second
 	defaultDuration      = 30 * time.Second
@@ -321,8 +323,8 @@ func checkLabels(labels map[string]string) error {
 		return fmt.Errorf("agent: %d labels are too many: use at most %d", len(labels), maxLabels)
 	}
 	for k, v := range labels {
-		if k == "" || len(k) > maxLabelBytes || len(v) > maxLabelBytes {
-			return fmt.Errorf("agent: label %.40q is empty or too long: use at most %d bytes for key and value", k, maxLabelBytes)
+		if k == "" || len(k) > maxLabelName || len(v) > maxLabelValue {
+			return fmt.Errorf("agent: label %.40q is too long or has no name: use a name of 1 to %d bytes and a value of at most %d", k, maxLabelName, maxLabelValue)
 		}
 	}
 	return nil

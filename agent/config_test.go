@@ -80,7 +80,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"password", Config{Center: "https://u:p@x"}, nil, `agent: centre "https://u:p@x" carries a password; put the token into a file and name it in OPS_TOKEN_FILE: use host:port, or a URL such as https://ops.example.com/ops`},
 		{"port", Config{Center: "x:port"}, nil, `agent: centre "x:port" is not an address: use host:port, or a URL such as https://ops.example.com/ops`},
 		{"labels", Config{}, []string{"OPS_INSTANCE_LABELS", "zone"}, `agent: label "zone" of OPS_INSTANCE_LABELS is not valid: write key=value,key=value`},
-		{"long label", Config{Labels: map[string]string{"k": strings.Repeat("v", 300)}}, nil, `agent: label "k" is empty or too long: use at most 256 bytes for key and value`},
+		{"long label", Config{Labels: map[string]string{"k": strings.Repeat("v", 300)}}, nil, `agent: label "k" is too long or has no name: use a name of 1 to 128 bytes and a value of at most 256`},
 		{"pin", Config{CAPin: "abc"}, nil, `agent: CA pin "abc" is not valid: give the SHA-256 of the certificate's public key (SubjectPublicKeyInfo) as 64 hex digits or as base64`},
 		{"pin without TLS", Config{CAPin: strings.Repeat("ab", 32)}, nil, `agent: a CA pin is set but the centre 127.0.0.1:8080 is not https: use an https URL or drop the pin`},
 		{"limits", Config{Limits: Limits{MaxTraceBytes: -1}}, nil, `agent: a limit is negative: use zero for the default`},

@@ -19,7 +19,8 @@ import (
 // What an agent says is bounded here: whatever goes beyond is cut or refused.
 const (
 	maxText       = 512 // bytes of a name, version or path
-	maxLabels     = 64
+	maxLabels     = 30
+	maxLabelName  = 128
 	maxLabelValue = 256
 	maxLosses     = 128
 	maxLossText   = 2048
@@ -195,8 +196,8 @@ func instanceOf(h *agentv1.HelloResponse, offset time.Duration) (ops.Instance, e
 		return i, ops.Errorf(ops.Invalid, "the agent sends %d labels: use at most %d", len(h.GetLabels()), maxLabels)
 	}
 	for k, v := range h.GetLabels() {
-		if k == "" || len(k) > maxLabelValue || len(v) > maxLabelValue {
-			return i, ops.Errorf(ops.Invalid, "label %q of the agent is empty or too long: use names and values of at most %d bytes", clip(k, 40), maxLabelValue)
+		if k == "" || len(k) > maxLabelName || len(v) > maxLabelValue {
+			return i, ops.Errorf(ops.Invalid, "label %q of the agent is too long or has no name: use a name of 1 to %d bytes and a value of at most %d", clip(k, 40), maxLabelName, maxLabelValue)
 		}
 	}
 	i.Labels = maps.Clone(h.GetLabels())

@@ -178,8 +178,8 @@ func TestAHelloThatIsRefused(t *testing.T) {
 			for i := range 65 {
 				h.Labels[strings.Repeat("k", i+1)] = "v"
 			}
-		}, "the agent sends 66 labels: use at most 64"},
-		{"a label without end", func(h *agentv1.HelloResponse) { h.Labels["a"] = strings.Repeat("v", 300) }, "label \\\"a\\\" of the agent is empty or too long: use names and values of at most 256 bytes"},
+		}, "the agent sends 66 labels: use at most 30"},
+		{"a label without end", func(h *agentv1.HelloResponse) { h.Labels["a"] = strings.Repeat("v", 300) }, "label \\\"a\\\" of the agent is too long or has no name: use a name of 1 to 128 bytes and a value of at most 256"},
 		{"too much of everything", func(h *agentv1.HelloResponse) { h.AgentVersion = strings.Repeat("v", maxMessage) }, "received message larger than max"},
 	}
 	for _, tc := range cases {

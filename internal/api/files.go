@@ -187,6 +187,9 @@ func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
 		return ops.Errorf(ops.Exhausted, "%d bundles are being imported, which is the most at once: wait until one is done", importsAtOnce)
 	}
 	defer s.imports.Add(-1)
+	if r.ContentLength > maxBundleBytes {
+		return errBundle()
+	}
 	// Asked before and while it arrives: an upload must not fill the disk that
 	// running captures write to.
 	room := func(n int64) error {
@@ -215,6 +218,9 @@ func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return errBundle()
+	}
 	if !errors.Is(err, io.EOF) {
 		return ops.Errorf(ops.Invalid, "the bundle did not arrive whole (%d bytes did): %w", n, err)
 	}
@@ -231,6 +237,10 @@ func (s *server) importBundle(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	_, err = w.Write(b)
 	return err
+}
+
+func errBundle() error {
+	return ops.Errorf(ops.Exhausted, "the bundle is larger than %d GiB, the most that is imported: read it where it is, with `ops diagnose FILE`", maxBundleBytes>>30)
 }
 
 // retryAfter is in how many seconds an error goes away by itself, as far as it

@@ -5,6 +5,7 @@ import (
 
 	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/auth"
+	"github.com/opscenter/opscenter/internal/capture"
 	"github.com/opscenter/opscenter/internal/cli"
 	"github.com/opscenter/opscenter/internal/config"
 	"github.com/opscenter/opscenter/internal/discovery/consul"
@@ -28,6 +29,7 @@ type sections struct {
 	Projects projectsSection
 	Access   auth.Settings
 	Join     joinSection
+	Limits   limitsSection
 }
 
 func (s *sections) list() []config.Section {
@@ -35,6 +37,7 @@ func (s *sections) list() []config.Section {
 		{Key: "sources", Into: &s.Sources, About: "Where instances are that no agent joins for. Each kind is a list.", Example: sourcesExample},
 		{Key: "access", Into: &s.Access, About: "Who may come in, and how. Users and tokens: `ops user`, `ops token`.", Example: accessExample, Restart: true},
 		{Key: "join", Into: &s.Join, About: "How agents get in over TLS. Tokens: `ops join-token`.", Example: joinExample, Restart: true},
+		{Key: "limits", Into: &s.Limits, About: "How much is captured at once, and how large a fleet may become. What a caller may ask for: access.limits.", Example: limitsExample, Restart: true},
 		{Key: "projects", Into: &s.Projects, About: "The games that share this centre. What a project does not say is as everywhere; its sources give their instances its name.", Example: projectsExample},
 	}
 }
@@ -83,6 +86,26 @@ sources:
     - {address: "127.0.0.1:8500", services: [user-service]}
   kubernetes:
     - {namespaces: [games]}
+`
+
+// limitsSection bounds what the centre asks of its fleet, and the fleet.
+type limitsSection struct {
+	Captures capture.Limits `yaml:"captures"`
+	Fleet    fleet.Bounds   `yaml:"fleet"`
+}
+
+const limitsExample = `
+limits:
+  captures:
+    per_instance: 2
+    per_service: 10
+    per_center: 32
+    per_hour: 60
+    cooldown: 10s
+  fleet:
+    agents: 5000
+    services: 2000
+    instances: 20000
 `
 
 // projectsSection is the projects by their name.

@@ -191,7 +191,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}
 	c.projects.Declare(sec.Projects.declared(), o.UndeclaredProjects == cli.RefuseProjects, selfProject)
 	c.rails = guard.New(c.record, g.policy)
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: g.health, Admit: c.projects.Admit, HeartbeatEvery: o.Heartbeat, Short: c.tellShort})
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: g.health, Admit: c.projects.Admit, HeartbeatEvery: o.Heartbeat, Short: c.tellShort, Bounds: sec.Limits.Fleet})
 	c.fleet.Expect(sec.Projects.expect())
 
 	if err := c.fleet.Load(ctx); err != nil {
@@ -217,7 +217,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	})
 
 	c.captures = capture.New(capture.Config{
-		Fleet: captureFleet{c.fleet}, Archive: c.archive, Logger: o.Logger,
+		Fleet: captureFleet{c.fleet}, Archive: c.archive, Limits: sec.Limits.Captures, Logger: o.Logger,
 		Profiles: capture.Profiles{
 			Merge: func(w io.Writer, in ...io.Reader) error { return profile.Merge(w, profile.Limits{}, in...) },
 			Delta: func(w io.Writer, before, after io.Reader) error {

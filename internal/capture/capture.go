@@ -67,19 +67,42 @@ func (p Profiles) withDefaults() Profiles {
 // Limits bound what runs at once. They count windows: one instance in one
 // capture is one window.
 type Limits struct {
-	PerInstance int // windows at once on an instance; 0 = 2
+	PerInstance int `yaml:"per_instance"` // windows at once on an instance; 0 = 2
 	// PerService bounds a capture that does not name its instances, on services
 	// of more than ten: a quarter of them, at least one, at most this; 0 = 10.
-	PerService int
-	PerCenter  int // windows at once; 0 = 32
+	PerService int `yaml:"per_service"`
+	PerCenter  int `yaml:"per_center"` // windows at once; 0 = 32
 	// PerHour bounds the windows of an instance within any hour, against a script
 	// that never stops; 0 = 60, negative = no limit.
-	PerHour int
+	PerHour int `yaml:"per_hour"`
+	// Cooldown is what an instance rests from the beginning of one window to that of
+	// the next, on average: the first few may follow each other at once, as they do
+	// when somebody looks for something; 0 = 10 s, negative = no rest.
+	Cooldown time.Duration `yaml:"cooldown"`
 	// Transfer is the time a target has, after its window, to deliver; 0 = 3 min.
-	Transfer time.Duration
+	Transfer time.Duration `yaml:"-"`
 	// Shutdown is the time that running windows have to deliver what they hold
 	// when the centre ends; 0 = 10 s.
-	Shutdown time.Duration
+	Shutdown time.Duration `yaml:"-"`
+}
+
+// withoutRest is how many windows may follow each other before Cooldown counts.
+const withoutRest = 10
+
+// Validate says what is wrong with a limit, beginning with its key.
+func (l *Limits) Validate() error {
+	for _, v := range []struct {
+		key string
+		n   int
+	}{{"per_instance", l.PerInstance}, {"per_service", l.PerService}, {"per_center", l.PerCenter}} {
+		if v.n < 0 {
+			return ops.Errorf(ops.Invalid, "%s: %d is less than nothing: use 1 or more, or 0 for the default", v.key, v.n)
+		}
+	}
+	if l.Cooldown > 10*time.Minute {
+		return ops.Errorf(ops.Invalid, "cooldown: %v is too long: use up to 10m", l.Cooldown)
+	}
+	return nil
 }
 
 func (l Limits) withDefaults() Limits {
@@ -92,6 +115,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.PerService, 10)
 	def(&l.PerCenter, 32)
 	def(&l.PerHour, 60)
+	if l.Cooldown == 0 {
+		l.Cooldown = 10 * time.Second
+	}
 	if l.Transfer == 0 {
 		l.Transfer = 3 * time.Minute
 	}

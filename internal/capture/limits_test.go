@@ -2,6 +2,7 @@ package capture_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,15 +131,43 @@ func TestTheHourlyBudget(t *testing.T) {
 		req := capture.Request{Instances: []ops.InstanceID{"i-one"}, Spec: ops.Spec{Duration: time.Second}}
 		for range 60 {
 			h.ended(h.start(req))
-			time.Sleep(9 * time.Second)
+			time.Sleep(10 * time.Second)
 		}
-		h.refused(req, "user-service/i-one was captured 60 times within an hour, the most for one instance: try again in 51m0s")
-		time.Sleep(51 * time.Minute)
+		h.refused(req, "user-service/i-one was captured 60 times within an hour, the most for one instance: try again in 50m0s")
+		time.Sleep(50 * time.Minute)
 		h.ended(h.start(req))
 
-		free := newHouse(t, capture.Limits{PerHour: -1}, quick)
+		free := newHouse(t, capture.Limits{PerHour: -1, Cooldown: -1}, quick)
 		for range 100 {
 			free.ended(free.start(req))
 		}
+	})
+}
+
+func TestAnInstanceRestsBetweenWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quick := func(f *fleet) {
+			for _, id := range []ops.InstanceID{"i-one", "i-two"} {
+				f.add(users, id, pieces(piece{name: "heap.pprof", kind: ops.KindHeap, data: []byte("x")}))
+			}
+		}
+		h := newHouse(t, capture.Limits{}, quick)
+		req := func(ids ...ops.InstanceID) capture.Request {
+			return capture.Request{Instances: ids, Spec: ops.Spec{Duration: time.Second}}
+		}
+		begin := time.Now()
+		for range 10 {
+			h.ended(h.start(req("i-one")))
+		}
+		took := time.Since(begin)
+		h.refused(req("i-one"), "user-service/i-one was captured 10 times in a row and has to rest: try again in %v", (10*time.Second - took).Round(time.Second))
+		// The one that has rested takes part, the other says why it does not.
+		c := h.ended(h.start(req("i-one", "i-two")))
+		if c.State != ops.CapturePartial || !strings.Contains(c.Reason, "user-service/i-one: was captured 10 times in a row and has to rest: try again in ") {
+			t.Errorf("capture is %s: %s", c.State, c.Reason)
+		}
+		time.Sleep(10*time.Second - time.Since(begin))
+		h.ended(h.start(req("i-one")))
+		h.refused(req("i-one"), "user-service/i-one was captured 10 times in a row and has to rest: try again in %v", 10*time.Second)
 	})
 }

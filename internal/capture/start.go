@@ -209,21 +209,37 @@ func (e *Engine) blocked(i ops.Instance, now time.Time) string {
 	if ids := e.windows[i.ID]; len(ids) >= e.limits.PerInstance {
 		return fmt.Sprintf("is in %d captures already%s, the most at once: wait until one ends, or stop one", len(ids), e.names(ids))
 	}
-	if e.limits.PerHour < 0 {
-		return ""
-	}
 	hour := slices.DeleteFunc(e.started[i.ID], func(t time.Time) bool { return now.Sub(t) >= time.Hour })
 	if len(hour) == 0 {
 		delete(e.started, i.ID)
 	} else {
 		e.started[i.ID] = hour
 	}
-	if len(hour) >= e.limits.PerHour {
+	if wait := e.rest(hour).Sub(now); wait > 0 {
+		return fmt.Sprintf("was captured %d times in a row and has to rest: try again in %v", withoutRest, max(wait.Round(time.Second), time.Second))
+	}
+	if e.limits.PerHour > 0 && len(hour) >= e.limits.PerHour {
 		// The window that must leave the hour before one more fits in.
 		wait := time.Hour - now.Sub(hour[len(hour)-e.limits.PerHour])
 		return fmt.Sprintf("was captured %d times within an hour, the most for one instance: try again in %v", len(hour), wait.Round(time.Second))
 	}
 	return ""
+}
+
+// rest returns when an instance whose windows began then has rested enough for the
+// next one.
+func (e *Engine) rest(began []time.Time) time.Time {
+	if e.limits.Cooldown < 0 {
+		return time.Time{}
+	}
+	var rested time.Time // when all of it will have been rested
+	for _, at := range began {
+		if rested.Before(at) {
+			rested = at
+		}
+		rested = rested.Add(e.limits.Cooldown)
+	}
+	return rested.Add(-(withoutRest - 1) * e.limits.Cooldown)
 }
 
 // allowed says how many instances a request that names none may have.

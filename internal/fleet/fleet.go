@@ -46,8 +46,8 @@ type Config struct {
 	// Self is the boot id of the agent in the centre's own process; empty = the
 	// centre is recognised by its host name and pid alone.
 	Self ops.InstanceID
-	// MaxInstances bounds the instances that are not gone; 0 = 20,000.
-	MaxInstances int
+	// Bounds are how many there may be at once.
+	Bounds Bounds
 	// HeartbeatEvery is how often instances are asked to beat; 0 = ops.HeartbeatEvery.
 	// It must stay well below ops.SuspectAfter.
 	HeartbeatEvery time.Duration
@@ -63,26 +63,26 @@ type Config struct {
 
 // Fleet is the register of instances. All methods may be called concurrently.
 type Fleet struct {
-	store        Store
-	log          *slog.Logger
-	self         ops.InstanceID
-	pid          int
-	hostname     string
-	maxInstances int
-	rules        HealthRules
-	admit        func(ops.Instance) (ops.Instance, error)
-	every        time.Duration // between heartbeats
-	short        func(Shortage)
-	topic        changes.Topic[ops.InstanceID]
-	wake         chan struct{} // holds a token when there are rows to write
-	loaded       atomic.Bool   // who was known before is known again
+	store    Store
+	log      *slog.Logger
+	self     ops.InstanceID
+	pid      int
+	hostname string
+	bounds   Bounds
+	rules    HealthRules
+	admit    func(ops.Instance) (ops.Instance, error)
+	every    time.Duration // between heartbeats
+	short    func(Shortage)
+	topic    changes.Topic[ops.InstanceID]
+	wake     chan struct{} // holds a token when there are rows to write
+	loaded   atomic.Bool   // who was known before is known again
 
 	// mu guards everything below and every field of every member. Nothing under
 	// it blocks: store, links and subscribers are called without it.
 	mu      sync.Mutex
 	members map[ops.InstanceID]*member
 	places  map[place]map[*member]struct{} // the same, by where they run
-	alive   int                            // members that are not gone
+	alive   population                     // of the members that are not gone
 	epoch   uint64
 	dirty   map[ops.InstanceID]struct{} // rows to write
 	history history
@@ -115,7 +115,7 @@ type member struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), maxInstances: cfg.MaxInstances, rules: cfg.Health, admit: cfg.Admit, short: cfg.Short, every: cfg.HeartbeatEvery,
+		pid: os.Getpid(), bounds: cfg.Bounds.withDefaults(), rules: cfg.Health, admit: cfg.Admit, short: cfg.Short, every: cfg.HeartbeatEvery,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},
@@ -127,9 +127,6 @@ func New(cfg Config) *Fleet {
 	}
 	if f.every == 0 {
 		f.every = ops.HeartbeatEvery
-	}
-	if f.maxInstances == 0 {
-		f.maxInstances = 20_000
 	}
 	return f
 }
@@ -206,8 +203,10 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 	if m != nil && m.inst.Key() != inst.Key() && !corrected {
 		return nil, 0, ops.Errorf(ops.Conflict, "instance %s is known as %s and cannot join as %s", inst.ID, m.inst.Key(), inst.Key())
 	}
-	if (m == nil || m.inst.State == ops.InstanceGone) && f.alive >= f.maxInstances {
-		return nil, 0, ops.Errorf(ops.Exhausted, "the centre already has %d instances, its limit", f.alive)
+	if m == nil || m.inst.State == ops.InstanceGone {
+		if err := f.bounds.room(f.alive, inst); err != nil {
+			return nil, 0, err
+		}
 	}
 	isNew := m == nil
 	if isNew {
@@ -222,6 +221,10 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 		old := m.inst
 		inst.Seen = old.Seen
 		f.remove(m)
+		if old.State != ops.InstanceGone { // it may be listed no longer but connected
+			f.alive.count(old, -1)
+			f.alive.count(inst, 1)
+		}
 		m.inst, m.thresholds = inst, f.rules.Of(inst.Key())
 		f.add(m)
 		m.inst.State, m.inst.StateSince, m.inst.StateReason = old.State, old.StateSince, old.StateReason
@@ -384,9 +387,9 @@ func (f *Fleet) setState(m *member, s ops.InstanceState, reason string, now time
 	wasGone, isGone := m.inst.State == ops.InstanceGone, s == ops.InstanceGone
 	switch {
 	case wasGone && !isGone:
-		f.alive++
+		f.alive.count(m.inst, 1)
 	case !wasGone && isGone:
-		f.alive--
+		f.alive.count(m.inst, -1)
 	}
 	if m.inst.State != s {
 		m.inst.StateSince = now

@@ -277,7 +277,7 @@ func TestATargetThatIsWantedNoLonger(t *testing.T) {
 
 func TestJoinRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := start(t, Config{MaxInstances: 2})
+		w := start(t, Config{Bounds: Bounds{Instances: 2}})
 		w.join(instance("boot-1"), newProcess())
 		bad := instance("boot-2")
 		bad.ID = "../etc"
@@ -301,9 +301,56 @@ func TestJoinRefuses(t *testing.T) {
 			}
 		}
 		w.join(instance("boot-2"), newProcess())
-		if err := w.f.Join(w.ctx, instance("boot-3"), newProcess()); err == nil || err.Error() != "the centre already has 2 instances, its limit" {
+		if err := w.f.Join(w.ctx, instance("boot-3"), newProcess()); err == nil || err.Error() != "the centre has 2 instances, the most it takes: run another centre for some services, or raise limits.fleet.instances" {
 			t.Errorf("Join over the limit: %v", err)
 		}
+		w.end()
+	})
+}
+
+func TestDefaultBounds(t *testing.T) {
+	if b := New(Config{}).bounds; b != (Bounds{Agents: 5_000, Services: 2_000, Instances: 20_000}) {
+		t.Errorf("%+v: docs/operations.md says otherwise", b)
+	}
+	for want, b := range map[string]Bounds{
+		"agents: -1 is less than nothing: use 1 or more, or 0 for the default":    {Agents: -1},
+		"services: -1 is less than nothing: use 1 or more, or 0 for the default":  {Services: -1},
+		"instances: -1 is less than nothing: use 1 or more, or 0 for the default": {Instances: -1},
+	} {
+		if err := b.Validate(); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestBoundsOfAgentsAndServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, Config{Bounds: Bounds{Agents: 2, Services: 2, Instances: 4}})
+		refused := func(inst ops.Instance, want string) {
+			t.Helper()
+			if err := w.f.Join(w.ctx, inst, newProcess()); ops.KindOf(err) != ops.Exhausted || err.Error() != want {
+				t.Errorf("Join: %v\nwant: %s", err, want)
+			}
+		}
+		of := func(id ops.InstanceID, service ops.ServiceName, agentless bool) ops.Instance {
+			i := instance(id)
+			i.Service, i.Agentless = service, agentless
+			return i
+		}
+		first := newProcess()
+		joined := w.join(of("boot-1", "lobby", false), first)
+		w.join(of("boot-2", "wallet", false), newProcess())
+		refused(of("boot-3", "lobby", false), "the centre has 2 agents, the most it takes: run another centre for some services, or raise limits.fleet.agents")
+		refused(of("list-1", "chat", true), "the centre has 2 services, the most it takes: is OPS_SERVICE made of something that differs from process to process? Else run another centre for some of them, or raise limits.fleet.services")
+		w.join(of("list-1", "lobby", true), newProcess())
+		w.join(of("list-2", "lobby", true), newProcess())
+		refused(of("list-3", "lobby", true), "the centre has 4 instances, the most it takes: run another centre for some services, or raise limits.fleet.instances")
+		// Who comes again is no more than before; who is gone leaves a place.
+		w.join(of("boot-2", "wallet", false), newProcess())
+		first.end <- nil
+		<-joined
+		w.join(of("boot-3", "lobby", false), newProcess())
+		w.expect("boot-3", ops.InstanceUp, "")
 		w.end()
 	})
 }
@@ -646,7 +693,7 @@ func TestTombstonesOfACrashLoopAreBounded(t *testing.T) {
 func TestTombstonesOfManyServicesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = tombstonesPerService + 100
-		w := start(t, Config{MaxInstances: most})
+		w := start(t, Config{Bounds: Bounds{Instances: most, Agents: most}})
 		for n := range most + 50 {
 			p := newProcess()
 			i := instance(ops.InstanceID(fmt.Sprintf("boot-%04d", n)))

@@ -72,7 +72,7 @@ func (f *Fleet) thinTombstones() {
 	for _, ms := range perService {
 		kept = append(kept, f.keepNewest(ms, tombstonesPerService)...)
 	}
-	f.keepNewest(kept, f.maxInstances)
+	f.keepNewest(kept, f.bounds.Instances)
 }
 
 // keepNewest forgets all but the n tombstones that died last. The caller holds f.mu.

@@ -43,7 +43,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 		if inst.State == ops.InstanceGone {
 			m.renewed = inst.LastSeen
 		} else {
-			f.alive++
+			f.alive.count(inst, 1)
 			f.setState(m, ops.InstanceSuspect, "not heard of since the centre restarted", now)
 		}
 		f.add(m)

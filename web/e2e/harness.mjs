@@ -79,8 +79,16 @@ export async function self() {
 /** Captures the centre itself and waits for the end. */
 export async function captured(seconds = 1, note = "browser test") {
   const own = await self();
-  const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s` }, note });
-  return ended(capture.id);
+  for (;;) {
+    try {
+      const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s` }, note });
+      return await ended(capture.id);
+    } catch (err) {
+      const rest = / has to rest: try again in (\d+)s/.exec(err.message); // after many tests in a row
+      if (!rest) throw err;
+      await new Promise((r) => setTimeout(r, rest[1] * 1000));
+    }
+  }
 }
 
 /** Waits for the end of a capture. */
