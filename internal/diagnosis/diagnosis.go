@@ -6,6 +6,7 @@ package diagnosis
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -43,13 +44,17 @@ func Version() string {
 }
 
 // Diagnose lets every rule look at the evidence. A rule that fails on it says
-// that it could not check; the others are heard.
-func Diagnose(e *evidence.Evidence) ops.Diagnosis {
+// that it could not check; the others are heard. The error is that of the context,
+// which is looked at between rules.
+func Diagnose(ctx context.Context, e *evidence.Evidence) (ops.Diagnosis, error) {
 	d := ops.Diagnosis{Rules: Version(), Instance: e.Instance, Start: e.Start, Window: e.Window, Losses: e.Losses}
 	if d.Instance.Process.GOMAXPROCS == 0 {
 		d.Instance.Process.GOMAXPROCS = e.Procs()
 	}
 	for _, r := range Rules() {
+		if err := ctx.Err(); err != nil {
+			return ops.Diagnosis{}, err
+		}
 		res := judge(r, e)
 		d.Checks = append(d.Checks, ops.Check{Rule: r.ID, Verdict: res.Verdict, Reason: res.Reason, Next: res.Next})
 		for _, f := range res.Findings {
@@ -62,7 +67,7 @@ func Diagnose(e *evidence.Evidence) ops.Diagnosis {
 	slices.SortStableFunc(d.Findings, func(a, b ops.Finding) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.ID(), b.ID()))
 	})
-	return d
+	return d, nil
 }
 
 func rank(f ops.Finding) int {

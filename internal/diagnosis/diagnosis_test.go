@@ -1,6 +1,8 @@
 package diagnosis
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +36,10 @@ func TestRulesAreThoseOfTheContract(t *testing.T) {
 }
 
 func TestWithoutEvidenceEveryRuleSaysWhatItLacks(t *testing.T) {
-	d := Diagnose(&evidence.Evidence{Frames: evidence.NewFrames("")})
+	d, err := Diagnose(t.Context(), &evidence.Evidence{Frames: evidence.NewFrames("")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(d.Findings) > 0 {
 		t.Errorf("found %v", d.Findings)
 	}
@@ -202,7 +207,10 @@ procs 2
 -- cpu --
 19s | golang.org/x/crypto/bcrypt.CompareHashAndPassword bcrypt.go:110 < main.login login.go:42
 `)
-	d := Diagnose(e)
+	d, err := Diagnose(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(d.Findings) == 0 || d.Findings[0].ID() != "cpu-password-hashing/main.login" || d.Window != 10*time.Second || d.Rules == "" {
 		t.Errorf("%+v", d)
 	}
@@ -224,5 +232,13 @@ func TestOutliers(t *testing.T) {
 	sick.Findings[0].Score = 45
 	if got := Outliers([]ops.Diagnosis{well("pod-1"), well("pod-2"), sick}); got != nil {
 		t.Errorf("a notice is nothing to look into: %+v", got)
+	}
+}
+
+func TestDiagnoseEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Diagnose(ctx, &evidence.Evidence{Frames: evidence.NewFrames("")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a diagnosis that nobody waits for: %v", err)
 	}
 }

@@ -33,7 +33,8 @@ type Frame struct {
 	Package  string
 	Origin   Origin
 	told     string // of File, where its name alone would not do
-	plain    string // of Function, as Plain says it; "" = not computed
+	// What Plain and Outer say, computed once: a large profile asks for millions.
+	plain, outer string
 }
 
 // Told is the file's name, as findings have it: with its directory where the
@@ -74,6 +75,7 @@ func (f *Frames) Of(function, file string, line int) *Frame {
 	pkg := profile.Package(function)
 	fr := &Frame{Function: function, File: file, Line: line, Package: pkg, Origin: f.originOf(function, pkg, file)}
 	fr.plain = fr.Plain()
+	fr.outer = fr.Outer()
 	f.byKey[k] = fr
 	return fr
 }
@@ -310,12 +312,10 @@ var closureNames = regexp.MustCompile(`(\.func\d+|\.gowrap\d+|\.deferwrap\d+|-ra
 // Outer is the function that the frame's function is declared in: itself, unless
 // it is a closure. Without type arguments.
 func (f *Frame) Outer() string {
-	name := f.Plain()
-	// Most names are nobody's closure, and a large profile asks for millions.
-	if n := len(name); n == 0 || (name[n-1] < '0' || name[n-1] > '9') && !strings.HasSuffix(name, "-fm") {
-		return name
+	if f.outer != "" {
+		return f.outer
 	}
-	return closureNames.ReplaceAllString(name, "")
+	return closureNames.ReplaceAllString(f.Plain(), "")
 }
 
 // CalledBack is for a frame that runs what one of its callers handed to it, such

@@ -87,7 +87,7 @@ func target(ctx context.Context, c ops.Capture, t ops.CaptureTarget, open func(c
 	d, err := load(ctx, append(files, more...), evidence.Options{Instance: t.Instance, Losses: unique(losses), Trigger: c.Spec.Trigger})
 	if ops.KindOf(err) == ops.Invalid {
 		// Nothing of it could be read: the rules say what they would have needed.
-		return diagnosis.Diagnose(&evidence.Evidence{Instance: t.Instance, Losses: unique(losses), Frames: evidence.NewFrames("")}), nil
+		return diagnosis.Diagnose(ctx, &evidence.Evidence{Instance: t.Instance, Losses: unique(losses), Frames: evidence.NewFrames("")})
 	}
 	if err != nil {
 		return ops.Diagnosis{}, err
@@ -103,7 +103,7 @@ func load(ctx context.Context, files []evidence.File, o evidence.Options) (ops.D
 	if err != nil {
 		return ops.Diagnosis{}, err
 	}
-	return diagnosis.Diagnose(e), nil
+	return diagnosis.Diagnose(ctx, e)
 }
 
 func unique(losses []ops.Loss) (out []ops.Loss) {

@@ -67,7 +67,10 @@ func Live(ctx context.Context, rawURL string, o Options) (Result, error) {
 		return Result{}, err
 	}
 	e.Window = cmp.Or(e.Window, summary.WindowEnd.Sub(summary.WindowStart))
-	d := diagnosis.Diagnose(e)
+	d, err := diagnosis.Diagnose(ctx, e)
+	if err != nil {
+		return Result{}, err
+	}
 	if d.Start.IsZero() {
 		d.Start = summary.WindowStart
 	}

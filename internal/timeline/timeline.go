@@ -268,6 +268,9 @@ func (t *Timelines) read(ctx context.Context, blob ops.Blob, progress func(done,
 		return nil, err
 	}
 	v := newView(tr, a, file)
+	// What reading took is garbage now, up to a hundred megabytes; left to itself the
+	// collector would let the tiles add as much again before it looks.
+	runtime.GC()
 	intervals, _ := a.Timeline.Kept()
 	t.cfg.Logger.Info("timeline opened", "intervals", intervals, "bytes", v.sizeBytes, "took", time.Since(began).Round(time.Millisecond))
 	return v, nil

@@ -41,12 +41,8 @@ type held struct {
 // holders finds those who hold the lock in a scene. Goroutines of methods of the
 // same type are taken only if loose is set.
 func (l *lock) holders(sc scene, loose bool) (out []holder) {
-	for i := range sc.actors {
-		a := &sc.actors[i]
-		if a.does == idle || a.does == condition || a.stack.Watched() {
-			continue
-		}
-		if h, ok := l.holds(a, loose); ok {
+	for _, i := range l.suspects(sc, loose) {
+		if h, ok := l.holds(&sc.actors[i], loose); ok {
 			out = append(out, h)
 		}
 	}
@@ -54,6 +50,25 @@ func (l *lock) holders(sc scene, loose bool) (out []holder) {
 		return cmp.Or(cmp.Compare(a.proof, b.proof), cmp.Compare(b.count, a.count))
 	})
 	return out
+}
+
+// suspects are the actors, in their order, with a function in their stacks that
+// locks or unlocks, or a method of the same type if loose is set.
+func (l *lock) suspects(sc scene, loose bool) (out []int) {
+	add := func(f *evidence.Frame) {
+		out = append(out, sc.function[f.Plain()]...)
+		if loose {
+			out = append(out, sc.method[receiver(f)]...)
+		}
+	}
+	for _, s := range l.sites {
+		add(s.frame)
+	}
+	for _, r := range l.releases {
+		add(r.frame)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (l *lock) holds(a *actor, loose bool) (holder, bool) {

@@ -56,6 +56,29 @@ type lock struct {
 type scene struct {
 	kind   ops.Kind
 	actors []actor
+	// Which actors have a function, and a method of a type, in their stacks: a dump
+	// may have thousands of groups and hundreds of locks.
+	function, method map[string][]int
+}
+
+// arrange fills in who has what in their stacks.
+func (sc *scene) arrange() {
+	sc.function, sc.method = map[string][]int{}, map[string][]int{}
+	add := func(m map[string][]int, name string, i int) {
+		if had := m[name]; name != "" && (len(had) == 0 || had[len(had)-1] != i) {
+			m[name] = append(had, i)
+		}
+	}
+	for i := range sc.actors {
+		a := &sc.actors[i]
+		if a.does == idle || a.does == condition || a.stack.Watched() {
+			continue // holds nothing
+		}
+		for _, f := range a.stack {
+			add(sc.function, f.Plain(), i)
+			add(sc.method, receiver(f), i)
+		}
+	}
 }
 
 // actor is goroutines at one place.
@@ -156,6 +179,7 @@ func (m *model) addScenes() {
 		m.scenes = append(m.scenes, sc)
 	}
 	for k := range m.scenes {
+		m.scenes[k].arrange()
 		for i := range m.scenes[k].actors {
 			a := &m.scenes[k].actors[i]
 			if a.does != otherLock {
