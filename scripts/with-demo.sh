@@ -14,6 +14,8 @@ go build -o "$dir/colorgame" ./examples/colorgame
 port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)}
 PATH=$dir:$PATH
+# What is free on this disk is not what is tested.
+export OPS_DISK_RESERVE=${OPS_DISK_RESERVE:-64MiB}
 export OPS_URL=http://127.0.0.1:$port OPS_SERVER=http://127.0.0.1:$port COLORGAME_STACK=$dir/stack.json CHROMIUM PATH
 
 # A small crowd: what is tested here is the page, not the game.

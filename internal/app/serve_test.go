@@ -53,6 +53,9 @@ func serve(t *testing.T, o cli.ServeOptions) (url string, stop func() error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
 	}
+	if o.DiskReserveBytes == 0 {
+		o.DiskReserveBytes = 1 << 20 // however full the disk of the tests is
+	}
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}

@@ -69,7 +69,8 @@ type process struct {
 // start runs a program and keeps what it says.
 func start(env []string, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), out: &bytes.Buffer{}, mu: &sync.Mutex{}, ended: make(chan struct{})}
-	p.cmd.Env = append(cleanEnv(), env...)
+	// However full the disk of the tests is: captures are taken.
+	p.cmd.Env = append(append(cleanEnv(), "OPS_DISK_RESERVE=64MiB"), env...)
 	p.cmd.Dir = programs.dir
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
