@@ -123,6 +123,9 @@ type NextCapture struct {
 	Kinds    []Kind
 	Duration time.Duration
 	Fidelity Fidelity
+	// Remote is where the one to capture is reached, as those who call it name it:
+	// a service, or a host with or without its port. Empty = the same instance.
+	Remote string
 }
 
 // Finding is a verdict of a rule: what is wrong, where, how that is known, and

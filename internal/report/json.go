@@ -137,6 +137,7 @@ type next struct {
 	Seconds  float64  `json:"seconds"`
 	Fidelity string   `json:"fidelity"`
 	Command  string   `json:"command"`
+	Remote   string   `json:"remote,omitempty"`
 }
 
 type loss struct {
@@ -214,7 +215,7 @@ func nextObject(n *ops.NextCapture, i ops.Instance) *next {
 	if n == nil {
 		return nil
 	}
-	out := &next{Kinds: make([]string, 0, len(n.Kinds)), Seconds: n.Duration.Seconds(), Fidelity: string(n.Fidelity), Command: Command(*n, i)}
+	out := &next{Kinds: make([]string, 0, len(n.Kinds)), Seconds: n.Duration.Seconds(), Fidelity: string(n.Fidelity), Command: Command(*n, i), Remote: n.Remote}
 	for _, k := range n.Kinds {
 		out.Kinds = append(out.Kinds, string(k))
 	}
@@ -226,6 +227,12 @@ func Command(n ops.NextCapture, i ops.Instance) string {
 	var b strings.Builder
 	centre := i.Service != "" && i.Source != "url" // else no centre knows it
 	switch {
+	case n.Remote != "" && ops.ValidName(n.Remote) && !strings.Contains(n.Remote, "."):
+		b.WriteString("ops capture " + n.Remote)
+		centre = true
+	case n.Remote != "":
+		b.WriteString("ops capture SERVICE")
+		centre = true
 	case !centre && i.Address != "":
 		b.WriteString("ops diagnose " + i.Address)
 	case !centre:

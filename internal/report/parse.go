@@ -95,7 +95,7 @@ func (n *next) words() *ops.NextCapture {
 	if n == nil {
 		return nil
 	}
-	out := &ops.NextCapture{Duration: duration(n.Seconds), Fidelity: ops.Fidelity(n.Fidelity)}
+	out := &ops.NextCapture{Duration: duration(n.Seconds), Fidelity: ops.Fidelity(n.Fidelity), Remote: n.Remote}
 	for _, k := range n.Kinds {
 		out.Kinds = append(out.Kinds, ops.Kind(k))
 	}

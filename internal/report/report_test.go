@@ -199,6 +199,19 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+func TestCommandForWhoIsCalled(t *testing.T) {
+	for remote, want := range map[string]string{
+		"user-service":          "ops capture user-service --kinds cpu",
+		"10.0.0.7:9090":         "ops capture SERVICE --kinds cpu",
+		"user-service.game.svc": "ops capture SERVICE --kinds cpu",
+	} {
+		n := ops.NextCapture{Kinds: []ops.Kind{ops.KindCPU}, Remote: remote}
+		if got := Command(n, ops.Instance{Service: "gateway", ID: "boot-1"}); got != want {
+			t.Errorf("%s: got %q, want %q", remote, got, want)
+		}
+	}
+}
+
 func TestNumbersThatAreNone(t *testing.T) {
 	d := sample()
 	zero := 0.0

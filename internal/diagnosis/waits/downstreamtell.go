@@ -1,6 +1,7 @@
 package waits
 
 import (
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
@@ -64,7 +65,20 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	}
 	f.CounterEvidence = append(append(v.busyCPU(), v.lossProof()...), f.CounterEvidence...)
 	v.temper(&f, p)
+	if f.Next == nil { // what is not sure yet is made sure first
+		f.Next = d.callee()
+	}
 	return f
+}
+
+// callee is a capture of the service that answers, the one asked most where there
+// are several; nil where the other side is no service or nobody names it.
+func (d *downstream) callee() *ops.NextCapture {
+	name, _, _ := strings.Cut(d.remote, ", ")
+	if !d.service() || name == "" {
+		return nil
+	}
+	return &ops.NextCapture{Remote: name}
 }
 
 // say writes title, summary and explanation.

@@ -185,3 +185,26 @@ test("the other language is asked for, and what was said stays until it comes", 
   await flushPromises();
   expect([w.find(".title").text(), asked]).toEqual(["持有鎖時等待資料庫", ["c1 en", "c1 zh-TW"]]);
 });
+
+test("who is called is captured with one click, where the fleet knows who that is", async () => {
+  const callee = { kinds: [], seconds: 0, fidelity: "", command: "ops capture user", remote: "user:9090" };
+  const known = await show(one("a1", [{ ...lock, next_capture: callee }]));
+  expect(known.find("[data-t=capture-callee]").text()).toBe("Capture user, which is called");
+  await known.find("[data-t=capture-callee]").trigger("click");
+  expect(captureWish.value).toMatchObject({ whole: true, scopes: [{ project: "color", service: "user" }] });
+  const unknown = await show(one("a1", [{ ...lock, next_capture: { ...callee, remote: "10.9.9.9:1" } }]));
+  expect(unknown.find("[data-t=capture-callee]").exists()).toBe(false);
+});
+
+test("where nothing is wrong it goes on elsewhere, for longer, or with a rule", async () => {
+  const w = await show(one("a1", []));
+  const steps = w.find("[data-t=next-steps]");
+  expect(steps.find("[data-t=next-siblings]").text()).toBe("Capture the other instance of user");
+  expect(steps.find("[data-t=next-neighbours]").exists()).toBe(false);
+  await steps.find("[data-t=next-longer]").trigger("click");
+  expect(captureWish.value?.spec?.durationSeconds).toBe(60);
+  expect(captureWish.value?.scopes[0]?.instances.map((i) => i.id)).toEqual(["a1"]);
+  expect(steps.findComponent(RouterLinkStub).props("to")).toEqual({ name: "rules", query: { rule: "stall" } });
+  const sick = await show(one("a1", [lock]));
+  expect(sick.find("[data-t=next-steps]").exists()).toBe(false);
+});

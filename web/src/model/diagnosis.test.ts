@@ -97,7 +97,7 @@ test.each([
   ["leaves open how long and how", { kinds: ["heap"], seconds: 0, fidelity: "" }, { durationSeconds: 60, fidelity: "balanced" }, "heap 60 balanced 5"],
   ["asks for more than is allowed", { kinds: ["heap"], seconds: 3600, fidelity: "" }, { durationSeconds: 0, fidelity: "", traceWindowSeconds: 0 }, "heap 600 full 5"],
 ])("the dialog for a capture that %s", (_, next, asked, want) => {
-  const s = specFor({ ...next, command: "" }, { ...defaultSpec(), ...asked });
+  const s = specFor({ ...next, command: "", remote: "" }, { ...defaultSpec(), ...asked });
   expect(`${s.kinds.join()} ${s.durationSeconds} ${s.fidelity} ${s.traceWindowSeconds}`).toBe(want);
 });
 

@@ -42,6 +42,8 @@ export interface NextCapture {
   /** "" = the usual. */
   fidelity: string;
   command: string;
+  /** Where the one to capture is reached: a service's name or a host; "" = the same instance. */
+  remote: string;
 }
 
 export interface Finding {
@@ -113,7 +115,7 @@ function moment(v: unknown): Moment | null {
 function nextCapture(v: unknown): NextCapture | null {
   const f = fields(v);
   const kinds = texts(f["kinds"]);
-  return kinds.length || text(f["command"]) ? { kinds, seconds: num(f["seconds"]), fidelity: text(f["fidelity"]), command: text(f["command"]) } : null;
+  return kinds.length || text(f["command"]) ? { kinds, seconds: num(f["seconds"]), fidelity: text(f["fidelity"]), command: text(f["command"]), remote: text(f["remote"]) } : null;
 }
 
 const finding = (f: Fields): Finding => ({
@@ -254,7 +256,7 @@ export function mergeNext(gaps: readonly Gap[]): NextCapture | null {
   const all = gaps.flatMap((g) => (g.next ? [g.next] : []));
   if (all.length < 2) return null;
   const fidelities = new Set(all.map((n) => n.fidelity).filter(Boolean));
-  return { kinds: ordered(all.flatMap((n) => n.kinds)), seconds: Math.max(...all.map((n) => n.seconds)), fidelity: fidelities.size > 1 ? "full" : ([...fidelities][0] ?? ""), command: "" };
+  return { kinds: ordered(all.flatMap((n) => n.kinds)), seconds: Math.max(...all.map((n) => n.seconds)), fidelity: fidelities.size > 1 ? "full" : ([...fidelities][0] ?? ""), command: "", remote: "" };
 }
 
 /** What the capture dialog is filled with for it; what it leaves open is as in the capture that raised the question. */
