@@ -211,7 +211,7 @@ func (p *program) rulesEnableCmd(on bool) *cobra.Command {
 			}
 			p.note("rule %s is %sd: instances have it within seconds", args[0], verb)
 			if on && p.takesPast(ctx, c, args[0]) {
-				p.note("it keeps the flight recorder on: a few per cent of the CPU of a busy service and up to 16 MiB; goroutines that do nothing but hand over to each other run at less than half the speed. `ops rules` says what it takes by now")
+				p.note("it keeps the flight recorder on: a few per cent of the CPU of a busy service and up to 16 MiB; goroutines that do nothing but hand over to each other run at about half the speed. `ops rules` says what it takes by now")
 			}
 			return nil
 		}),

@@ -81,10 +81,9 @@ func (v *view) guessReceivers(s *sender) (out []receiver) {
 		if w.user.Package != s.user.Package || slices.ContainsFunc(s.waits, func(x *wait) bool { return x.start == w.start }) {
 			continue
 		}
-		busy := v.pick(func(x *wait) bool {
-			return x.start == w.start && x.user != nil && x.user != w.user && x.kind != receive && x.kind != choose && v.counted(x) > 0 && (!s.stuck || v.stands(x))
-		})
-		if len(busy) > 0 {
+		if slices.ContainsFunc(v.byStart[w.start], func(x *wait) bool {
+			return x.user != nil && x.user != w.user && x.kind != receive && x.kind != choose && v.counted(x) > 0 && (!s.stuck || v.stands(x))
+		}) {
 			out = append(out, receiver{start: w.start, at: w.user, guessed: true})
 		}
 	}

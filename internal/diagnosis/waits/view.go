@@ -64,7 +64,9 @@ type waitKey struct {
 type view struct {
 	e     *evidence.Evidence
 	waits []*wait
-	byKey map[waitKey]*wait
+	// byStart are the same by where their goroutines began.
+	byStart map[string][]*wait
+	byKey   map[waitKey]*wait
 	// now and before are the snapshots; in debug=2 where nothing else is there.
 	now, before *evidence.Goroutines
 	// wakes are those of the trace that somebody ended, by what placeKey says of
@@ -108,6 +110,10 @@ func viewOf(e *evidence.Evidence) (v *view, ok bool) {
 	slices.SortStableFunc(v.waits, func(a, b *wait) int {
 		return cmp.Or(cmp.Compare(v.busy(b), v.busy(a)), compareFrames(a.user, b.user), cmp.Compare(a.start, b.start), cmp.Compare(a.state, b.state), cmp.Compare(a.kind, b.kind))
 	})
+	v.byStart = map[string][]*wait{}
+	for _, w := range v.waits {
+		v.byStart[w.start] = append(v.byStart[w.start], w)
+	}
 	return v, true
 }
 
