@@ -243,7 +243,8 @@ func (v *view) pushes(w *wait) bool {
 	elsewhere := slices.ContainsFunc(v.waits, func(x *wait) bool {
 		return x != w && x.start == w.start && x.user != nil && v.busy(x) > 0 && !inside(x, w.user)
 	})
-	if !elsewhere {
+	// Whoever is always behind waits nowhere else: then the name has to say it.
+	if !elsewhere && (!namedGiver(w.user) || strings.HasPrefix(w.start, w.user.Function)) {
 		return false
 	}
 	for _, x := range v.wakers(w) {
