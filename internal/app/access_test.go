@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ import (
 	"github.com/opscenter/opscenter/internal/api"
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/internal/join"
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
@@ -65,35 +67,93 @@ type door struct {
 	stream       bool
 }
 
+// unasked are the routes that are meant to be open to everyone.
+func unasked() []string {
+	return []string{"GET /healthz", "GET /login", "POST /login", "GET /login/style.css", "GET /login/oidc", "GET /login/oidc/callback", "POST /logout", "POST /login/token"}
+}
+
+// undeclared says what is wrong with how a route says who may take it; empty =
+// nothing is.
+func undeclared(r route) string {
+	switch {
+	case r.on == everyone && r.pattern != join.Path && !slices.Contains(unasked(), r.pattern):
+		return r.pattern + " is open to everyone: should it be? then say so here"
+	case r.on == checked && r.pattern != "/api/" && !strings.HasPrefix(r.pattern, "/opscenter.api.v1."):
+		return r.pattern + " says that what is behind it checks: only the API does"
+	case r.on != everyone && r.on != checked && r.need == "":
+		return r.pattern + " declares no permission"
+	}
+	return ""
+}
+
+// TestARouteThatDeclaresNothingIsFound is why the table can be trusted with
+// routes that do not exist yet.
+func TestARouteThatDeclaresNothingIsFound(t *testing.T) {
+	for want, r := range map[string]route{
+		"/new declares no permission":                                {pattern: "/new"},
+		"GET /new declares no permission":                            {pattern: "GET /new", on: aCapture},
+		"/debug/pprof/ declares no permission":                       {pattern: "/debug/pprof/", on: something},
+		"/new is open to everyone: should it be? then say so here":   {pattern: "/new", on: everyone},
+		"/new says that what is behind it checks: only the API does": {pattern: "/new", on: checked},
+		"": {pattern: "/new", need: auth.View},
+	} {
+		if got := undeclared(r); got != want {
+			t.Errorf("%s: %q, want %q", r.pattern, got, want)
+		}
+	}
+	// What declares nothing and is served all the same lets nobody in.
+	authorizer := auth.NewLoopback()
+	w := httptest.NewRecorder()
+	r := route{pattern: "/new", handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it is let through") })}
+	request := httptest.NewRequest(http.MethodGet, "/new", nil)
+	request = request.WithContext(auth.WithActor(request.Context(), auth.Actor{Name: "user:ann", Grants: []auth.Grant{{Role: auth.Administer, Scope: auth.Everywhere}}}))
+	r.allowed(authorizer, parts{}).ServeHTTP(w, request)
+	if w.Code != http.StatusForbidden {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+// TestNothingIsServedBesideTheTable asks for what Go programs serve without
+// meaning to.
+func TestNothingIsServedBesideTheTable(t *testing.T) {
+	url, token, _ := under(t)
+	c := client(t, &http.Transport{})
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, path := range []string{
+		"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/vars", "/debug/requests", "/debug/events",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Check", "/opscenter.agent.v1.AgentService/Hello", "/.well-known/x",
+	} {
+		if code, _ := send(t, c, http.MethodGet, url+path, ""); code != http.StatusUnauthorized {
+			t.Errorf("%s without a login: %d", path, code)
+		}
+		code, body := send(t, c, http.MethodGet, url+path, "", "Authorization", "Bearer "+token)
+		if code != http.StatusNotFound && !strings.Contains(body, "<title>OPS Center</title>") {
+			t.Errorf("%s as an administrator: %d %.200s", path, code, body)
+		}
+	}
+}
+
 // doors are every route there is: the rows of routes, the files of the API, and
 // every call of the schema.
 func doors(t *testing.T) (out []door) {
 	t.Helper()
-	unasked := []string{"GET /healthz", "GET /login", "POST /login", "GET /login/style.css", "GET /login/oidc", "GET /login/oidc/callback", "POST /logout", "POST /login/token"}
-	for _, r := range routes(cli.ServeOptions{}, parts{login: nil}) {
+	for _, r := range routes(cli.ServeOptions{}, parts{}) {
+		if wrong := undeclared(r); wrong != "" {
+			t.Error(wrong)
+		}
+		if r.on == checked {
+			continue
+		}
 		method, path, ok := strings.Cut(r.pattern, " ")
 		if !ok {
 			method, path = http.MethodGet, r.pattern
-		}
-		switch {
-		case r.on == everyone:
-			if !slices.Contains(unasked, r.pattern) {
-				t.Errorf("%s is open to everyone: should it be? then say so here", r.pattern)
-			}
-		case r.on == checked:
-			if path != "/api/" && !strings.HasPrefix(path, "/opscenter.api.v1.") {
-				t.Errorf("%s says that what is behind it checks: only the API does", r.pattern)
-			}
-			continue
-		case r.need == "":
-			t.Errorf("%s declares no permission", r.pattern)
 		}
 		if path == "/pprof/" || path == "/trace/" {
 			path += "01nosuch/boot/cpu.pprof/"
 		}
 		out = append(out, door{method, path, r.need, r.on == everyone, false})
 	}
-	for _, pattern := range unasked[1:] {
+	for _, pattern := range unasked()[1:] {
 		method, path, _ := strings.Cut(pattern, " ")
 		out = append(out, door{method, path, "", true, false})
 	}

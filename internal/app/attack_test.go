@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/cli"
+	"github.com/opscenter/opscenter/web"
 )
 
 // These attack a whole centre through its port. What needs no centre is tested
@@ -228,5 +232,55 @@ func TestARequestNamesNoAddressToDial(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("nothing is said of the addresses that are refused:\n%s", log)
 		}
+	}
+}
+
+// TestTheAttacksAreTested holds the tables of docs/security.md, in both languages,
+// to the tests that there are.
+func TestTheAttacksAreTested(t *testing.T) {
+	named := regexp.MustCompile("`([a-z0-9/]+\\.Test[A-Za-z0-9]+)`")
+	var tests [2][]string
+	for i, name := range []string{"security.md", "security.zh-TW.md"} {
+		b, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(b), -1) {
+			tests[i] = append(tests[i], m[1])
+			sourceOf(t, m[1])
+		}
+	}
+	if len(tests[0]) < 40 || !slices.Equal(tests[0], tests[1]) {
+		t.Errorf("English names %d tests, Chinese %d, or others: they say the same", len(tests[0]), len(tests[1]))
+	}
+}
+
+// TestThePageMakesNoMarkupOfStrings reads the page's sources: names of functions,
+// labels and services are text nodes and text on a canvas, never markup or code.
+// The policy would stop them too.
+func TestThePageMakesNoMarkupOfStrings(t *testing.T) {
+	bad := regexp.MustCompile(`v-html|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function\(|createContextualFragment|srcdoc|javascript:`)
+	files := 0
+	err := filepath.WalkDir(filepath.Join("..", "..", "web", "src"), func(name string, d fs.DirEntry, err error) error {
+		if ext := filepath.Ext(name); err != nil || d.IsDir() || ext != ".ts" && ext != ".vue" || strings.HasSuffix(name, ".test.ts") {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(name)
+		if found := bad.Find(b); found != nil {
+			t.Errorf("%s makes markup or code of strings: %s", name, found)
+		}
+		return err
+	})
+	if err != nil || files < 100 {
+		t.Errorf("%d files, %v", files, err)
+	}
+	for _, part := range []string{"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} {
+		if !strings.Contains(web.ContentSecurityPolicy, part) {
+			t.Errorf("the page's policy lacks %s: %s", part, web.ContentSecurityPolicy)
+		}
+	}
+	if strings.Contains(web.ContentSecurityPolicy, "unsafe-eval") {
+		t.Error("the page's policy lets strings run")
 	}
 }

@@ -45,15 +45,15 @@ type bound struct {
 
 func bounds() []bound {
 	return []bound{
-		{"captures at once of an instance", "單一執行個體同時進行的擷取", "2, of which one may take the CPU profile and one the trace", "both", "limits.captures.per_instance, agent.Limits.MaxConcurrentCaptures",
+		{"captures at once of an instance", "單一實例同時進行的擷取", "2, of which one may take the CPU profile and one the trace", "both", "limits.captures.per_instance, agent.Limits.MaxConcurrentCaptures",
 			"ops-center/… is in 2 captures already (…), the most at once: wait until one ends, or stop one", thirdCapture, ""},
-		{"captured at once of a service of more than ten", "超過十個執行個體的服務同時被擷取者", "a quarter, at most 10", "centre", "limits.captures.per_service",
+		{"captured at once of a service of more than ten", "超過十個實例的服務同時被擷取者", "a quarter, at most 10", "centre", "limits.captures.per_service",
 			"of the 40 instances of color-game/user-service at most 10 are captured at once, and 0 are running: ask for up to 10, or name the instances", nil, "internal/capture.TestALargeService"},
-		{"captured at once by the centre", "中心同時擷取的執行個體", "32", "centre", "limits.captures.per_center",
+		{"captured at once by the centre", "中心同時擷取的實例", "32", "centre", "limits.captures.per_center",
 			"the centre captures at most 1 instances at once, and all are running (…): wait until one ends, or stop one", overTheCentre, ""},
-		{"captures of an instance within an hour", "單一執行個體每小時的擷取次數", "60", "centre", "limits.captures.per_hour",
+		{"captures of an instance within an hour", "單一實例每小時的擷取次數", "60", "centre", "limits.captures.per_hour",
 			"ops-center/… was captured 1 times within an hour, the most for one instance: try again in …", overTheHour, ""},
-		{"rest of an instance between captures", "單一執行個體兩次擷取之間的間隔", "10 s, once ten have followed each other", "centre", "limits.captures.cooldown",
+		{"rest of an instance between captures", "單一實例兩次擷取之間的間隔", "10 s, once ten have followed each other", "centre", "limits.captures.cooldown",
 			"ops-center/… was captured 10 times in a row and has to rest: try again in …", tooManyInARow, ""},
 		{"length of a capture, its CPU profile included", "擷取長度（含 CPU 剖析）", "30 s, up to 10 min", "both", "agent.Limits.MaxDuration",
 			"duration 10m1s is out of range: use 1s to 10m0s", start(`"duration":"601s"`), ""},
@@ -61,7 +61,7 @@ func bounds() []bound {
 			"trace window 31s is out of range: use up to 30s", start(`"traceWindow":"31s"`), ""},
 		{"size of the execution trace", "執行追蹤的大小", "128 MiB, up to 512 MiB when asked", "both", "agent.Limits.MaxTraceBytes",
 			"trace cap of 536870913 bytes is out of range: use 1 MiB to 512 MiB", start(`"traceMaxBytes":536870913`), ""},
-		{"artifacts of an instance in a capture", "單一執行個體在一次擷取中的產出物", "512 MiB", "both", "agent.Limits.MaxCaptureBytes",
+		{"artifacts of an instance in a capture", "單一實例在一次擷取中的產出物", "512 MiB", "both", "agent.Limits.MaxCaptureBytes",
 			"sent more than 1 MiB, the most for one capture: ask for fewer kinds or a shorter trace", nil, "internal/agentlink.TestACaptureIsBounded"},
 		{"goroutines of which the full dump is taken", "仍會取得完整傾印的 goroutine 數", "below 1,000", "both", "",
 			"goroutine.txt was not taken: with 1000", nil, "agent.TestHundredThousandGoroutines"},
@@ -71,9 +71,9 @@ func bounds() []bound {
 			"the centre has 1 agents, the most it takes: run another centre for some services, or raise limits.fleet.agents", crowd(fleet.Bounds{Agents: 1}), ""},
 		{"services", "服務", "2,000", "centre", "limits.fleet.services",
 			"the centre has 1 services, the most it takes: is OPS_SERVICE made of something that differs from process to process? Else run another centre for some of them, or raise limits.fleet.services", crowd(fleet.Bounds{Services: 1}), ""},
-		{"instances", "執行個體", "20,000", "centre", "limits.fleet.instances",
+		{"instances", "實例", "20,000", "centre", "limits.fleet.instances",
 			"the centre has 1 instances, the most it takes: run another centre for some services, or raise limits.fleet.instances", crowd(fleet.Bounds{Instances: 1}), ""},
-		{"labels of an instance", "執行個體的標籤", "30", "both", "",
+		{"labels of an instance", "實例的標籤", "30", "both", "",
 			"agent: 31 labels are too many: use at most 30", func(t *testing.T) string { return label(t, 31, "k", "v") }, ""},
 		{"name of a label; its value", "標籤名稱；標籤值", "128; 256 bytes", "both", "",
 			`agent: label "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk" is too long or has no name: use a name of 1 to 128 bytes and a value of at most 256`, func(t *testing.T) string { return label(t, 1, strings.Repeat("k", 129), "v") }, ""},
@@ -123,6 +123,14 @@ func TestLimitsAreDocumented(t *testing.T) {
 	var en, zh strings.Builder
 	en.WriteString("\n| limit | default | held by | changed by | who goes beyond reads |\n|---|---|---|---|---|\n")
 	zh.WriteString("\n| 限制 | 預設值 | 由誰把關 | 以何設定變更 | 超過時的訊息 |\n|---|---|---|---|---|\n")
+	inChinese := strings.NewReplacer(
+		", of which one may take the CPU profile and one the trace", "，其中 CPU 剖析與追蹤各只能有一個", "a quarter, at most 10", "四分之一，至多 10",
+		", once ten have followed each other", "，連續十次之後", " s, up to ", " 秒，最長 ", " min", " 分鐘", "10 s", "10 秒", "5 s", "5 秒", "30 s", "30 秒",
+		", up to 512 MiB when asked", "，另行要求時可達 512 MiB", "below 1,000", "少於 1,000", "; ", "；", "256 bytes", "256 位元組",
+		"100 a second, 400 at once after a rest", "每秒 100 個，閒置之後可一次 400 個", "5, then each doubles the wait up to", "5 次，之後每次等待加倍，最長", "10 a minute", "每分鐘 10 個",
+		"5 MiB with descriptors of the console", "含主控台描述檔時 5 MiB", ", and 200 times its size from 16 MiB on", "；超過 16 MiB 時不超過原大小的 200 倍", "5 million", "500 萬",
+		"1 GiB or 5 %, the larger", "1 GiB 或 5 %，取較大者", "64 MiB of ballast", "另有 64 MiB 的壓艙檔",
+	)
 	holders := map[string]string{"centre": "中心", "agent": "代理程式", "both": "兩者"}
 	for _, b := range bounds() {
 		key := "–"
@@ -130,7 +138,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 			key = "`" + strings.ReplaceAll(b.key, ", ", "`, `") + "`"
 		}
 		fmt.Fprintf(&en, "| %s | %s | %s | %s | %s |\n", b.what, b.most, b.holds, key, b.says)
-		fmt.Fprintf(&zh, "| %s | %s | %s | %s | %s |\n", b.zh, b.most, holders[b.holds], key, b.says)
+		fmt.Fprintf(&zh, "| %s | %s | %s | %s | %s |\n", b.zh, inChinese.Replace(b.most), holders[b.holds], key, b.says)
 	}
 	for name, table := range map[string]string{"operations.md": en.String(), "operations.zh-TW.md": zh.String()} {
 		keep(t, filepath.Join("..", "..", "docs", name), "limits", "./internal/app -run TestLimitsAre", table+"\n")

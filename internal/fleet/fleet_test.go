@@ -723,3 +723,31 @@ func BenchmarkJudge10000(b *testing.B) {
 		f.judgeOnce(now)
 	}
 }
+
+// wrongClock is a process whose clock is off.
+type wrongClock struct {
+	*process
+	off time.Duration
+}
+
+func (p wrongClock) Watch(ctx context.Context, interval time.Duration, full bool, fn func(ops.Sample)) error {
+	return p.process.Watch(ctx, interval, full, func(s ops.Sample) {
+		s.Heartbeat.At = s.Heartbeat.At.Add(p.off)
+		fn(s)
+	})
+}
+
+func TestAHeartbeatIsKeptUnderTheTimeItArrived(t *testing.T) {
+	for _, off := range []time.Duration{-time.Hour, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, Config{})
+			w.join(instance("boot-1"), wrongClock{newProcess(), off})
+			time.Sleep(time.Minute)
+			i := w.expect("boot-1", ops.InstanceUp, "")
+			if age := time.Since(i.Heartbeat.At); age < 0 || age > ops.HeartbeatEvery {
+				t.Errorf("a clock that is off by %v: the last heartbeat is %v old", off, age)
+			}
+			w.end()
+		})
+	}
+}
