@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -157,4 +159,26 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		_, _ = Parse("fuzz.yaml", text) // whatever it says: it returns
 	})
+}
+
+// The page has what the presets are for in both languages; it knows them by the
+// English, word for word.
+func TestThePageKnowsWhatThePresetsAreFor(t *testing.T) {
+	words, err := os.ReadFile("../../web/src/rules/words.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("presets.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defs, err := Parse("presets.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range defs {
+		if want := fmt.Sprintf("%q: [%q, ", "about."+d.Name, d.About); !bytes.Contains(words, []byte(want)) {
+			t.Errorf("web/src/rules/words.ts has no %s", want)
+		}
+	}
 }

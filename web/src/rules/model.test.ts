@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { clock, formatRules, parseRules, quantity, tally, type Standing } from "./model";
 
-const standing = (s: string): Standing => ({ instance: "i", service: "s", address: "", standing: s, reason: "", value: 0, holdsSince: 0, fired: 0, refused: 0, used: 0, freeAt: 0 });
+const standing = (s: string): Standing => ({ instance: "i", service: "s", address: "", standing: s, reason: "", value: 0, holdsSince: 0, fired: 0, refused: 0, used: 0, freeAt: 0, reasons: [] });
 
 describe("rules", () => {
   it("keeps the view in the address", () => {

@@ -22,6 +22,42 @@ export function formatRules(v: RulesView): Record<string, string> {
   return out;
 }
 
+/** A part of a reason, without its words; times are in seconds. */
+export interface Reason {
+  code: string;
+  numbers: Record<string, number>;
+  words: Record<string, string>;
+}
+
+/** What has to hold; times are in seconds, 0 = not asked for. */
+export interface Condition {
+  metric: string;
+  below: boolean;
+  level: number;
+  timesUsual: number;
+  hold: number;
+  calls: string;
+  longer: number;
+  quantile: number;
+  times: number;
+  within: number;
+}
+
+export interface Step {
+  kind: string;
+  time: number;
+  kinds: string[];
+}
+
+export interface Bounds {
+  times: number;
+  per: number;
+  cooldown: number;
+  stopAfter: number;
+  maxMemory: number;
+  maxCpu: number;
+}
+
 export interface Standing {
   instance: string;
   service: string;
@@ -34,6 +70,7 @@ export interface Standing {
   refused: number;
   used: number;
   freeAt: number;
+  reasons: Reason[];
 }
 
 export interface Rule {
@@ -48,6 +85,9 @@ export interface Rule {
   unit: string;
   budget: number;
   standings: Standing[];
+  condition?: Condition | undefined;
+  steps: Step[];
+  bounds?: Bounds | undefined;
 }
 
 export interface RuleFile {
@@ -77,6 +117,7 @@ export interface Entry {
   rule: string;
   kind: string;
   reason: string;
+  reasons: Reason[];
   capture: string;
   verdict: Record<string, string>;
   severity: string;
@@ -85,7 +126,7 @@ export interface Entry {
 export interface Check {
   error: string;
   line: number;
-  rules: { rule: Rule; matches: { instance: string; service: string; address: string; holds: boolean; problem: string }[] }[];
+  rules: { rule: Rule; matches: { instance: string; service: string; address: string; holds: boolean; problem: string; code: string }[] }[];
 }
 
 /** How often each state occurs, the one that needs a look first. */
@@ -124,4 +165,4 @@ export const toneOf = (word: string): string => ({ fired: "busy", refused: "bad"
 export const inProject = (service: string, project: string): boolean => !project || service.startsWith(`${project}/`);
 
 /** Whether a rule takes what the flight recorder holds, which is on for as long as the rule is. */
-export const takesPast = (r: Pick<Rule, "does">): boolean => r.does.some((d) => /^flight\b/.test(d));
+export const takesPast = (r: Pick<Rule, "steps">): boolean => r.steps.some((s) => s.kind === "flight");
