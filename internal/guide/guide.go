@@ -19,14 +19,14 @@ import (
 	"github.com/opscenter/opscenter/internal/report"
 )
 
-// The bundles of scenarios 1 to 5 and of a healthy service, as
+// The bundles of scenarios 1 to 6 and of a healthy service, as
 // scripts/samples.sh records them.
 //
 //go:embed samples/*.zip
 var samples embed.FS
 
 // Scenarios is how many the guide has; 0 is the healthy counter-example.
-const Scenarios = 5
+const Scenarios = 6
 
 // Importer is what a Guide needs of the archive.
 type Importer interface {

@@ -132,11 +132,11 @@ func TestOpenImportsOnce(t *testing.T) {
 	}
 }
 
-func TestThereIsNoScenarioSix(t *testing.T) {
+func TestThereIsNoScenarioSeven(t *testing.T) {
 	g := guide.New(&shelf{})
-	for _, n := range []int{-1, 6} {
+	for _, n := range []int{-1, 7} {
 		_, err := g.Sample(t.Context(), n)
-		want := fmt.Sprintf("the guide has no scenario %d: it has 1 to 5, and 0 where all is well", n)
+		want := fmt.Sprintf("the guide has no scenario %d: it has 1 to 6, and 0 where all is well", n)
 		if ops.KindOf(err) != ops.NotFound || err.Error() != want {
 			t.Errorf("%v", err)
 		}

@@ -14,8 +14,8 @@ func waitsManual() map[ops.RuleID]Manual {
 		},
 		"slow-call": {
 			Means:      say("A call that the service times took long, once. On the average of a window it is nothing; whoever was in it felt it.", "服務計時的某個呼叫這一次花了很久。在時間窗的平均裡看不見，但遇上的人有感。"),
-			Evidence:   say("The mark that the agent leaves in the trace when a call that a rule watches for has ended, and the longest waits at the same moment. Behind a lock, the line at which whoever gave it back had been meanwhile.", "規則監看的呼叫結束時，agent 在 trace 裡留下的標記，以及同一時刻最長的等待。如果是等鎖，就是釋放鎖的 goroutine 當時所在的那一行。"),
-			Thresholds: say("60 ms are a warning, 120 ms critical; from 25 ms on a notice.", "60 毫秒是警告，120 毫秒是嚴重；25 毫秒起是提示。"),
+			Evidence:   say("The mark that the agent leaves in the trace when a call that a rule watches for has ended, and what its goroutine did until then: where it waited, how long it computed, or that no processor was free. Behind a lock, the line at which whoever held it first had been meanwhile. The call on which a rule fired comes first.", "規則監看的呼叫結束時，agent 在 trace 裡留下的標記，以及它的 goroutine 到那時為止做了什麼：在哪裡等待、運算了多久，或是沒有空閒的 CPU。如果是等鎖，就是最先持有鎖的 goroutine 當時所在的那一行。觸發規則的那個呼叫排在最前面。"),
+			Thresholds: say("60 ms are a warning, 120 ms critical; from 25 ms on a notice. A call that mostly had no processor is a notice: no line is to blame.", "60 毫秒是警告，120 毫秒是嚴重；25 毫秒起是提示。主要因為沒有 CPU 的呼叫只是提示：不是哪一行的錯。"),
 			NotThis:    say("Calls that nobody told of are not judged. What everybody waits for all the time is told by the rules on locks, pools and downstreams.", "沒有回報的呼叫不會被判斷。大家一直在等的事情，由鎖、連線池與下游的規則說明。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine}, Related: []ops.RuleID{"lock-held-across-io", "lock-contention", "scheduler-latency"},
 		},

@@ -132,7 +132,7 @@ type NextCapture struct {
 // what to do.
 type Finding struct {
 	Rule RuleID
-	// Scenario of the guide, 1 to 5; 0 = none.
+	// Scenario of the guide, 1 to 6; 0 = none.
 	Scenario   int
 	Score      int // 0 to 100
 	Confidence Confidence

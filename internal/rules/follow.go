@@ -169,6 +169,7 @@ func (c *Center) take(ctx context.Context, inst ops.Instance, k ops.KeptCapture,
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Warn("a capture that an instance made did not arrive", "capture", k.ID, "instance", inst.ID, "err", err)
+			c.notTaken(inst, k, err)
 			c.wait(ctx)
 		}
 		return
@@ -193,6 +194,23 @@ func (c *Center) take(ctx context.Context, inst ops.Instance, k ops.KeptCapture,
 		return
 	}
 	c.wait(ctx)
+}
+
+// notTaken notes, once, that a capture waits at its instance because there is no room
+// for it here: who looks for it must read more than that it was collected.
+func (c *Center) notTaken(inst ops.Instance, k ops.KeptCapture, err error) {
+	if ops.KindOf(err) != ops.Exhausted {
+		return // it is tried again, and comes
+	}
+	for _, e := range c.history.search(Filter{Capture: k.ID, Limit: 10}) {
+		if e.Kind == ops.RuleRefusal {
+			return
+		}
+	}
+	c.note(Entry{
+		At: time.Now(), Project: inst.Project, Service: inst.Service, Instance: inst.ID, Rule: k.Rule, Kind: ops.RuleRefusal, Capture: k.ID,
+		Reason: "the centre does not take it: " + err.Error(), Reasons: []ops.RuleReason{{Code: "no-room", Words: map[string]string{"error": err.Error()}}},
+	})
 }
 
 func (c *Center) wait(ctx context.Context) {

@@ -31,7 +31,7 @@ import (
 // The score is of how long the call took: 50 ms are a warning.
 func slowCall() rule.Rule {
 	return rule.Rule{
-		ID: "slow-call", Scenario: 4,
+		ID: "slow-call", Scenario: 6,
 		Name:  rule.Say("a call took long", "有呼叫耗時過長"),
 		Judge: judgeSlowCalls,
 	}
@@ -243,7 +243,7 @@ func roleOf(s trace.State) ops.Role {
 
 func slowFinding(t *evidence.Trace, c *evidence.SlowCall, trigger bool) ops.Finding {
 	took := c.Took()
-	f := ops.Finding{Rule: "slow-call", Scenario: 4, Score: ops.Score(took.Seconds(), slowX75), Confidence: ops.Medium}
+	f := ops.Finding{Rule: "slow-call", Scenario: 6, Score: ops.Score(took.Seconds(), slowX75), Confidence: ops.Medium}
 	said := rule.Say("%[1]s took %[2]s, as the service told when it ended", "%[1]s 花了 %[2]s（服務在結束時回報）", c.Name, rule.Dur(took))
 	if trigger {
 		said = rule.Say("%s: the rule fired on this call", "%s：規則就是因這個呼叫而觸發", said)

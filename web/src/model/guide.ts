@@ -18,6 +18,8 @@ export interface Chapter {
   nots: number;
   fixes: number;
   steps: Step[];
+  /** The rule that takes the capture, where nobody can click in time; "" = somebody can. */
+  rule?: string;
 }
 
 export const chapters: readonly Chapter[] = [
@@ -32,12 +34,13 @@ export const chapters: readonly Chapter[] = [
     { n: 1, tab: "flame", query: { profile: "mutex" } }, { n: 2, tab: "goroutines", query: { at: "game.SQLLimits.Remaining|game.(*Room).placeStrict" } }, { n: 3, tab: "timeline", query: {} },
   ] },
   { n: 5, kinds: [], seconds: 30, nots: 2, fixes: 3, steps: [{ n: 1, tab: "goroutines", query: { at: "gateway.(*Session).hold" } }, { n: 2, tab: "flame", query: { profile: "heap" } }, { n: 3, tab: "metrics", query: {} }] },
+  { n: 6, kinds: ["trace", "goroutine", "runtime"], seconds: 10, nots: 3, fixes: 3, rule: "stall", steps: [{ n: 1, tab: "diagnosis", query: {} }, { n: 2, tab: "timeline", query: {} }, { n: 3, tab: "goroutines", query: {} }] },
 ];
 
 export const healthy: Chapter = { n: 0, kinds: [], seconds: 10, nots: 0, fixes: 0, steps: [{ n: 1, tab: "diagnosis", query: { checked: "1" } }, { n: 2, tab: "goroutines", query: {} }, { n: 3, tab: "metrics", query: {} }] };
 
 /** The rules that a chapter is about; all others have a page of their own. */
-const chapterOf: Record<string, number> = { "cpu-password-hashing": 1, "downstream-wait": 2, "pool-exhausted": 2, "channel-backpressure": 3, "lock-held-across-io": 4, "lock-contention": 4, "goroutine-leak": 5, "heap-growth": 5 };
+const chapterOf: Record<string, number> = { "cpu-password-hashing": 1, "downstream-wait": 2, "pool-exhausted": 2, "channel-backpressure": 3, "lock-held-across-io": 4, "lock-contention": 4, "goroutine-leak": 5, "heap-growth": 5, "slow-call": 6 };
 
 /** Where the guide tells what a finding of the rule means. */
 export function guideOf(rule: string): { name: string; params: Record<string, string> } {

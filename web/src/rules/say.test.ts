@@ -8,7 +8,7 @@ afterEach(() => setLocale("en"));
 const condition = { metric: "", below: false, level: 0, timesUsual: 0, hold: 0, calls: "", longer: 0, quantile: 0, times: 1, within: 60 };
 const rule = (r: Partial<Rule>): Rule => ({ name: "r", about: "", enabled: true, file: "f", line: 1, when: "", does: [], limits: "", unit: "count", budget: 1, standings: [], steps: [], ...r });
 const entry = (e: Partial<Entry>): Entry => ({ number: 1, at: 1000, service: "s", instance: "i", rule: "r", kind: "fired", reason: "in English", reasons: [], capture: "", verdict: {}, severity: "", ...e });
-const both = (say: () => string): string[] => (["en", "zh-TW"] as const).map((l) => (setLocale(l), say()));
+const both = (say: () => string): string[] => (["en", "zh-TW"] as const).map((l) => (setLocale(l), say().replaceAll("\u00a0", " ")));
 
 const call: Reason = { code: "call", numbers: { took: 0.06615, longer: 0.05 }, words: { name: "place-bet", line: "game.go:97" } };
 const crowded: Reason = { code: "crowded", numbers: { calls: 131, within: 60, longer: 0.05 }, words: {} };
@@ -31,7 +31,7 @@ describe("a rule in words", () => {
     expect(both(() => [{ kind: "flight", time: 2, kinds: [] }, { kind: "capture", time: 10, kinds: ["cpu", "trace"] }, { kind: "notify", time: 0, kinds: [] }].map(step).join(" → "))).toEqual([
       "the last 2 s → capture 10 s (cpu, trace) → notify", "最後 2 秒 → 擷取 10 秒（cpu、trace） → 通知",
     ]);
-    expect(both(() => limits(rule({ bounds: { times: 6, per: 21600, cooldown: 30, stopAfter: 0, maxMemory: 0.95, maxCpu: 0 } })))).toEqual(["6× per 6 h, cooldown 30 s, memory ≤ 95\u00a0%", "每 6 小時最多 6 次，冷卻 30 秒，記憶體 ≤ 95\u00a0%"]);
+    expect(both(() => limits(rule({ bounds: { times: 6, per: 21600, cooldown: 30, stopAfter: 0, maxMemory: 0.95, maxCpu: 0 } })))).toEqual(["6× per 6 h, cooldown 30 s, memory ≤ 95 %", "每 6 小時最多 6 次，冷卻 30 秒，記憶體 ≤ 95 %"]);
   });
 });
 
@@ -42,7 +42,7 @@ describe("why something happened", () => {
       "place-bet 花了 66 ms（game.go:97），達到 50 ms；沒有動作：還要冷卻 1 分 30 秒；1 分內有 131 個呼叫達到 50 ms：現在只有最久的才算，把門檻調高可以留給少見的呼叫",
     ]);
     setLocale("en");
-    expect(entryReason(entry({ reasons: [{ code: "metric", numbers: { value: 0.91, level: 0.9, hold: 0 }, words: { metric: "memory", unit: "share", side: "above" } }] }))).toBe("memory of its limit is 91 %, above 90 %");
+    expect(entryReason(entry({ reasons: [{ code: "metric", numbers: { value: 0.91, level: 0.9, hold: 0 }, words: { metric: "memory", unit: "share", side: "above" } }] })).replaceAll("\u00a0", " ")).toBe("memory of its limit is 91 %, above 90 %");
   });
   it("leaves the countdown to who counts", () => {
     const s: Standing = { instance: "i", service: "s", address: "", standing: "throttled", reason: "it cools down for 1m30s more", value: 0, holdsSince: 0, fired: 0, refused: 0, used: 0, freeAt: 0, reasons: [cooldown] };

@@ -8,6 +8,12 @@ import { t, table, tOr } from "./words";
 // A name may be of either script: between two of Han there is no space.
 const tight = (said: string): string => said.replace(/(\p{Script=Han}) (?=\p{Script=Han})/gu, "$1");
 
+/** A number stays with its unit. */
+const firm = (said: string): string => said.replace(/(\d) (?=\S)/g, "$1\u00a0");
+
+/** Who wants a flight recorder on. */
+export const wanted = (who: readonly string[]): string => who.map((w) => tOr(`wants.${w}`, w)).join(listed());
+
 /** A time as the page has it: "88 ms", "6 h", "1 min 30 s". */
 export const time = (s: number): string => (s >= 10 || s === Math.round(s) ? span(s, locale.value) : latency(s));
 
@@ -30,20 +36,20 @@ export function when(r: Rule): string {
   if (!c) return r.when;
   if (c.calls) {
     const p = { name: callName(c.calls), longer: time(c.longer), within: time(c.within), n: c.times, p: +(100 * c.quantile).toPrecision(4) };
-    return tight(c.quantile ? t("when.quantile", p) : c.times > 1 ? t("when.calls", p) : t("when.call", p));
+    return firm(tight(c.quantile ? t("when.quantile", p) : c.times > 1 ? t("when.calls", p) : t("when.call", p)));
   }
   const parts: string[] = [];
   if (c.below) parts.push(`< ${quantity(c.level, r.unit)}`);
   else if (c.level) parts.push(`≥ ${quantity(c.level, r.unit)}`);
   if (c.timesUsual) parts.push(t("when.usual", { n: c.timesUsual }));
   if (c.hold) parts.push(t("when.hold", { time: time(c.hold) }));
-  return `${metricName(c.metric)} ${parts.join(comma())}`;
+  return firm(`${metricName(c.metric)} ${parts.join(comma())}`);
 }
 
 export const step = (s: Step): string => {
   const what = tOr(`do.${s.kind}`, s.kind).replace("{time}", time(s.time));
   const kinds = s.kinds.join(listed());
-  return kinds ? t("do.with", { what, kinds }) : what;
+  return firm(kinds ? t("do.with", { what, kinds }) : what);
 };
 
 export function limits(r: Rule): string {
@@ -53,7 +59,7 @@ export function limits(r: Rule): string {
   if (b.stopAfter) out.push(t("limits.stop", { n: b.stopAfter }));
   if (b.maxMemory) out.push(t("limits.memory", { share: share(b.maxMemory) }));
   if (b.maxCpu) out.push(t("limits.cpu", { share: share(b.maxCpu) }));
-  return out.join(comma()).replaceAll(" %", "\u00a0%");
+  return firm(out.join(comma()));
 }
 
 const holding = ["call", "calls", "quantile", "metric"];
@@ -76,7 +82,7 @@ function part(r: Reason, now: boolean): string {
       if ("usual" in r.numbers) out.push(t("why.usual", { value: of("usual") }));
       if ("level" in r.numbers) out.push(t(w("side") === "below" ? "why.below" : "why.above", { value: of("level") }));
       if (n("hold")) out.push(t("when.hold", { time: time(n("hold")) }));
-      return out.join(comma());
+      return firm(out.join(comma()));
     }
     case "budget":
       return t("why.budget", { n: n("budget"), per: time(n("per")) });
@@ -91,6 +97,8 @@ function part(r: Reason, now: boolean): string {
       return t("why.acting", { rule: w("rule") });
     case "crowded":
       return t("why.crowded", { n: n("calls"), within: time(n("within")), longer: time(n("longer")) });
+    case "no-room":
+      return t("why.room", { error: w("error") });
     case "no-collect":
       return t("why.collect", { error: w("error") });
     case "dropped":
@@ -121,7 +129,7 @@ export const entryReason = (e: Entry): string => sentence(e.reasons, e.reason, f
 /** Why a rule cannot work on an instance. */
 export const matchProblem = (m: { problem: string; code: string }): string => tOr(`problem.${m.code}`, m.problem);
 
-const stages = ["fired", "refused", "collected", "archived", "diagnosed"];
+const stages = ["fired", "collected", "refused", "archived", "diagnosed"];
 
 /** Newest first; of one capture in the order of what happened to it, whoever was heard first. */
 export function inOrder(entries: Entry[]): Entry[] {

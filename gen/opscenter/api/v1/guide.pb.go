@@ -24,7 +24,7 @@ const (
 // GetSampleRequest names a scenario.
 type GetSampleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 5; 0 is the healthy counter-example.
+	// 1 to 6; 0 is the healthy counter-example.
 	Scenario int32 `protobuf:"varint,1,opt,name=scenario,proto3" json:"scenario,omitempty"`
 	// The language of the texts: "en" (the default) or "zh-TW".
 	Lang          string `protobuf:"bytes,2,opt,name=lang,proto3" json:"lang,omitempty"`

@@ -640,7 +640,8 @@ func (x *TriggerBounds) GetMaxCpu() float64 {
 }
 
 // TriggerReason is a part of a reason without its words; its codes, numbers and
-// words are those of opscenter.agent.v1.RuleReason.
+// words are those of opscenter.agent.v1.RuleReason, and "no-room" where the centre
+// does not take a capture.
 type TriggerReason struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`

@@ -22,7 +22,7 @@ export const file_opscenter_api_v1_guide: GenFile = /*@__PURE__*/
  */
 export type GetSampleRequest = Message<"opscenter.api.v1.GetSampleRequest"> & {
   /**
-   * 1 to 5; 0 is the healthy counter-example.
+   * 1 to 6; 0 is the healthy counter-example.
    *
    * @generated from field: int32 scenario = 1;
    */

@@ -356,7 +356,8 @@ export const TriggerBoundsSchema: GenMessage<TriggerBounds> = /*@__PURE__*/
 
 /**
  * TriggerReason is a part of a reason without its words; its codes, numbers and
- * words are those of opscenter.agent.v1.RuleReason.
+ * words are those of opscenter.agent.v1.RuleReason, and "no-room" where the centre
+ * does not take a capture.
  *
  * @generated from message opscenter.api.v1.TriggerReason
  */
