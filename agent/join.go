@@ -55,6 +55,9 @@ type joinAnswer struct {
 	Certificate []byte    `json:"certificate"`
 	LifeSeconds int64     `json:"life_seconds"`
 	Now         time.Time `json:"now"`
+	// Pins are what the centre is known by from now on, while its authority is
+	// replaced and after; empty = as before.
+	Pins []string `json:"pins"`
 }
 
 // issued is a certificate and how long it is good. The clock of the machine has
@@ -231,6 +234,7 @@ func (a *Agent) exchange(ctx context.Context, method, token string, show *tls.Ce
 		return issued{}, errors.New("the centre certified something else than was asked for")
 	}
 	a.compareClocks(got.Now)
+	a.learnPins(got.Pins)
 	return issued{
 		cert: &tls.Certificate{Certificate: [][]byte{got.Certificate}, PrivateKey: key, Leaf: leaf},
 		at:   time.Now(), life: time.Duration(got.LifeSeconds) * time.Second,
@@ -244,7 +248,7 @@ func (a *Agent) dialJoin(ctx context.Context, show *tls.Certificate) (*tls.Conn,
 	if err != nil {
 		return nil, err
 	}
-	conf := tlsConfig(a.cfg.center.Hostname(), a.cfg.pins...)
+	conf := tlsConfig(a.cfg.center.Hostname(), a.pins()...)
 	conf.MinVersion = tls.VersionTLS13 // for the number of the connection
 	showing(conf, show)
 	conn := tls.Client(dialled, conf)

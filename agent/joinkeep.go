@@ -6,17 +6,20 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
 // joinState is the certificate that the agent has now.
 type joinState struct {
-	mu      sync.Mutex // guards now and looked
+	mu      sync.Mutex // guards what follows, but for changed
 	now     issued
-	looked  bool // whether the kept certificate was tried
-	running bool // somebody renews
+	looked  bool     // whether the kept certificate was tried
+	running bool     // somebody renews
+	pins    [][]byte // what the centre said that it is known by; empty = as configured
 
 	changed chan struct{} // holds one when now has changed
 }
@@ -27,6 +30,31 @@ func (j *joinState) current() issued {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.now
+}
+
+// pins are what the centre is known by: as configured, until it has said how.
+func (a *Agent) pins() [][]byte {
+	a.join.mu.Lock()
+	defer a.join.mu.Unlock()
+	if len(a.join.pins) > 0 {
+		return a.join.pins
+	}
+	return a.cfg.pins
+}
+
+// learnPins takes what a centre, which was known by its pin, says of the next one.
+func (a *Agent) learnPins(texts []string) {
+	if len(a.cfg.pins) == 0 || len(texts) == 0 {
+		return
+	}
+	pins, err := parsePins(strings.Join(texts, ","))
+	if err != nil {
+		a.log.Warn("the centre names a pin that is none", slog.Any("error", err))
+		return
+	}
+	a.join.mu.Lock()
+	defer a.join.mu.Unlock()
+	a.join.pins = pins
 }
 
 // put takes a certificate and reports whether it is the first.

@@ -136,7 +136,7 @@ func (a *Agent) dialCenter(cert *tls.Certificate) (net.Conn, error) {
 		return conn, nil
 	}
 	under := &gatherConn{Conn: conn}
-	config := tlsConfig(a.cfg.center.Hostname(), a.cfg.pins...)
+	config := tlsConfig(a.cfg.center.Hostname(), a.pins()...)
 	showing(config, cert)
 	secure := tls.Client(under, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

@@ -222,10 +222,20 @@ func loopback(listen string) bool {
 	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
-// pin is what agents and the command line need to know to trust the centre.
+// pins are those of the centre's own authority, and of the one that replaces it;
+// nil = it has none of its own.
+func (a *access) pins() []string {
+	if a.ca == nil {
+		return nil
+	}
+	return a.ca.Pins()
+}
+
+// pin is what agents and the command line need to know to trust the centre, from
+// now on.
 func (a *access) pin() string {
-	if a.ca != nil {
-		return a.ca.Pin()
+	if pins := a.pins(); len(pins) > 0 {
+		return pins[len(pins)-1]
 	}
 	if a.certs == nil {
 		return ""

@@ -15,7 +15,7 @@ import (
 // Run is the whole program: it returns the exit code.
 func Run(ctx context.Context, args []string) int {
 	return cli.Main(ctx, args, cli.Config{
-		Serve: Serve, Child: toolui.ChildMain, Accounts: accountsOf, Diagnose: diagnose,
+		Serve: Serve, Child: toolui.ChildMain, Accounts: accountsOf, Authority: authorityOf, Diagnose: diagnose,
 		Sections: func() []config.Section { return new(sections).list() }, CheckConfig: checkConfig,
 	})
 }

@@ -63,7 +63,7 @@ func newGate(o cli.ServeOptions, set joinSection, who access, record *audit.Log,
 		return nil, nil
 	}
 	return join.Open(join.Config{
-		Dir: filepath.Join(o.DataDir, "join"), Record: record, Life: time.Duration(set.Life), Kubernetes: set.Kubernetes, Drop: links.Drop, Logger: o.Logger,
+		Dir: filepath.Join(o.DataDir, "join"), Record: record, Life: time.Duration(set.Life), Pins: who.pins(), Kubernetes: set.Kubernetes, Drop: links.Drop, Logger: o.Logger,
 	})
 }
 

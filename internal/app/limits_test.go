@@ -125,7 +125,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 	zh.WriteString("\n| 限制 | 預設值 | 由誰把關 | 以何設定變更 | 超過時的訊息 |\n|---|---|---|---|---|\n")
 	inChinese := strings.NewReplacer(
 		", of which one may take the CPU profile and one the trace", "，其中 CPU 剖析與追蹤各只能有一個", "a quarter, at most 10", "四分之一，至多 10",
-		", once ten have followed each other", "，連續十次之後", " s, up to ", " 秒，最長 ", " min", " 分鐘", "10 s", "10 秒", "5 s", "5 秒", "30 s", "30 秒",
+		", once ten have followed each other", "，連續十次之後", "30 s, up to ", "30 秒，最長 ", "5 s, up to ", "5 秒，最長 ", " min", " 分鐘", "10 s", "10 秒", "5 s", "5 秒", "30 s", "30 秒",
 		", up to 512 MiB when asked", "，另行要求時可達 512 MiB", "below 1,000", "少於 1,000", "; ", "；", "256 bytes", "256 位元組",
 		"100 a second, 400 at once after a rest", "每秒 100 個，閒置之後可一次 400 個", "5, then each doubles the wait up to", "5 次，之後每次等待加倍，最長", "10 a minute", "每分鐘 10 個",
 		"5 MiB with descriptors of the console", "含主控台描述檔時 5 MiB", ", and 200 times its size from 16 MiB on", "；超過 16 MiB 時不超過原大小的 200 倍", "5 million", "500 萬",

@@ -55,6 +55,9 @@ type Config struct {
 	// Accounts opens the users of a centre's data directory; nil = this program
 	// cannot.
 	Accounts func(ctx context.Context, dataDir string) (Accounts, error)
+	// Authority shows a data directory's certificate authority, or changes it; nil =
+	// this program is a client only.
+	Authority func(ctx context.Context, dataDir, by string, change AuthorityChange) (Authority, error)
 	// Diagnose diagnoses files and running programs; nil = this program cannot.
 	Diagnose DiagnoseFunc
 	// Child runs what `ops tool-ui-child ARGS…` was started for and returns the
@@ -196,7 +199,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("centre", p.serveCmd(), p.configCmd(), p.healthcheckCmd(), p.userCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
+	add("centre", p.serveCmd(), p.configCmd(), p.healthcheckCmd(), p.userCmd(), p.caCmd(), p.loginCmd(), p.logoutCmd(), p.tokenCmd(), p.joinTokenCmd())
 	add("fleet", p.servicesCmd(), p.instancesCmd(), p.sourcesCmd())
 	add("capture", p.diagnoseCmd(), p.captureCmd(), p.capturesCmd(), p.openCmd(), p.exportCmd(), p.importCmd(),
 		p.stopCmd(), p.cancelCmd(), p.pinCmd(true), p.pinCmd(false), p.deleteCmd())

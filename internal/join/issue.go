@@ -62,6 +62,9 @@ type answer struct {
 	// LifeSeconds count from now, whatever the agent's clock says.
 	LifeSeconds int64     `json:"life_seconds"`
 	Now         time.Time `json:"now"`
+	// Pins are what the centre is known by from now on; empty = as before. While its
+	// authority is replaced they are those of both.
+	Pins []string `json:"pins,omitempty"`
 }
 
 // ServeHTTP gives certificates.
@@ -140,7 +143,7 @@ func (g *Gate) issue(r *http.Request, from netip.Addr, id Identity, req request)
 	}
 	g.holders.put(id.Instance, by, cert.NotAfter)
 	g.log.Info("agent joined", "agent", id.String(), "by", by, "renewal", req.Method == ByRenewal, "remote", from.String())
-	return answer{Certificate: cert.Raw, LifeSeconds: int64(g.cfg.Life / time.Second), Now: now}, nil
+	return answer{Certificate: cert.Raw, LifeSeconds: int64(g.cfg.Life / time.Second), Now: now, Pins: g.cfg.Pins}, nil
 }
 
 // requestKey returns the key that asks for a certificate, which has signed both

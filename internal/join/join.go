@@ -38,6 +38,8 @@ type Config struct {
 	Record audit.Recorder
 	// Life is how long a certificate is good; 0 = 24 h.
 	Life time.Duration
+	// Pins are told to agents with their certificates; see answer.
+	Pins []string
 	// Kubernetes says which service accounts may join; nil = none.
 	Kubernetes *Kubernetes
 	// Drop ends the tunnels of these instances; nil = they stay until they end.

@@ -49,15 +49,20 @@ type CA struct {
 	Cert *x509.Certificate
 	Key  crypto.Signer
 	File string // of the certificate, for those who want to trust it
+	// Next is the authority that replaces this one; nil = none does.
+	Next *CA
 }
 
 // OpenCA opens the data directory's authority, or makes it.
 func OpenCA(dataDir string, now time.Time) (*CA, error) {
 	dir := filepath.Join(dataDir, dirName)
 	certFile, keyFile := filepath.Join(dir, certName), filepath.Join(dir, keyName)
+	if err := succeed(dir); err != nil {
+		return nil, ops.Errorf(ops.Exhausted, "--tls auto: the next authority in %s could not take its place: %w", dir, err)
+	}
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeCA(dir, now); err != nil {
+		if err := makeCA(dir, certName, keyName, now); err != nil {
 			return nil, ops.Errorf(ops.Exhausted, "--tls auto: no certificate authority could be made in %s: %w", dir, err)
 		}
 		pair, err = tls.LoadX509KeyPair(certFile, keyFile)
@@ -65,26 +70,36 @@ func OpenCA(dataDir string, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, ops.Errorf(ops.Corrupt, "--tls auto: %s and %s cannot be read (%w): put back a copy, or delete both and hand out the new pin", certFile, keyFile, err)
 	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, ops.Errorf(ops.Corrupt, "--tls auto: %s is not a certificate authority: put back a copy, or delete it and %s and hand out the new pin", certFile, keyFile)
+	ca, err := caOf(pair, certFile)
+	if err != nil {
+		return nil, err
 	}
 	if now.After(pair.Leaf.NotAfter) {
 		return nil, ops.Errorf(ops.Invalid, "--tls auto: %s has expired: delete it and %s and hand out the new pin", certFile, keyFile)
+	}
+	ca.Next, err = openNext(dir)
+	return ca, err
+}
+
+func caOf(pair tls.Certificate, certFile string) (*CA, error) {
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok || !pair.Leaf.IsCA {
+		return nil, ops.Errorf(ops.Corrupt, "--tls auto: %s is not a certificate authority: put back a copy, or delete it and its key and hand out the new pin", certFile)
 	}
 	return &CA{Cert: pair.Leaf, Key: key, File: certFile}, nil
 }
 
 // makeCA writes key, then certificate: what is found is whole.
-func makeCA(dir string, now time.Time) error {
+func makeCA(dir, certName, keyName string, now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "OPS Center CA"},
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "OPS Center CA of " + now.UTC().Format(time.RFC3339)},
 		NotBefore: now.Add(-skew), NotAfter: now.Add(caLife),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true,
+		MaxPathLen: 1, // vouches for the one that it replaces; see bridge
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -203,7 +218,15 @@ func (s *Server) Certificate() (*tls.Certificate, error) {
 		return nil, err
 	}
 	// The authority's certificate goes along, for those who pin its key.
-	s.cert = &tls.Certificate{Certificate: [][]byte{der, s.ca.Cert.Raw}, PrivateKey: key, Leaf: leaf}
+	cert := &tls.Certificate{Certificate: [][]byte{der, s.ca.Cert.Raw}, PrivateKey: key, Leaf: leaf}
+	if s.ca.Next != nil {
+		bridge, err := s.ca.bridge()
+		if err != nil {
+			return nil, err
+		}
+		cert.Certificate = append(cert.Certificate, bridge, s.ca.Next.Cert.Raw)
+	}
+	s.cert = cert
 	return s.cert, nil
 }
 
