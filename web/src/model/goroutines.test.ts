@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { atPlace, changeOf, chosen, formatGoroutines, headOf, meantBy, packagesOf, parseGoroutines, runsOf, sharesOf, toneOf, type CodeFrame, type GoroutineGroup, type Origin } from "./goroutines";
+import { atPlace, changeOf, chosen, formatGoroutines, headOf, isObserver, meantBy, packagesOf, parseGoroutines, runsOf, sharesOf, toneOf, type CodeFrame, type GoroutineGroup, type Origin } from "./goroutines";
 
 // A frame is "origin package.function:line"; a stack goes from the leaf to the root.
 function frame(s: string): CodeFrame {
@@ -75,3 +75,12 @@ test.each(["", "snap=goroutine.txt&base=none&q=hold&state=sync,channel&pkg=main&
 });
 
 test("an address that nobody made is the usual view", () => expect(formatGoroutines(view("sort=height&base=yesterday&change=fun"))).toEqual({}));
+
+test("who came through the agent's middleware is no observer, who works for it is", () => {
+  const [request, watcher, tunnel] = groups(`
+    11<1 mutex: runtime runtime.gopark:1 / std sync.(*Mutex).Lock:2 / own main.(*Room).place:3 / observer example.com/agent.middleware:4 / std net/http.(*conn).serve:5
+    1<1 running: std runtime/pprof.writeGoroutine:1 / observer example.com/agent.(*window).snapshot:2 / own main.main:9
+    1<1 chan receive: runtime runtime.gopark:1 / library grpc.(*Server).Serve:2
+  `);
+  expect([isObserver(request!), isObserver(watcher!), isObserver(tunnel!), isObserver({ ...tunnel!, createdBy: frame("observer example.com/agent.(*Agent).tunnel:7") })]).toEqual([false, true, false, true]);
+});

@@ -56,8 +56,11 @@ export function headOf(g: GoroutineGroup): CodeFrame | undefined {
   return g.stack.find((f) => f.origin === "own") ?? g.stack.find((f) => f.origin === "library") ?? g.stack.findLast((f) => f.origin === "std") ?? g.stack.at(-1);
 }
 
-/** The agent, the profilers and the tracer: they are there because somebody looks. */
-export const isObserver = (g: GoroutineGroup): boolean => g.createdBy?.origin === "observer" || g.stack.some((f) => f.origin === "observer");
+/**
+ * The agent, the profilers and the tracer: they are there because somebody looks.
+ * A request that only came through the agent's middleware is the program's own.
+ */
+export const isObserver = (g: GoroutineGroup): boolean => g.createdBy?.origin === "observer" || g.stack.find((f) => f.origin === "own" || f.origin === "observer")?.origin === "observer";
 
 export const tones = ["running", "runnable", "syscall", "network", "sync", "channel", "gc", "idle"] as const;
 export type Tone = (typeof tones)[number];

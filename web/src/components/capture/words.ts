@@ -275,7 +275,7 @@ export const table = {
   "next.longer": ["Capture again, for {duration}", "再擷取一次，錄 {duration}"],
   "next.longer.why": ["What comes and goes may not have been in this window.", "時好時壞的問題，可能不在這個時間窗裡。"],
   "next.rule": ["Let a rule capture when it happens", "用規則在發生的當下擷取"],
-  "next.rule.why": ["For what is too short or too rare to be met: “stall” keeps the seconds before a slow call.", "太短或太少見、碰不到的問題：「stall」會留下慢呼叫之前的那幾秒。"],
+  "next.rule.why": ["For what is too short or too rare to be met: the rule stall keeps the seconds before a slow call.", "太短或太少見、碰不到的問題：規則 stall 會留下慢呼叫之前的那幾秒。"],
   "dx.callee": ["Capture {service}, which is called", "擷取被呼叫的 {service}"],
   "dx.next": ["To be surer", "想更確定"],
   "dx.proofs": ["Evidence ({n})|Evidence ({n})", "證據（{n}）"],
