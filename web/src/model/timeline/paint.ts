@@ -57,26 +57,52 @@ export function clear(s: Surface, p: Palette): void {
   s.pixels.fill(p.background);
 }
 
-/** Diagonal lines, the same on every row and at every zoom. */
-const onLine = (x: number, y: number, step: number): boolean => (x + y) % step < step / 4;
+/** Of the diagonal lines, the same on every row and at every zoom, where a pixel is between two. */
+const phase = (x: number, y: number, step: number): number => (x + y) % step;
 
 function fill(s: Surface, p: Palette, c: number, x0: number, x1: number, top: number, bottom: number): void {
+  const { pixels, width } = s;
   const y0 = Math.max(0, top);
   const y1 = Math.min(s.height, bottom);
   const plain = p.plain[c]!;
-  if (!hatchedClass[c] || x1 - x0 < 3) {
-    for (let y = y0; y < y1; y++) s.pixels.fill(plain, y * s.width + x0, y * s.width + x1);
+  const line = p.hatch[c]!;
+  if (!hatchedClass[c] || line === plain || x1 - x0 < 3) {
+    // A call for a handful of pixels costs more than they do.
+    if (x1 - x0 > 24) for (let y = y0; y < y1; y++) pixels.fill(plain, y * width + x0, y * width + x1);
+    else for (let y = y0; y < y1; y++) for (let i = y * width + x0, end = y * width + x1; i < end; i++) pixels[i] = plain;
     return;
   }
-  const line = p.hatch[c]!;
   const step = Math.round(6 * s.scale);
-  for (let y = y0; y < y1; y++) for (let x = x0, i = y * s.width + x0; x < x1; x++, i++) s.pixels[i] = onLine(x, y, step) ? line : plain;
+  const on = step / 4;
+  for (let y = y0; y < y1; y++) {
+    for (let i = y * width + x0, end = y * width + x1, at = phase(x0, y, step); i < end; i++) {
+      pixels[i] = at < on ? line : plain;
+      if (++at === step) at = 0;
+    }
+  }
+}
+
+/** A part of a column of pixels, from the bottom up to the top. */
+function column(s: Surface, p: Palette, c: number, x: number, top: number, bottom: number): void {
+  const { pixels, width } = s;
+  const plain = p.plain[c]!;
+  const line = p.hatch[c]!;
+  const end = Math.max(0, top);
+  const from = Math.min(bottom, s.height) - 1;
+  if (line === plain) {
+    for (let y = from, i = y * width + x; y >= end; y--, i -= width) pixels[i] = plain;
+    return;
+  }
+  const step = Math.round(6 * s.scale);
+  const on = step / 4;
+  for (let y = from, i = y * width + x, at = phase(x, Math.max(0, from), step); y >= end; y--, i -= width) {
+    pixels[i] = at < on ? line : plain;
+    if (--at < 0) at = step - 1;
+  }
 }
 
 /** Shares from the bottom of a column of pixels, in the order of classes. */
 function stack(s: Surface, p: Palette, shares: Float32Array, at: number, x: number, y: number, height: number): void {
-  const step = Math.round(6 * s.scale);
-  const { pixels, width } = s;
   let sum = 0;
   let bottom = y + height;
   for (let c = 0; c < classes.length; c++) {
@@ -84,13 +110,7 @@ function stack(s: Surface, p: Palette, shares: Float32Array, at: number, x: numb
     if (v <= 0) continue;
     sum += v;
     const top = y + height - Math.round(Math.min(1, sum) * height);
-    const plain = p.plain[c]!;
-    const line = p.hatch[c]!;
-    const end = Math.max(0, top);
-    let py = Math.min(bottom, s.height) - 1;
-    let i = py * width + x;
-    if (line === plain) for (; py >= end; py--, i -= width) pixels[i] = plain;
-    else for (; py >= end; py--, i -= width) pixels[i] = onLine(x, py, step) ? line : plain;
+    column(s, p, c, x, top, bottom);
     bottom = Math.min(bottom, top);
   }
 }
@@ -117,30 +137,30 @@ export function paintRow(s: Surface, p: Palette, t: PlacedRow, clip: Range, y: n
   else paintIntervals(s, p, t.row, x0, x1, y, height);
 }
 
-/** Adds the shares of a pixel's time to out. */
-export function shareOf(r: Shares, first: number, last: number, out: Float32Array, at: number, weight = 1): void {
-  const a = Math.max(0, Math.min(r.columns - 1, Math.floor(first)));
-  const b = Math.max(a + 1, Math.min(r.columns, Math.ceil(last)));
-  const part = weight / (255 * (b - a));
-  for (let c = 0; c < r.planes.length; c++) {
-    const plane = r.planes[c];
-    if (!plane) continue;
-    let sum = plane[a]!;
-    for (let i = a + 1; i < b; i++) sum += plane[i]!;
-    if (sum) out[at + c]! += part * sum;
-  }
-}
-
 function paintShares(s: Surface, p: Palette, t: PlacedRow, r: Shares, x0: number, x1: number, y: number, height: number): void {
   const perPixel = (s.range.to - s.range.from) / s.width;
-  const column = (t.to - t.from) / r.columns;
-  const out = room(classes.length);
+  const wide = (t.to - t.from) / r.columns;
+  const seen: number[] = [];
+  const planes: Uint8Array[] = [];
+  r.planes.forEach((plane, c) => plane && (seen.push(c), planes.push(plane)));
   for (let x = x0; x < x1; x++) {
-    const at = (s.range.from + x * perPixel - t.from) / column;
-    out.fill(0, 0, classes.length);
+    const at = (s.range.from + x * perPixel - t.from) / wide;
     // Half a column's rounding must not take in the neighbour as well.
-    shareOf(r, at + 1e-6, at + perPixel / column - 1e-6, out, 0);
-    stack(s, p, out, 0, x, y, height);
+    const a = Math.max(0, Math.min(r.columns - 1, Math.floor(at + 1e-6)));
+    const b = Math.max(a + 1, Math.min(r.columns, Math.ceil(at + perPixel / wide - 1e-6)));
+    const part = height / (255 * (b - a));
+    let sum = 0;
+    let bottom = y + height;
+    for (let k = 0; k < planes.length; k++) {
+      const plane = planes[k]!;
+      let v = plane[a]!;
+      for (let i = a + 1; i < b; i++) v += plane[i]!;
+      if (v === 0) continue;
+      sum += v;
+      const top = y + height - Math.round(Math.min(height, part * sum));
+      if (top < bottom) column(s, p, seen[k]!, x, top, bottom);
+      bottom = Math.min(bottom, top);
+    }
   }
 }
 
