@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, call, fits, launch, open, visit } from "./harness.mjs";
+import { accessible, accessibleInBothThemes, call, fits, launch, open, visit } from "./harness.mjs";
 
 let browser;
 const sample = {};
 before(async () => {
   browser = await launch();
-  for (const n of [3, 4]) {
+  for (const n of [3, 4, 6]) {
     const { capture, kept } = await call("GuideService/GetSample", { scenario: n });
     sample[n] = capture.id;
     if (kept) await call("CaptureService/DeleteCapture", { captureId: capture.id });
@@ -65,6 +65,37 @@ test("a rule's page, in the dark and the other language", async () => {
   await page.waitForSelector("[data-t=sample] [data-finding]");
   await page.click("a[href$='/guide/healthy']");
   await page.waitForSelector("[data-t=healthy]");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("what is over before anybody can click: the complaint leads to the rule, and one click arms it", async () => {
+  const page = await open(browser);
+  await visit(page, "/");
+  await page.keyboard.press("Control+k");
+  await page.waitForSelector("[data-t=palette-search]");
+  await page.keyboard.type("lag spike");
+  await page.waitForSelector('[data-entry="guide/6"][aria-selected=true]');
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/guide/6");
+  const finding = page.locator("[data-t=sample] [data-finding]").first();
+  await finding.waitFor();
+  assert.match(await page.innerText("[data-t=sample]"), /audit\.go:\d+/);
+
+  // Armed and disarmed, as the rule's file says then.
+  const enabled = async () => (await call("TriggerService/ListTriggers")).files.flatMap((f) => f.rules).find((r) => r.name === "stall").enabled ?? false;
+  assert.equal(await enabled(), false);
+  await page.click("[data-t=arm]");
+  await page.waitForSelector("[data-t=disarm]");
+  assert.equal(await enabled(), true);
+  await accessibleInBothThemes(page, "a chapter with a rule");
+  await fits(page, "a chapter with a rule");
+  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/chapter6.png` });
+  await page.click("[data-t=disarm]");
+  await page.waitForSelector("[data-t=arm]");
+  assert.equal(await enabled(), false);
+  await page.click("[data-t=armed-rule]");
+  await page.waitForURL("**/rules?rule=stall");
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });

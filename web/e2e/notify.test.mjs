@@ -10,8 +10,9 @@ const chat = createServer((req, res) => {
   let body = "";
   req.on("data", (b) => (body += b));
   req.on("end", () => {
-    told.push({ auth: req.headers.authorization, ...JSON.parse(body) });
-    res.writeHead(answer).end(answer === 200 ? "ok" : "no such room");
+    told.push({ auth: req.headers.authorization, path: req.url, ...JSON.parse(body) });
+    // Robots answer with a code of their own.
+    res.writeHead(answer).end(answer !== 200 ? "no such room" : /robot|bot\/v2/.test(req.url) ? '{"code":0,"errcode":0}' : "ok");
   });
 });
 
@@ -88,6 +89,51 @@ test("in the other language and the dark", async () => {
   await page.waitForSelector("text=Messaging API 頻道的 token");
   await accessible(page, "the form in the dark");
   if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/dark.png` });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+// What each chat is told, in the form that its documentation asks for.
+const chats = [
+  { type: "slack", url: "/services/T0/B0/x", says: (m) => m.blocks[0].text.text },
+  { type: "telegram", url: "", token: "12:abc", to: "-100", says: (m) => (assert.equal(m.path, "/bot12:abc/sendMessage"), assert.equal(m.chat_id, "-100"), m.text) },
+  { type: "line", url: "", token: "hush", to: "U1", says: (m) => (assert.equal(m.path, "/v2/bot/message/push"), assert.equal(m.auth, "Bearer hush"), assert.equal(m.to, "U1"), m.messages[0].text) },
+  { type: "teams", url: "/workflows/x", says: (m) => m.attachments[0].content.body[0].text },
+  { type: "feishu", url: "/open-apis/bot/v2/hook/x", secret: "sign me", says: (m) => (assert.ok(m.sign && m.timestamp), m.content.post.zh_cn.title) },
+  { type: "dingtalk", url: "/robot/send?access_token=x", secret: "sign me", says: (m) => (assert.match(m.path, /access_token=x&sign=[^&]+&timestamp=\d+/), m.markdown.title) },
+];
+
+test("every chat is told in its own form and in the reader's language", async () => {
+  answer = 200;
+  const base = `http://127.0.0.1:${chat.address().port}`;
+  const page = await open(browser, { locale: "zh-TW" });
+  await visit(page, "/notifications");
+  for (const c of chats) {
+    await page.click("[data-t=channel-add]");
+    await page.selectOption("[data-t=channel-type]", c.type);
+    await page.fill("[data-t=channel-name]", c.type);
+    await page.fill("[data-t=channel-url]", base + c.url);
+    if (c.token) await page.fill("[data-t=channel-token]", c.token);
+    if (c.to) await page.fill("[data-t=channel-to]", c.to);
+    if (c.secret) await page.fill("[data-t=channel-secret]", c.secret);
+    await page.click("[data-t=channel-save]");
+    await page.waitForSelector("[role=dialog]", { state: "detached" });
+    const before = told.length;
+    await page.click(`[data-channel=${c.type}] [data-t=channel-test]`);
+    await page.waitForSelector(`[data-channel=${c.type}] [data-t=sent] >> text=1`);
+    assert.equal(told.length, before + 1, `${c.type} is told once`);
+    assert.match(c.says(told[before]), /這個通知頻道可以使用|頻道/, `${c.type} in Chinese`);
+    assert.equal(await page.locator(`[data-channel=${c.type}] [data-t=trouble]`).count(), 0, `${c.type} has no trouble`);
+  }
+  for (const secret of ["12:abc", "hush", "sign me", "access_token=x"]) assert.ok(!(await page.content()).includes(secret), `${secret} is a secret`);
+  await accessible(page, "a channel of each chat");
+  await fits(page, "a channel of each chat");
+  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/chats.png` });
+  for (const c of chats) {
+    await page.click(`[data-channel=${c.type}] [data-t=channel-delete]`);
+    await page.click("[role=alertdialog] .danger");
+    await page.waitForSelector(`[data-channel=${c.type}]`, { state: "detached" });
+  }
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });

@@ -109,6 +109,27 @@ test("a file of rules is written, previewed, put in force, and tells how it stan
   await page.context().close();
 });
 
+test("a rule that acts says so, in the other language and the dark as well", async () => {
+  const { files } = await call("TriggerService/ListTriggers");
+  const now = files.find((f) => f.name === file).text;
+  // It acts for ten seconds and rests for ten, so that who looks late sees the next time.
+  const acts = `rules:\n  - name: ${bt}-acts\n    for: {service: ${own.service}}\n    when: {metric: goroutines, above: 1}\n    do: [{capture: {for: 10s, kinds: [runtime]}}]\n    limits: {cooldown: 10s, times: 100, per: 1h}\n`;
+  await call("TriggerService/PutTriggerFile", { name: file, before: now, text: acts });
+  const page = await open(browser, { theme: "dark", locale: "zh-TW" });
+  await visit(page, `/rules?rule=${bt}-acts`);
+  await page.waitForSelector(`[data-rule=${bt}-acts] >> text="執行中 1"`, { timeout: 90_000 });
+  assert.match(await page.innerText(`[data-rule=${bt}-acts]`), /goroutine 數 ≥ 1/);
+  assert.match(await page.innerText(`[data-rule=${bt}-acts]`), /擷取 10\s秒（runtime）/);
+  await page.waitForSelector(`[data-t=standings] >> text="執行中"`);
+  await page.waitForSelector("[data-t=history] [data-kind=fired] >> text=goroutine 數為");
+  await accessible(page, "a rule that acts");
+  await shot(page, "acting");
+  await page.waitForSelector("[data-t=history] [data-kind=archived]", { timeout: 90_000 });
+  await call("TriggerService/PutTriggerFile", { name: file, before: acts, text: now });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
 test("the capture dialog offers the past of those who keep it, and else says how and at which cost", async () => {
   const page = await open(browser);
   await visit(page, `/instances/${own.id}`);

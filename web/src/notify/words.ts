@@ -68,7 +68,7 @@ export const table = {
   sent: ["{n} message sent|{n} messages sent", "已送出 {n} 則"],
   waiting: ["{n} waits|{n} wait", "{n} 則等待中"],
   lost: ["{n} lost", "遺失 {n} 則"],
-  last: ["last {ago}", "上次：{ago}"],
+  last: [", last {ago}", "，上次：{ago}"],
   recent: ["Latest messages", "最近的訊息"],
   "recent.none": ["nothing was sent since the centre started", "中心啟動後尚未送出任何訊息"],
   "events.n": ["{n} event|{n} events", "{n} 個事件"],

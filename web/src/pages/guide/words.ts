@@ -108,7 +108,7 @@ export const table = {
   "5.fix.3": ["Watch goroutines against connections: their ratio is the alarm.", "拿 goroutine 與連線數對照：兩者的比例就是警報。"],
 
   "6.title": ["Now and then everything stalls for tens of milliseconds", "偶爾整個卡住幾十毫秒"],
-  "6.short": ["A stall, hiccup or lag spike, too short to click for: a rule catches it", "短到來不及按的停頓、卡頓或延遲尖峰：由規則抓住"],
+  "6.short": ["A freeze, hiccup or lag spike too short to click for: a rule catches it", "凍住、卡頓或延遲尖峰，短到來不及按：由規則抓住"],
   "6.symptom": ["Once a minute, or a few times an hour, players see the game freeze for a blink. No chart shows it: on the average of a second it is nothing. When somebody looks, it is over.", "每分鐘一次，或每小時幾次，玩家看到遊戲凍住一瞬間。圖表上看不到：平均到一秒裡什麼都不是。等有人去看，已經結束了。"],
   "6.read.1": ["Nobody asked for this capture: the rule fired on a bet that took more than 50 ms, and the flight recorder still held its two seconds. The finding says where that bet had waited: behind game.(*Room).audit, which asks the database while it holds the room.", "沒有人要求這個擷取：有一筆下注超過 50 毫秒，規則觸發，而飛行記錄器還保有那兩秒。診斷結果指出那筆下注在等什麼：game.(*Room).audit 持有房間的鎖時去查詢資料庫。"],
   "6.read.2": ["On the timeline one goroutine is blue, waiting for the network, for 60 ms. Meanwhile others turn red, waiting for the lock, and all go on at the same moment.", "時間軸上有一個 goroutine 藍色（網路等待）60 毫秒。同時其他的變紅（等鎖），然後在同一刻一起繼續。"],

@@ -14,6 +14,7 @@ export const table = {
   "instance.predecessor": ["Before it", "前一個程序"],
   "instance.predecessor.open": ["open the predecessor", "開啟前一個程序"],
   "instance.predecessor.last": ["the last it sent", "它最後送出的擷取"],
+  "instance.predecessor.rule": ["rule {rule}", "規則 {rule}"],
   "instance.predecessor.lastWords": ["last words", "遺言"],
   "instance.predecessor.nothing": ["Nothing was captured of it.", "沒有它的擷取紀錄。"],
   "instance.charts": ["Heartbeats", "心跳數據"],
