@@ -120,7 +120,7 @@ func (s accessServer) ListUsers(ctx context.Context, _ *connect.Request[apiv1.Li
 	}
 	out := &apiv1.ListUsersResponse{}
 	for _, u := range users {
-		out.Users = append(out.Users, &apiv1.User{Name: u.Name, Disabled: u.Disabled, Created: ts(u.Created), LastLogin: ts(u.LastLogin)})
+		out.Users = append(out.Users, &apiv1.User{Name: u.Name, Disabled: u.Disabled, Created: ts(u.Created), LastLogin: ts(u.LastLogin), TemporaryPassword: u.Temporary})
 	}
 	for _, b := range bindings {
 		if !strings.HasPrefix(string(b.Holder), "token:") {
@@ -139,7 +139,7 @@ func (s accessServer) AddUser(ctx context.Context, req *connect.Request[apiv1.Ad
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.AddUserResponse{}), a.AddUser(ctx, auth.ActorOf(ctx).Name, req.Msg.GetName(), req.Msg.GetPassword(), grants)
+	return connect.NewResponse(&apiv1.AddUserResponse{}), a.Invite(ctx, auth.ActorOf(ctx).Name, req.Msg.GetName(), req.Msg.GetPassword(), grants)
 }
 
 func (s accessServer) SetUser(ctx context.Context, req *connect.Request[apiv1.SetUserRequest]) (*connect.Response[apiv1.SetUserResponse], error) {
@@ -149,7 +149,7 @@ func (s accessServer) SetUser(ctx context.Context, req *connect.Request[apiv1.Se
 	}
 	by, m := auth.ActorOf(ctx).Name, req.Msg
 	if m.Password != nil {
-		if err := a.SetPassword(ctx, by, m.GetName(), m.GetPassword(), ""); err != nil {
+		if err := a.ResetPassword(ctx, by, m.GetName(), m.GetPassword()); err != nil {
 			return nil, err
 		}
 	}

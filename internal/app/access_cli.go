@@ -26,13 +26,16 @@ func accountsOf(ctx context.Context, dir string) (cli.Accounts, error) {
 
 func (l localAccounts) Close() error { return l.close() }
 
-func (l localAccounts) Add(ctx context.Context, by, name, password string, texts []string) error {
+func (l localAccounts) Add(ctx context.Context, by, name, password string, texts []string, temporary bool) error {
 	grants := make([]auth.Grant, len(texts))
 	for i, t := range texts {
 		var err error
 		if grants[i], err = auth.ParseGrant(t); err != nil {
 			return err
 		}
+	}
+	if temporary {
+		return l.Invite(ctx, by, name, password, grants)
 	}
 	return l.AddUser(ctx, by, name, password, grants)
 }
@@ -68,7 +71,10 @@ func (l localAccounts) List(ctx context.Context) ([]cli.Account, error) {
 	return out, nil
 }
 
-func (l localAccounts) SetPassword(ctx context.Context, by, name, password string) error {
+func (l localAccounts) SetPassword(ctx context.Context, by, name, password string, temporary bool) error {
+	if temporary {
+		return l.ResetPassword(ctx, by, name, password)
+	}
 	return l.Accounts.SetPassword(ctx, by, name, password, "")
 }
 

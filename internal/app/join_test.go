@@ -88,8 +88,13 @@ func TestAgentsJoinByToken(t *testing.T) {
 
 func TestACentreInTheClearHasNoJoinTokens(t *testing.T) {
 	url, _ := serve(t, cli.ServeOptions{})
-	_, err := apiv1connect.NewJoinServiceClient(http.DefaultClient, url).ListJoinTokens(t.Context(), connect.NewRequest(&apiv1.ListJoinTokensRequest{}))
-	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), "this centre speaks no TLS, so agents join it without a token: start it with --tls auto") {
+	const why = "this centre speaks no TLS, so agents join it without a token: start it with --tls auto"
+	tokens := apiv1connect.NewJoinServiceClient(http.DefaultClient, url)
+	if list, err := tokens.ListJoinTokens(t.Context(), connect.NewRequest(&apiv1.ListJoinTokensRequest{})); err != nil || !strings.Contains(list.Msg.GetNoneBecause(), why) {
+		t.Errorf("%v, %v", list, err)
+	}
+	_, err := tokens.CreateJoinToken(t.Context(), connect.NewRequest(&apiv1.CreateJoinTokenRequest{ProjectPattern: "color-game", ServicePattern: "user-*"}))
+	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), why) {
 		t.Error(err)
 	}
 	if err := Serve(context.Background(), cli.ServeOptions{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Load: requireCertificates}); err == nil || err.Error() != "join.require_certificate needs TLS: start the centre with --tls auto, or with --tls-cert and --tls-key" {

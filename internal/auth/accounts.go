@@ -105,8 +105,19 @@ func texts(grants []Grant) []string {
 	return out
 }
 
-// AddUser adds somebody; Conflict when the name is taken.
+// AddUser adds somebody with a password of their own; Conflict when the name is
+// taken.
 func (a *Accounts) AddUser(ctx context.Context, by, name, password string, grants []Grant) error {
+	return a.addUser(ctx, by, name, password, grants, false)
+}
+
+// Invite adds somebody with a password that they have to change when they log in
+// first; Conflict when the name is taken.
+func (a *Accounts) Invite(ctx context.Context, by, name, password string, grants []Grant) error {
+	return a.addUser(ctx, by, name, password, grants, true)
+}
+
+func (a *Accounts) addUser(ctx context.Context, by, name, password string, grants []Grant, temporary bool) error {
 	name, err := CleanName(name)
 	if err != nil {
 		return err
@@ -126,11 +137,21 @@ func (a *Accounts) AddUser(ctx context.Context, by, name, password string, grant
 	if grants == nil {
 		grants = []Grant{}
 	}
-	return a.done(a.Store.PutUser(ctx, User{Name: name, Hash: hash, Created: a.Now()}, grants, "", a.event(by, "user.add", name, true, map[string]any{"grants": texts(grants)})))
+	return a.done(a.Store.PutUser(ctx, User{Name: name, Hash: hash, Created: a.Now(), Temporary: temporary}, grants, "", a.event(by, "user.add", name, true, map[string]any{"grants": texts(grants)})))
 }
 
 // SetPassword gives a user a new password and ends their sessions, but for keep.
 func (a *Accounts) SetPassword(ctx context.Context, by, name, password, keep string) error {
+	return a.setPassword(ctx, by, name, password, keep, false)
+}
+
+// ResetPassword gives a user a new password that they have to change when they log
+// in next, and ends their sessions.
+func (a *Accounts) ResetPassword(ctx context.Context, by, name, password string) error {
+	return a.setPassword(ctx, by, name, password, "", true)
+}
+
+func (a *Accounts) setPassword(ctx context.Context, by, name, password, keep string, temporary bool) error {
 	u, err := a.Store.User(ctx, name)
 	if err != nil {
 		return err
@@ -141,6 +162,7 @@ func (a *Accounts) SetPassword(ctx context.Context, by, name, password, keep str
 	if u.Hash, err = a.hasher.hash(ctx, password); err != nil {
 		return err
 	}
+	u.Temporary = temporary
 	return a.done(a.Store.PutUser(ctx, u, nil, keep, a.event(by, "user.password", name, true, nil)))
 }
 

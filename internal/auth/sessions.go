@@ -19,6 +19,8 @@ const seenEvery = time.Minute
 // Attempt is somebody who wants in with a password.
 type Attempt struct {
 	Name, Password string
+	// New replaces a password that somebody else made; see ErrChoose.
+	New string
 	// Address is where from, as far as the centre can trust that.
 	Address, UserAgent string
 	// Device is what an earlier login left in the browser; see Login.
@@ -40,6 +42,10 @@ type Entered struct {
 
 // errWrong does not tell which of the two is wrong.
 var errWrong = ops.Errorf(ops.Denied, "the name or the password is wrong")
+
+// ErrChoose is what who logs in with a password that somebody else made is told: to
+// try again with Attempt.New.
+var ErrChoose = ops.Errorf(ops.Conflict, "this password was made for you: choose one of your own")
 
 func retryIn(wait time.Duration) error {
 	wait = max(wait.Round(time.Second), time.Second)
@@ -86,30 +92,40 @@ func (a *Accounts) check(ctx context.Context, t Attempt) (string, error) {
 		a.Refused(ctx, "user:"+printable(name), t.Address, "login.refused", "password", err)
 		return "", err
 	}
-	if err := a.verify(ctx, name, t.Password); err != nil {
+	u, err := a.verify(ctx, name, t.Password)
+	if err != nil {
 		if ops.KindOf(err) == ops.Denied {
 			a.Refused(ctx, "user:"+printable(name), t.Address, "login.refused", "password", err)
 		}
 		return "", err
 	}
 	a.throttle.succeeded(try)
-	return name, nil
+	if !u.Temporary {
+		return name, nil
+	}
+	switch t.New {
+	case "":
+		return "", ErrChoose
+	case t.Password:
+		return "", ops.Errorf(ops.Invalid, "the new password is the one that was made for you: choose another")
+	}
+	return name, a.SetPassword(ctx, "user:"+name, name, t.New, "")
 }
 
-// verify is nil if the user exists, is not disabled, and has the password.
-func (a *Accounts) verify(ctx context.Context, name, password string) error {
+// verify returns the user if there is one, who is not disabled and has the password.
+func (a *Accounts) verify(ctx context.Context, name, password string) (User, error) {
 	u, err := a.Store.User(ctx, name)
 	if err != nil && ops.KindOf(err) != ops.NotFound {
-		return err
+		return u, err
 	}
 	ok, err := a.hasher.verify(ctx, u.Hash, password)
 	if err != nil {
-		return err
+		return u, err
 	}
 	if !ok || u.Disabled {
-		return errWrong
+		return u, errWrong
 	}
-	return nil
+	return u, nil
 }
 
 // Enter begins a session for somebody who has proved who they are.

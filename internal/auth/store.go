@@ -16,6 +16,9 @@ type User struct {
 	Disabled  bool
 	Created   time.Time
 	LastLogin time.Time // zero = never
+	// Temporary says that somebody else made the password: it is good for choosing
+	// one's own, and for nothing else.
+	Temporary bool
 }
 
 // Holder names who holds grants: "user:ann", "oidc:ann@example.com",

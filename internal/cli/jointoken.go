@@ -173,6 +173,9 @@ func (p *program) joinTokenListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if why := res.Msg.GetNoneBecause(); why != "" {
+				return ops.Errorf(ops.Conflict, "%s", why)
+			}
 			rows := []joinTokenRow{}
 			var cells [][]string
 			for _, t := range res.Msg.GetTokens() {

@@ -16,11 +16,12 @@ import (
 )
 
 // Accounts are the users in a centre's data directory. Grants are written as
-// "role" or "role@scope". By names who does it, for the record.
+// "role" or "role@scope". By names who does it, for the record. A temporary password
+// is changed by its user when they log in next.
 type Accounts interface {
-	Add(ctx context.Context, by, name, password string, grants []string) error
+	Add(ctx context.Context, by, name, password string, grants []string, temporary bool) error
 	List(ctx context.Context) ([]Account, error)
-	SetPassword(ctx context.Context, by, name, password string) error
+	SetPassword(ctx context.Context, by, name, password string, temporary bool) error
 	Disable(ctx context.Context, by, name string, disabled bool) error
 	Remove(ctx context.Context, by, name string) error
 	Grant(ctx context.Context, by, holder, grant string) error
@@ -116,7 +117,7 @@ func (p *program) userAddCmd(with withAccounts) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.Add(ctx, operator(), args[0], password, roles); err != nil {
+			if err := a.Add(ctx, operator(), args[0], password, roles, generate); err != nil {
 				return err
 			}
 			p.note("user %s can log in", args[0])
@@ -125,7 +126,7 @@ func (p *program) userAddCmd(with withAccounts) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&admin, "admin", false, "may do everything")
 	cmd.Flags().StringArrayVar(&roles, "role", nil, "`role`, or role@project, or role@project/service (repeatable)")
-	cmd.Flags().BoolVar(&generate, "generate", false, "make a password and print it, instead of asking")
+	cmd.Flags().BoolVar(&generate, "generate", false, "make a password and print it, instead of asking; it is changed at the next login")
 	return cmd
 }
 
@@ -138,10 +139,10 @@ func (p *program) userPasswordCmd(with withAccounts) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.SetPassword(ctx, operator(), args[0], password)
+			return a.SetPassword(ctx, operator(), args[0], password, generate)
 		}),
 	}
-	cmd.Flags().BoolVar(&generate, "generate", false, "make a password and print it, instead of asking")
+	cmd.Flags().BoolVar(&generate, "generate", false, "make a password and print it, instead of asking; it is changed at the next login")
 	return cmd
 }
 

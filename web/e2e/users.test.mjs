@@ -21,10 +21,16 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser.close());
 
-async function enter(page, door, name, password) {
+/** Logs in; own is what a password that somebody else made is changed to. */
+async function enter(page, door, name, password, own) {
   await page.goto(`${door}/login`);
   await page.fill("[name=name], input[autocomplete=username]", name);
   await page.fill("input[type=password]", password);
+  await page.keyboard.press("Enter");
+  if (!own) return;
+  await page.waitForSelector("[name=new]");
+  await page.fill("[name=password]", password);
+  await page.fill("[name=new]", own);
   await page.keyboard.press("Enter");
 }
 
@@ -47,7 +53,7 @@ test("a user is added, given a role, gets a new password and is kept out", { ski
       await new Promise((r) => setTimeout(r, 100));
     }
     const page = await open(browser);
-    await enter(page, door, "ann", secret);
+    await enter(page, door, "ann", secret, "a password of her own");
     await page.waitForSelector("[data-live=live]");
     await page.goto(`${door}/users`);
     await page.waitForSelector("[data-user=ann]");
@@ -77,7 +83,7 @@ test("a user is added, given a role, gets a new password and is kept out", { ski
     const his = await open(browser);
     await enter(his, door, "bob", first);
     await his.waitForSelector("[role=alert]");
-    await enter(his, door, "bob", second);
+    await enter(his, door, "bob", second, "a password of his own");
     await his.waitForSelector("[data-live=live]");
     await his.goto(`${door}/users`);
     await his.waitForSelector("[data-t=denied]");

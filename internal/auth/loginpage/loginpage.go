@@ -150,6 +150,7 @@ func (p *Pages) Welcome(w http.ResponseWriter, r *http.Request) bool {
 type view struct {
 	Base, To, Name, Provider, Message string
 	Chinese, Passwords                bool
+	Choose                            bool   // a password of one's own
 	GoOn                              string // set = the page sends the browser there
 }
 
@@ -224,7 +225,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 	}
 	a := p.attempt(r)
 	// Only from the body: what is in an address ends up in logs.
-	a.Name, a.Password = r.PostForm.Get("name"), r.PostForm.Get("password")
+	a.Name, a.Password, a.New = r.PostForm.Get("name"), r.PostForm.Get("password"), r.PostForm.Get("new")
 	v := view{Name: a.Name, To: inside(r.PostForm.Get("to"))}
 	e, err := p.Door.Accounts.Login(r.Context(), a)
 	if err != nil {
@@ -266,6 +267,16 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, code int, v view,
 			v.Message = "嘗試次數過多：請於 " + wait + " 秒後再試。"
 		}
 	case code != 0:
+	case errors.Is(err, auth.ErrChoose):
+		code, v.Choose = http.StatusForbidden, true
+		if chinese(r) {
+			v.Message = "這組密碼是別人為您設定的：請改用您自己的密碼。"
+		}
+	case kind == ops.Invalid: // of the new password
+		code, v.Choose = http.StatusBadRequest, true
+		if chinese(r) {
+			v.Message = "新密碼不適用：至少 12 個字元，不能只是使用者名稱，也不能是原來那一組。"
+		}
 	case kind == ops.Denied:
 		code = http.StatusUnauthorized
 		if chinese(r) {
@@ -297,6 +308,7 @@ func (p *Pages) token(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Name     string `json:"name"`
 		Password string `json:"password"`
+		New      string `json:"new"`     // instead of one that was made for them
 		Token    string `json:"token"`   // what to call it
 		Seconds  int64  `json:"seconds"` // of its life
 	}
@@ -314,7 +326,7 @@ func (p *Pages) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := p.attempt(r)
-	a.Name, a.Password, a.Session = ask.Name, ask.Password, ""
+	a.Name, a.Password, a.New, a.Session = ask.Name, ask.Password, ask.New, ""
 	secret, t, err := p.Door.Accounts.LoginForToken(r.Context(), a, auth.TokenRequest{Name: ask.Token, Life: time.Duration(ask.Seconds) * time.Second})
 	var retry *auth.RetryError
 	switch kind := ops.KindOf(err); {
@@ -323,6 +335,8 @@ func (p *Pages) token(w http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &retry):
 		w.Header().Set("Retry-After", strconv.Itoa(int(max(retry.After, time.Second)/time.Second)))
 		answer(http.StatusTooManyRequests, map[string]string{"code": "resource_exhausted", "message": err.Error()})
+	case errors.Is(err, auth.ErrChoose):
+		answer(http.StatusBadRequest, map[string]string{"code": "failed_precondition", "message": "this password was made for you: choose one of your own on the centre's page first"})
 	case kind == ops.Denied:
 		answer(http.StatusForbidden, map[string]string{"code": "permission_denied", "message": err.Error()})
 	case kind == ops.Invalid:

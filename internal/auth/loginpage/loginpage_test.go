@@ -179,3 +179,37 @@ func TestTheDarkThemeFollowsTheSystem(t *testing.T) {
 		t.Errorf("%.200s", css)
 	}
 }
+
+func TestAPasswordThatWasMadeForSomebodyIsChangedInTheForm(t *testing.T) {
+	p := pages(t, "")
+	if err := p.Door.Accounts.Invite(t.Context(), "test", "bob", password, nil); err != nil {
+		t.Fatal(err)
+	}
+	form := "name=bob&password=correct+horse+battery"
+	for _, c := range []struct {
+		more, language string
+		code           int
+		says           []string
+	}{
+		{"", "", http.StatusForbidden, []string{"this password was made for you: choose one of your own", `name="new"`}},
+		{"", "zh-TW", http.StatusForbidden, []string{"這組密碼是別人為您設定的：請改用您自己的密碼。", "您自己的新密碼"}},
+		{"&new=short", "", http.StatusBadRequest, []string{"the password has 5 characters and needs at least 12", `name="new"`}},
+		{"&new=short", "zh-TW", http.StatusBadRequest, []string{"新密碼不適用"}},
+	} {
+		w := ask(p, http.MethodPost, "/login", form+c.more, "Accept-Language", c.language)
+		for _, says := range c.says {
+			if w.Code != c.code || !strings.Contains(w.Body.String(), says) || len(w.Result().Cookies()) != 0 || strings.Contains(w.Body.String(), "horse") {
+				t.Errorf("%q: %d %v %s", c.more, w.Code, w.Result().Cookies(), w.Body)
+			}
+		}
+	}
+	if w := ask(p, http.MethodPost, "/login/token", `{"name":"bob","password":"`+password+`","token":"cli"}`, "Content-Type", "application/json"); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "choose one of your own on the centre's page first") {
+		t.Errorf("a token: %d %s", w.Code, w.Body)
+	}
+	if w := ask(p, http.MethodPost, "/login", form+"&new=staple+of+the+battery"); w.Code != http.StatusSeeOther || len(w.Result().Cookies()) == 0 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask(p, http.MethodPost, "/login", "name=bob&password=staple+of+the+battery"); w.Code != http.StatusSeeOther {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

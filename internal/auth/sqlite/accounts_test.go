@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -544,4 +545,52 @@ func TestTheCommandLineAndACentreShareTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.out(t, session, "disabled by the command line")
+}
+
+func TestAPasswordThatSomebodyElseMadeIsGoodForChoosingOnesOwn(t *testing.T) {
+	for how, make := range map[string]func(t *testing.T, h *house){
+		"an account that an administrator made": func(t *testing.T, h *house) {
+			if err := h.Invite(t.Context(), "user:ann", "eve", password, []auth.Grant{{Role: auth.Viewer, Scope: "color"}}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a new password by an administrator": func(t *testing.T, h *house) {
+			h.add(t, "eve", auth.Grant{Role: auth.Viewer, Scope: "color"})
+			if err := h.ResetPassword(t.Context(), "user:ann", "eve", password); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		h := open(t)
+		make(t, h)
+		try := func(now, own string) (auth.Entered, error) {
+			return h.Login(t.Context(), auth.Attempt{Name: "eve", Password: now, New: own, Address: "192.0.2.1"})
+		}
+		for own, want := range map[string]string{
+			"":       "this password was made for you: choose one of your own",
+			password: "the new password is the one that was made for you: choose another",
+			"short":  "the password has 5 characters and needs at least 12: a few random words do",
+		} {
+			if e, err := try(password, own); err == nil || err.Error() != want || e.Session != "" {
+				t.Errorf("%s, with %q: %v", how, own, err)
+			}
+		}
+		if _, _, err := h.LoginForToken(t.Context(), auth.Attempt{Name: "eve", Password: password}, auth.TokenRequest{Name: "cli"}); !errors.Is(err, auth.ErrChoose) {
+			t.Errorf("%s: a token for it: %v", how, err)
+		}
+		if _, err := try(another, password+"!"); ops.KindOf(err) != ops.Denied {
+			t.Errorf("%s: a wrong password chooses: %v", how, err)
+		}
+		e, err := try(password, another)
+		if err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		h.known(t, e.Session)
+		if _, err := try(password, ""); ops.KindOf(err) != ops.Denied {
+			t.Errorf("%s: the old one is still good: %v", how, err)
+		}
+		if _, err := try(another, ""); err != nil {
+			t.Errorf("%s: the own one is not good: %v", how, err)
+		}
+	}
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-const userColumns = "SELECT name, hash, disabled, created, last_login FROM access_user"
+const userColumns = "SELECT name, hash, disabled, created, last_login, temporary FROM access_user"
 
 func scanUser(rows *sql.Rows) (u auth.User, err error) {
-	var disabled, created, last int64
-	err = rows.Scan(&u.Name, &u.Hash, &disabled, &created, &last)
-	u.Disabled, u.Created, u.LastLogin = disabled != 0, fromMillis(created), fromMillis(last)
+	var disabled, created, last, temporary int64
+	err = rows.Scan(&u.Name, &u.Hash, &disabled, &created, &last, &temporary)
+	u.Disabled, u.Created, u.LastLogin, u.Temporary = disabled != 0, fromMillis(created), fromMillis(last), temporary != 0
 	return u, err
 }
 
@@ -39,9 +39,9 @@ func (s *Store) PutUser(ctx context.Context, u auth.User, grants []auth.Grant, k
 			AND EXISTS (SELECT 1 FROM access_user WHERE name = $3 AND (hash <> $4 OR $5 <> 0))`, holder, keep, u.Name, u.Hash, truth(u.Disabled)); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO access_user (name, hash, disabled, created, last_login) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, disabled = excluded.disabled`,
-			u.Name, u.Hash, truth(u.Disabled), millis(u.Created), millis(u.LastLogin)); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO access_user (name, hash, disabled, created, last_login, temporary) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, disabled = excluded.disabled, temporary = excluded.temporary`,
+			u.Name, u.Hash, truth(u.Disabled), millis(u.Created), millis(u.LastLogin), truth(u.Temporary)); err != nil {
 			return err
 		}
 		if grants == nil {

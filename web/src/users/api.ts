@@ -15,7 +15,7 @@ export function createUsersApi(transport: Transport = centreTransport(location.o
     async list(signal: AbortSignal) {
       const r = await access.listUsers({}, { signal });
       return sortOut(
-        r.users.map((u) => ({ name: u.name, disabled: u.disabled, created: ms(u.created), login: ms(u.lastLogin) })),
+        r.users.map((u) => ({ name: u.name, disabled: u.disabled, created: ms(u.created), login: ms(u.lastLogin), temporary: u.temporaryPassword })),
         r.bindings.map((b) => ({ holder: b.holder, grant: { role: b.grant?.role ?? "", scope: b.grant?.scope ?? "" } })),
       );
     },
@@ -40,10 +40,12 @@ export function createUsersApi(transport: Transport = centreTransport(location.o
     async take(b: Binding): Promise<void> {
       await access.revokeRole({ binding: b });
     },
-    async joinTokens(signal: AbortSignal): Promise<JoinToken[]> {
-      return (await join.listJoinTokens({}, { signal })).tokens.map((x) => ({
+    /** None says why there can be none, such as in a centre without TLS. */
+    async joinTokens(signal: AbortSignal): Promise<{ none: string; tokens: JoinToken[] }> {
+      const r = await join.listJoinTokens({}, { signal });
+      return { none: r.noneBecause, tokens: r.tokens.map((x) => ({
         id: x.id, project: x.projectPattern, service: x.servicePattern, networks: [...x.networks], by: x.createdBy, expires: ms(x.expires), most: x.maxUses, uses: x.uses, used: ms(x.lastUsed), revoked: ms(x.revoked),
-      }));
+      })) };
     },
     /** Returns the secret, which the centre does not keep. Of a deployment: for ever, for all that come. */
     async createJoin(project: string, service: string, networks: string[], deployment: boolean): Promise<{ secret: string; pin: string }> {

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { joinOver, newPassword, sortOut, type JoinToken } from "./model";
 
 test("roles stand with the users that hold them, and those of groups apart", () => {
-  const user = (name: string) => ({ name, disabled: false, created: 1, login: 0 });
+  const user = (name: string) => ({ name, disabled: false, created: 1, login: 0, temporary: false });
   const { users, others } = sortOut([user("bob"), user("ann")], [
     { holder: "user:ann", grant: { role: "admin", scope: "*" } }, { holder: "group:sre", grant: { role: "controller", scope: "*" } }, { holder: "user:ann", grant: { role: "viewer", scope: "color-game" } },
   ]);

@@ -16,6 +16,8 @@ export interface User {
   created: number;
   /** 0 = never. */
   login: number;
+  /** Somebody else made the password, which is changed at the next login. */
+  temporary: boolean;
   grants: Grant[];
 }
 

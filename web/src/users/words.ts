@@ -16,6 +16,7 @@ export const table = {
   seen: ["Last login", "最近登入"],
   never: ["never", "從未"],
   disabled: ["disabled", "已停用"],
+  temporary: ["has not chosen a password yet", "尚未自訂密碼"],
   disable: ["Disable", "停用"],
   enable: ["Enable", "啟用"],
   reset: ["New password", "重設密碼"],

@@ -862,9 +862,11 @@ type User struct {
 	Disabled bool                   `protobuf:"varint,2,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	Created  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
 	// Unset = never.
-	LastLogin     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_login,json=lastLogin,proto3" json:"last_login,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LastLogin *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_login,json=lastLogin,proto3" json:"last_login,omitempty"`
+	// The password was made by somebody else, and is to be changed at the next login.
+	TemporaryPassword bool `protobuf:"varint,5,opt,name=temporary_password,json=temporaryPassword,proto3" json:"temporary_password,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -923,6 +925,13 @@ func (x *User) GetLastLogin() *timestamppb.Timestamp {
 		return x.LastLogin
 	}
 	return nil
+}
+
+func (x *User) GetTemporaryPassword() bool {
+	if x != nil {
+		return x.TemporaryPassword
+	}
+	return false
 }
 
 // RoleBinding says who holds a role.
@@ -1656,13 +1665,14 @@ const file_opscenter_api_v1_access_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\v2\x1a.opscenter.api.v1.ApiTokenR\x05token\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse\"\xa7\x01\n" +
+	"\x13RevokeTokenResponse\"\xd6\x01\n" +
 	"\x04User\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdisabled\x18\x02 \x01(\bR\bdisabled\x124\n" +
 	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x129\n" +
 	"\n" +
-	"last_login\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tlastLogin\"X\n" +
+	"last_login\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tlastLogin\x12-\n" +
+	"\x12temporary_password\x18\x05 \x01(\bR\x11temporaryPassword\"X\n" +
 	"\vRoleBinding\x12\x16\n" +
 	"\x06holder\x18\x01 \x01(\tR\x06holder\x121\n" +
 	"\x05grant\x18\x02 \x01(\v2\x1b.opscenter.api.v1.RoleGrantR\x05grant\"\x12\n" +

@@ -341,8 +341,10 @@ func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
 
 // ListJoinTokensResponse is the tokens, those that are over included.
 type ListJoinTokensResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        []*JoinToken           `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens []*JoinToken           `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Why there can be none, such as that this centre speaks no TLS; empty = there can.
+	NoneBecause   string `protobuf:"bytes,2,opt,name=none_because,json=noneBecause,proto3" json:"none_because,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +384,13 @@ func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *ListJoinTokensResponse) GetNoneBecause() string {
+	if x != nil {
+		return x.NoneBecause
+	}
+	return ""
 }
 
 // RevokeJoinTokenRequest names the token to end.
@@ -496,9 +505,10 @@ const file_opscenter_api_v1_join_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x1b.opscenter.api.v1.JoinTokenR\x05token\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x10\n" +
 	"\x03pin\x18\x03 \x01(\tR\x03pin\"\x17\n" +
-	"\x15ListJoinTokensRequest\"M\n" +
+	"\x15ListJoinTokensRequest\"p\n" +
 	"\x16ListJoinTokensResponse\x123\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x1b.opscenter.api.v1.JoinTokenR\x06tokens\"(\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x1b.opscenter.api.v1.JoinTokenR\x06tokens\x12!\n" +
+	"\fnone_because\x18\x02 \x01(\tR\vnoneBecause\"(\n" +
 	"\x16RevokeJoinTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
 	"\x17RevokeJoinTokenResponse2\xd7\x02\n" +

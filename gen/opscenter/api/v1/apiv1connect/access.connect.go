@@ -90,9 +90,10 @@ type AccessServiceClient interface {
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
 	// ListUsers lists users and who holds which role.
 	ListUsers(context.Context, *connect.Request[v1.ListUsersRequest]) (*connect.Response[v1.ListUsersResponse], error)
-	// AddUser adds a user with a password.
+	// AddUser adds a user with a password, which they change when they log in first.
 	AddUser(context.Context, *connect.Request[v1.AddUserRequest]) (*connect.Response[v1.AddUserResponse], error)
-	// SetUser changes a user's password, or keeps them out; both end their sessions.
+	// SetUser gives a user another password, which they change when they log in next,
+	// or keeps them out; both end their sessions.
 	SetUser(context.Context, *connect.Request[v1.SetUserRequest]) (*connect.Response[v1.SetUserResponse], error)
 	// RemoveUser deletes a user with their sessions, tokens and roles.
 	RemoveUser(context.Context, *connect.Request[v1.RemoveUserRequest]) (*connect.Response[v1.RemoveUserResponse], error)
@@ -302,9 +303,10 @@ type AccessServiceHandler interface {
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
 	// ListUsers lists users and who holds which role.
 	ListUsers(context.Context, *connect.Request[v1.ListUsersRequest]) (*connect.Response[v1.ListUsersResponse], error)
-	// AddUser adds a user with a password.
+	// AddUser adds a user with a password, which they change when they log in first.
 	AddUser(context.Context, *connect.Request[v1.AddUserRequest]) (*connect.Response[v1.AddUserResponse], error)
-	// SetUser changes a user's password, or keeps them out; both end their sessions.
+	// SetUser gives a user another password, which they change when they log in next,
+	// or keeps them out; both end their sessions.
 	SetUser(context.Context, *connect.Request[v1.SetUserRequest]) (*connect.Response[v1.SetUserResponse], error)
 	// RemoveUser deletes a user with their sessions, tokens and roles.
 	RemoveUser(context.Context, *connect.Request[v1.RemoveUserRequest]) (*connect.Response[v1.RemoveUserResponse], error)
