@@ -73,8 +73,8 @@ const hold = 2 * ops.HeartbeatEvery
 // where a busy healthy service has some hundredths. What grows by 1 GiB of live heap
 // an hour or by 2 goroutines a second for most of a minute (climbOver) would fill a
 // pod within a shift; a slope says nothing of how far it goes, so that it is never
-// critical by itself. Three quarters more goroutines than some minutes ago that use no more CPU
-// than those did are waiting, all of them, for something that used to come.
+// critical by itself. Four fifths more goroutines than some minutes ago that use no
+// more CPU than those did are waiting, all of them, for something that used to come.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
 		checkHeartbeat:  {Warning: ops.SuspectAfter.Seconds()},
@@ -90,7 +90,7 @@ func DefaultThresholds() Thresholds {
 
 		checkHeapSlope:       {Warning: 1, For: hold},
 		checkGoroutinesSlope: {Warning: 2, For: hold},
-		checkGoroutinesStand: {Warning: 1.75, For: hold},
+		checkGoroutinesStand: {Warning: 1.8, For: hold},
 	}
 }
 

@@ -1,0 +1,27 @@
+import { afterEach, expect, test } from "vitest";
+import { setLocale } from "../i18n";
+import { healthOf, instanceOf } from "../model/testdata";
+import { issueLines, rowReason } from "./issues";
+
+afterEach(() => setLocale("en"));
+
+test.each([
+  ["heap-slope=12.34/1", "heap grows 12 GiB/h > 1", "heap 每小時成長 12 GiB＞1"],
+  ["heap-slope=3.61/1", "heap grows 3.6 GiB/h > 1", "heap 每小時成長 3.6 GiB＞1"],
+  ["goroutines-slope=9.04/2", "goroutines grow 9/s > 2", "goroutine 每秒增加 9 個＞2"],
+  ["goroutines-stand=2.21/1.8", "2.2× goroutines, no more CPU > 1.8×", "goroutine 2.2 倍、CPU 未增＞1.8 倍"],
+  ["cpu=0.9/0.85", "CPU 90 % > 85 %", "CPU 90 %＞85 %"],
+  ["tides=2.5/1", "tides 2.50 > 1.00", "tides 2.50＞1.00"], // of a newer centre
+])("%s is told in both languages", (health, en, zh) => {
+  const i = instanceOf({ id: "a", health: healthOf(health) });
+  setLocale("en");
+  expect(rowReason(i, 0).text).toBe(en);
+  setLocale("zh-TW");
+  expect(rowReason(i, 0).text).toBe(zh);
+});
+
+test("a row tells the worst and how many more there are", () => {
+  const i = instanceOf({ id: "a", health: healthOf("heap-slope=12/1 goroutines-slope=9/2", 1000) });
+  expect(rowReason(i, 61_000)).toMatchObject({ text: "heap grows 12 GiB/h > 1", more: "+1" });
+  expect(issueLines(i, 61_000)).toEqual(["heap grows 12 GiB/h > 1 · for 1 min", "goroutines grow 9/s > 2 · for 1 min"]);
+});
