@@ -26,6 +26,11 @@ const (
 	// climbShare of what it was a number must gain within climbOver: it then doubles
 	// within ten minutes. A large heap breathes by less.
 	climbShare = 0.075
+	// climbPoints are the fewest measurements that a climb is seen in. A heap that
+	// leaks is collected whenever it has doubled, which becomes seldom: what they span
+	// is looked at then, up to climbMost.
+	climbPoints = 3
+	climbMost   = 5 * time.Minute
 	// climbEvery is how often a number is kept at most: ten to a part and more say no
 	// more, and bound what a process that beats too often costs.
 	climbEvery = time.Second
@@ -47,7 +52,7 @@ const (
 // by the number's floor, which is what it never fell below again: the teeth of a
 // saw have a level one, however high they are, and a leak has none.
 type climb struct {
-	points []reading // of the last climbOver and one before, oldest first
+	points []reading // of the last climbOver and one before, climbPoints at least, oldest first
 	peaks  peaks     // of all before
 	steady time.Time // since when it has been; zero = it is not
 	sure   float64   // its pace when it had been for hold; 0 = it had not
@@ -69,7 +74,7 @@ func (c *climb) add(r reading) {
 	c.points = append(c.points, r)
 	// One point stays from before the time looked at: it says where that began.
 	old := 0
-	for old+1 < len(c.points) && at.Sub(c.points[old+1].at) >= climbOver {
+	for old+climbPoints < len(c.points) && at.Sub(c.points[old+1].at) >= climbOver || at.Sub(c.points[old].at) > climbMost {
 		c.peaks.add(c.points[old])
 		old++
 	}
@@ -80,7 +85,7 @@ func (c *climb) add(r reading) {
 // is known. least is what it must gain within climbOver to be worth a word.
 func (c *climb) pace(now time.Time, least float64) float64 {
 	last := len(c.points) - 1
-	if last < 2 || c.points[last].at.Sub(c.points[0].at) < climbOver {
+	if last < climbPoints-1 || c.points[last].at.Sub(c.points[0].at) < climbOver {
 		return math.NaN()
 	}
 	end := c.points[last].at
@@ -88,13 +93,15 @@ func (c *climb) pace(now time.Time, least float64) float64 {
 		c.steady, c.sure = time.Time{}, 0
 		return math.NaN()
 	}
+	span := max(climbOver, end.Sub(c.points[last-climbPoints+1].at))
 	var floor [climbSteps + 1]float64
 	for i := range floor {
-		floor[i] = c.floor(end.Add(-climbOver * time.Duration(climbSteps-i) / climbSteps))
+		floor[i] = c.floor(end.Add(-span * time.Duration(climbSteps-i) / climbSteps))
 	}
 	gain := floor[climbSteps] - floor[0]
-	pace := gain / climbOver.Seconds()
-	news := gain >= least && gain >= climbShare*floor[0] && c.lowest(end.Add(-climbOver/climbSteps)) > c.peaks.highest()
+	pace := gain / span.Seconds()
+	doubles := pace*climbOver.Seconds() >= climbShare*floor[0]
+	news := gain >= least && doubles && c.lowest(end.Add(-span/climbSteps)) > c.peaks.highest()
 	switch {
 	case c.sure > 0 && pace >= climbOn*c.sure:
 		c.last = now
@@ -224,7 +231,11 @@ func (c *climbs) gibPerHour(now time.Time) float64 {
 // leaked wants nothing any more. 0 = it is not so, NaN = unknown.
 func (c *climbs) perSecond(now time.Time) float64 {
 	pace := c.crowd.pace(now, fewGoroutines)
-	if pace > 0 && c.crowd.worked() >= crowdWork*pace*climbOver.Seconds()/c.crowd.points[0].value {
+	most := crowdWork
+	if c.crowd.sure > 0 { // a process that does little does now more, now less
+		most = 1
+	}
+	if pace > 0 && c.crowd.worked() >= most*pace*climbOver.Seconds()/c.crowd.points[0].value {
 		c.crowd.steady, c.crowd.sure = time.Time{}, 0
 		return 0
 	}

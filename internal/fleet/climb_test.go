@@ -115,6 +115,9 @@ func TestWhatGrowsSteadilyIsTold(t *testing.T) {
 		"from the first second on": {func(l *life) {
 			l.heap, l.goroutines = ramp(5, 0, 2.5, 255), ramp(60, 0, 10, 1060)
 		}, 8, "1m23s heap-slope; 2m13s heap-slope heap-growth; 3m3s heap-growth"},
+		"from the first second on, and seldom collected": {func(l *life) {
+			l.heap, l.goroutines, l.collects = ramp(5, 0, 1.15, 255), ramp(60, 0, 4.5, 1060), 2*time.Minute
+		}, 8, "2m8s heap-slope; 2m58s heap-slope goroutines-slope; 3m13s heap-slope goroutines-slope heap-growth; 5m3s heap-slope heap-growth; 6m48s heap-growth"},
 		"a leak above a busy heap": {func(l *life) {
 			l.heap = plus(plus(ramp(300, 240, 3, 2500), saw(0, 6, 7)), noise(1))
 		}, 12, "5m8s heap-slope; 7m13s heap-slope heap-growth"},
@@ -171,6 +174,10 @@ func TestWhatOnlyLooksLikeGrowthIsNotTold(t *testing.T) {
 			change(&l)
 			if got := l.watch(t, 30, slopes...); got != "" {
 				t.Error("told:", got)
+			}
+			l.collects = 2 * time.Minute // as the runtime does for lack of other reasons
+			if got := l.watch(t, 30, slopes...); got != "" {
+				t.Error("seldom collected, told:", got)
 			}
 		})
 	}
