@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -282,5 +283,31 @@ func TestThePageMakesNoMarkupOfStrings(t *testing.T) {
 	}
 	if strings.Contains(web.ContentSecurityPolicy, "unsafe-eval") {
 		t.Error("the page's policy lets strings run")
+	}
+}
+
+// TestTheTranslationsAreWhole compares the shape of what operators read in two
+// languages: headings, tables and commands.
+func TestTheTranslationsAreWhole(t *testing.T) {
+	count := regexp.MustCompile(`(?m)^(## |### |\| \S|` + "```" + `)`)
+	for _, name := range []string{"security", "operations"} {
+		var shape [2]map[string]int
+		for i, ext := range []string{".md", ".zh-TW.md"} {
+			b, err := os.ReadFile(filepath.Join("..", "..", "docs", name+ext))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := name + []string{".zh-TW.md", ".md"}[i]
+			if head, _, _ := strings.Cut(string(b), "\n## "); !strings.Contains(head, "("+other+")") {
+				t.Errorf("%s%s does not lead to %s", name, ext, other)
+			}
+			shape[i] = map[string]int{}
+			for _, m := range count.FindAll(b, -1) {
+				shape[i][strings.TrimRight(string(m[:2]), " `")]++
+			}
+		}
+		if !maps.Equal(shape[0], shape[1]) {
+			t.Errorf("%s: headings, rows and commands differ: %v in English, %v in Chinese", name, shape[0], shape[1])
+		}
 	}
 }

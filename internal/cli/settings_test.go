@@ -98,7 +98,14 @@ func TestKeysAreDocumented(t *testing.T) {
 	const name, begin, end = "../../docs/operations.md", "<!-- keys: written by `go test ./internal/cli -run TestKeys -update` -->\n", "<!-- /keys -->"
 	var b strings.Builder
 	b.WriteString("\n| key and flag | environment | default | a change | |\n|---|---|---|---|---|\n")
+	chinese, err := os.ReadFile("../../docs/operations.zh-TW.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, set := range settings(new(program).newServeSettings().flags()) {
+		if row := fmt.Sprintf("| `%s` | `%s` | %s | ", set.Key, set.Env(), cmp.Or(set.Default, "–")); !strings.Contains(string(chinese), row) {
+			t.Errorf("docs/operations.zh-TW.md has no row %s", row)
+		}
 		when := "at once"
 		if set.Restart {
 			when = "next start"
