@@ -9,7 +9,7 @@ test.each([
   ["heap-slope=12.34/1", "heap grows 12 GiB/h > 1", "heap 每小時成長 12 GiB＞1"],
   ["heap-slope=3.61/1", "heap grows 3.6 GiB/h > 1", "heap 每小時成長 3.6 GiB＞1"],
   ["goroutines-slope=9.04/2", "goroutines grow 9/s > 2", "goroutine 每秒增加 9 個＞2"],
-  ["goroutines-stand=2.21/1.8", "2.2× goroutines, no more CPU > 1.8×", "goroutine 2.2 倍、CPU 未增＞1.8 倍"],
+  ["goroutines-stand=2.21/1.8", "2.2× goroutines, same CPU > 1.8×", "goroutine 2.2 倍、CPU 未增＞1.8 倍"],
   ["cpu=0.9/0.85", "CPU 90 % > 85 %", "CPU 90 %＞85 %"],
   ["tides=2.5/1", "tides 2.50 > 1.00", "tides 2.50＞1.00"], // of a newer centre
 ])("%s is told in both languages", (health, en, zh) => {

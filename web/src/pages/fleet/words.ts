@@ -19,7 +19,7 @@ export const table = {
   "issue.heap-growth": ["live heap {v}× of before > {t}×", "存活 heap 為先前的 {v} 倍＞{t} 倍"],
   "issue.heap-slope": ["heap grows {v} GiB/h > {t}", "heap 每小時成長 {v} GiB＞{t}"],
   "issue.goroutines-slope": ["goroutines grow {v}/s > {t}", "goroutine 每秒增加 {v} 個＞{t}"],
-  "issue.goroutines-stand": ["{v}× goroutines, no more CPU > {t}×", "goroutine {v} 倍、CPU 未增＞{t} 倍"],
+  "issue.goroutines-stand": ["{v}× goroutines, same CPU > {t}×", "goroutine {v} 倍、CPU 未增＞{t} 倍"],
   "issue.restarts": ["{v} restarts in an hour", "一小時內重啟 {v} 次"],
   "issue.heartbeat": ["no heartbeat", "沒有心跳"],
   "issue.other": ["{check} {v} > {t}", "{check} {v}＞{t}"],
