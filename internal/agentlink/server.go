@@ -52,6 +52,10 @@ type Config struct {
 	// who it claims to be. A Denied error is answered with 401, any other with
 	// 503. nil = everybody may.
 	Authorize func(*http.Request) error
+	// Room says whether there is room for one more of whom the headers name; its error
+	// is what the agent reads in its log. nil = there always is, as far as is known
+	// before the fleet is asked.
+	Room func(ops.Instance) error
 	// Token is the bearer token that agents that listen ask of the centre; empty
 	// = none. It is sent over TLS only; agents on loopback ask for none.
 	Token string
@@ -272,6 +276,16 @@ func (s *Server) check(r *http.Request) (claim, *refusal) {
 	c := claim{r.Header.Get("Ops-Project"), r.Header.Get("Ops-Service"), r.Header.Get("Ops-Boot-Id")}
 	if err := checkNames(c.project, c.service, c.bootID); err != nil {
 		return claim{}, &refusal{http.StatusBadRequest, err.Error(), nil}
+	}
+	if s.cfg.Room == nil {
+		return c, nil
+	}
+	err = s.cfg.Room(ops.Instance{ID: ops.InstanceID(c.bootID), Project: ops.ProjectName(c.project), Service: ops.ServiceName(c.service)})
+	switch {
+	case ops.KindOf(err) == ops.Exhausted:
+		return claim{}, &refusal{http.StatusTooManyRequests, err.Error(), map[string]string{"Retry-After": "30"}}
+	case err != nil: // not 403, which says that its certificate is of no use
+		return claim{}, &refusal{http.StatusConflict, err.Error(), nil}
 	}
 	return c, nil
 }

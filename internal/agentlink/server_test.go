@@ -83,8 +83,19 @@ func TestATunnelThatIsRefused(t *testing.T) {
 		{"a bad boot id", set("Ops-Boot-Id", "UPPER"), `400 boot id "UPPER" is not valid: use 4 to 40 of a-z, 0-9 and hyphen`},
 		{"a wrong token", set("Authorization", "Bearer wrong"), "401 the token is wrong"},
 		{"an authorizer that is away", set("Authorization", "Bearer broken"), "503 the authorizer is away"},
+		{"a fleet that is full", set("Ops-Service", "full"), "429 the centre has 2 services, the most it takes"},
+		{"a project that nobody declared", set("Ops-Project", "stranger"), "409 project stranger is not declared"},
 	}
-	c := newCentre(t, Config{Authorize: func(r *http.Request) error {
+	room := func(i ops.Instance) error {
+		switch {
+		case i.Service == "full":
+			return ops.Errorf(ops.Exhausted, "the centre has 2 services, the most it takes")
+		case i.Project == "stranger":
+			return ops.Errorf(ops.Denied, "project stranger is not declared")
+		}
+		return nil
+	}
+	c := newCentre(t, Config{Room: room, Authorize: func(r *http.Request) error {
 		switch r.Header.Get("Authorization") {
 		case "Bearer wrong":
 			return ops.Errorf(ops.Denied, "the token is wrong")

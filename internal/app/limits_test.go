@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -407,4 +408,29 @@ func bomb(t *testing.T) string {
 func fullDisk(t *testing.T) string {
 	at, _ := serve(t, cli.ServeOptions{DiskReserveBytes: 1 << 60})
 	return startMany(t, at, 1, aWhile)
+}
+
+// TestAnAgentReadsThatTheFleetIsFull is why nobody is turned away in silence.
+func TestAnAgentReadsThatTheFleetIsFull(t *testing.T) {
+	at := limited(t, cli.ServeOptions{}, func(s any) {
+		if l, ok := s.(*limitsSection); ok {
+			l.Fleet.Agents = 1 // the centre's own
+		}
+	})
+	instances(t, client(t, &http.Transport{}), at, 1)
+	log := &journal{}
+	a, err := agent.Start(agent.Config{Center: at, Project: "color-game", Service: "lobby", SpoolDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	const want = "the centre has 1 agents, the most it takes: run another centre for some services, or raise limits.fleet.agents"
+	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), want); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the agent says\n%s", log)
+		}
+	}
+	if !strings.Contains(log.String(), "429 Too Many Requests") {
+		t.Errorf("the agent says\n%s", log)
+	}
 }

@@ -200,6 +200,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 
 	c.links = agentlink.New(agentlink.Config{
 		Fleet: c.fleet, Logger: o.Logger, Version: o.Version, Token: os.Getenv("OPS_AGENT_TOKEN"),
+		Room:      c.fleet.Room,
 		Authorize: func(r *http.Request) error { return who.auth.Authorize(auth.ActorOf(r.Context()), auth.Join) },
 	})
 	if c.gate, err = newGate(o, sec.Join, who, c.record, c.links); err != nil {

@@ -70,3 +70,19 @@ func (b Bounds) room(c population, i ops.Instance) error {
 	}
 	return nil
 }
+
+// Room is nil if the instance may join now, as far as is known before its link is
+// there; an error is what Join would say.
+func (f *Fleet) Room(i ops.Instance) error {
+	if f.admit != nil {
+		if _, err := f.admit(i); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m := f.members[i.ID]; m != nil && m.inst.State != ops.InstanceGone {
+		return nil
+	}
+	return f.bounds.room(f.alive, i)
+}
