@@ -18,8 +18,8 @@ export interface Column {
 }
 
 const made = [
-  { key: "name", fixed: true, usual: true, width: "minmax(184px, 1.7fr)", least: 184 },
-  { key: "state", fixed: true, usual: true, width: "minmax(226px, 3fr)", least: 226 },
+  { key: "name", fixed: true, usual: true, width: "minmax(184px, 1.9fr)", least: 184 },
+  { key: "state", fixed: true, usual: true, width: "minmax(226px, 2.4fr)", least: 226 },
   { key: "version", usual: true, width: "minmax(88px, 0.7fr)", least: 88 },
   { key: "go", width: "64px", least: 64 },
   { key: "uptime", num: true, width: "76px", least: 76 },
