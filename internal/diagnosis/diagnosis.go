@@ -64,6 +64,7 @@ func Diagnose(ctx context.Context, e *evidence.Evidence) (ops.Diagnosis, error) 
 	}
 	link(&d)
 	moments(&d, e.Trace)
+	sights(&d, e)
 	slices.SortStableFunc(d.Findings, func(a, b ops.Finding) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.ID(), b.ID()))
 	})

@@ -110,6 +110,9 @@ type Proof struct {
 	Text  Text
 	// Moment is where in a trace one sees it; nil = nowhere in particular.
 	Moment *Moment
+	// At is where in a profile or a snapshot one sees it: in the stacks that go
+	// through any of these. Line 0 is the whole function; empty = in all of the file.
+	At []Place
 }
 
 // Moment is a stretch of a trace and who to look at.

@@ -117,6 +117,12 @@ type proof struct {
 	Share    float64 `json:"share"`
 	Text     string  `json:"text"`
 	Moment   *moment `json:"moment,omitempty"`
+	At       []seen  `json:"at,omitempty"`
+}
+
+type seen struct {
+	Function string `json:"function"`
+	Line     int    `json:"line"`
 }
 
 type moment struct {
@@ -193,6 +199,9 @@ func proofs(all []ops.Proof, l ops.Lang) []proof {
 		x := proof{Artifact: string(p.Artifact), Metric: p.Metric, Value: round(p.Value), Unit: p.Unit, Share: round(p.Share), Text: p.Text.In(l)}
 		if m := p.Moment; m != nil {
 			x.Moment = &moment{m.From.Seconds(), m.To.Seconds(), m.Goroutines}
+		}
+		for _, at := range p.At {
+			x.At = append(x.At, seen{at.Function, at.Line})
 		}
 		out = append(out, x)
 	}

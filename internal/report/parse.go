@@ -86,6 +86,9 @@ func proofWords(all []proof) (out []ops.Proof) {
 		if m := p.Moment; m != nil {
 			x.Moment = &ops.Moment{From: duration(m.From), To: duration(m.To), Goroutines: m.Goroutines}
 		}
+		for _, at := range p.At {
+			x.At = append(x.At, ops.Place{Function: at.Function, Line: at.Line})
+		}
 		out = append(out, x)
 	}
 	return out

@@ -1,6 +1,10 @@
 package locks
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
@@ -131,12 +135,38 @@ func (m *model) sceneProofs(v *verdict) []ops.Proof {
 		total += a.count
 	}
 	p := ops.Proof{Artifact: m.scenes[at].kind, Metric: "waiting_goroutines", Value: float64(best), Unit: "goroutines", Share: float64(best) / float64(max(total, best)),
-		Text: rule.Say("%s of %s goroutines of a snapshot wait for it, at %s", "快照的 %[2]s 個 goroutine 中有 %[1]s 個在等它（%[3]s）", rule.Count(int64(best)), rule.Count(int64(total)), rule.Line(v.sites[0].user()))}
+		Text: rule.Say("%s of %s goroutines of a snapshot wait for it, at %s", "快照的 %[2]s 個 goroutine 中有 %[1]s 個在等它（%[3]s）", rule.Count(int64(best)), rule.Count(int64(total)), v.linesOf(at))}
 	if v.sighted && v.fromScenes && v.seen.change != nil {
-		p.Text = rule.Say("%s of %s goroutines of a snapshot wait for it at %s, while %s is at %s and %s", "快照的 %[2]s 個 goroutine 中有 %[1]s 個在 %[3]s 等它，而 %[4]s 停在 %[5]s，正在%[6]s",
-			rule.Count(int64(best)), rule.Count(int64(total)), rule.Line(v.sites[0].user()), rule.Short(v.seen.change), rule.Line(v.seen.change), v.seen.does.words(v.seen.wait))
+		p.Text = rule.Say("%s of %s goroutines of a snapshot wait for it at %s, while %s is at %s and %s", "快照的 %[2]s 個 goroutine 中有 %[1]s 個在等它（%[3]s），而 %[4]s 停在 %[5]s，正在%[6]s",
+			rule.Count(int64(best)), rule.Count(int64(total)), v.linesOf(at), rule.Short(v.seen.change), rule.Line(v.seen.change), v.seen.does.words(v.seen.wait))
 	}
 	return []ops.Proof{p}
+}
+
+// linesOf are those at which goroutines of a snapshot wait for the lock, with how many
+// there are at each if there are several.
+func (v *verdict) linesOf(scene int) ops.Text {
+	var lines []string
+	n := map[string]int{}
+	for _, s := range v.sites {
+		if s.waiting[scene] == 0 {
+			continue
+		}
+		line := rule.Line(s.user())
+		if n[line] == 0 {
+			lines = append(lines, line)
+		}
+		n[line] += s.waiting[scene]
+	}
+	if len(lines) < 2 {
+		return rule.Say("%s", "%s", strings.Join(lines, ""))
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(n[b], n[a]) })
+	en, zh := make([]string, len(lines)), make([]string, len(lines))
+	for i, line := range lines {
+		en[i], zh[i] = fmt.Sprintf("%s (%d)", line, n[line]), fmt.Sprintf("%s 有 %d 個", line, n[line])
+	}
+	return ops.Text{EN: strings.Join(en, ", "), ZH: strings.Join(zh, "、")}
 }
 
 func share(d time.Duration, p *evidence.Profile) float64 {

@@ -282,7 +282,7 @@ func roughly(d time.Duration) string {
 func (g *growthSearch) proofs(t *evidence.HeapType) (out []ops.Proof) {
 	s := g.sites[0]
 	out = append(out, ops.Proof{
-		Artifact: ops.KindHeap, Metric: "inuse_space_growth", Value: float64(s.growth()), Unit: "bytes", Share: float64(s.growth()) / float64(max(1, g.total())),
+		Artifact: ops.KindHeap, Metric: "inuse_space_growth", Value: float64(s.growth()), Unit: "bytes",
 		Text: rule.Say("in use from %s: %s, before %s (± %s by sampling)", "%s 的 in-use：%s，之前 %s（取樣誤差 ± %s）",
 			rule.Line(s.frame), rule.Bytes(s.after.bytes), rule.Bytes(s.before.bytes), rule.Bytes(int64(s.deviation(g.v.allocs)))),
 	})

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { byArtifact, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, momentQuery, parseDiagnosis, pieces, placeOf, shortFunction, specFor, spread, verdictOf, worstFirst, type Diagnosis, type Proof } from "./diagnosis";
+import { bySight, causesOf, countsOf, fileOf, focusOf, ledgerOf, mergeNext, momentQuery, ofFile, parseDiagnosis, pieces, placeOf, placesQuery, shortFunction, specFor, spread, verdictOf, worstFirst, type Diagnosis, type Proof } from "./diagnosis";
 import { defaultSpec } from "./spec";
 
 /**
@@ -28,7 +28,7 @@ test("the documented sample is read whole", () => {
   expect([instances.length, outliers.length, d.rules, d.instance.go, d.instance.gomaxprocs, d.seconds]).toEqual([1, 0, "1-0a1b2c3d", "go1.26.8", 4, 10.004]);
   const f = d.findings[0]!;
   expect([f.severity, f.score, f.confidence, placeOf(f.where[0]!), f.where.map((w) => w.role).join(), f.remedies.length]).toEqual(["critical", 93, "high", "room.go:24", "io,wait,hold", 2]);
-  expect(f.evidence).toEqual([{ artifact: "mutex", share: 0.82, text: "38.0 s of delay at this Unlock", moment: null }]);
+  expect(f.evidence).toEqual([{ artifact: "mutex", share: 0.82, text: "38.0 s of delay at this Unlock", moment: null, at: [], unit: "s" }]);
   expect(f.counterEvidence[0]!.moment).toEqual({ fromSeconds: 1.25, toSeconds: 1.75, goroutines: [4388, 4412] });
   expect(f.nextCapture).toMatchObject({ kinds: ["trace", "mutex"], seconds: 30, fidelity: "full" });
   expect(causesOf(d.findings).map((c) => `${c.finding.rule}: ${c.effects.map((e) => e.rule).join()}`)).toEqual(["lock-held-across-io: unbounded-concurrency"]);
@@ -131,20 +131,24 @@ test.each([
   ["example.com/a/game.(*Room).PlaceBet", "game.(*Room).PlaceBet"], ["main.main.func1", "main.main.func1"], ["net/http.(*conn).serve", "http.(*conn).serve"], ["example.com/a/box.Map[example.com/b/key.K].Set", "box.Map[example.com/b/key.K].Set"], ["", ""],
 ])("%s is written %s", (name, want) => expect(shortFunction(name)).toBe(want));
 
-test("proofs gather under the file that they were read from", () => {
-  const p = (artifact: string, text: string) => ({ artifact, text, share: 0, moment: null });
-  expect(byArtifact([p("trace", "1"), p("mutex", "2"), p("trace", "3")]).map((g) => `${g.kind} ${g.proofs.map((x) => x.text).join()}`)).toEqual(["trace 1,3", "mutex 2"]);
+test("proofs gather under what they were read from and where in it", () => {
+  const p = (artifact: string, text: string, fn = "") => ({ artifact, text, share: 0, moment: null, at: fn ? [{ function: fn, line: 0 }] : [], unit: "s" });
+  expect(bySight([p("block", "1", "f"), p("mutex", "2"), p("block", "3"), p("block", "4", "f")]).map((g) => `${g.kind} ${g.proofs.map((x) => x.text).join()}`)).toEqual(["block 1,4", "mutex 2", "block 3"]);
+  const cores: Proof = { ...p("cpu", "0.61 of 1 core"), unit: "cores" };
+  expect([ofFile(p("cpu", "")), ofFile(cores)]).toEqual([true, false]);
   const files = ["heap.before.pprof", "heap.pprof", "goroutine.before.pprof", "goroutine.after.pprof"].map((name) => ({ name, kind: name.split(".")[0]! }) as Parameters<typeof fileOf>[0][number]);
   expect([fileOf(files, "heap")?.name, fileOf(files, "goroutine")?.name, fileOf(files, "cpu")?.name]).toEqual(["heap.pprof", "goroutine.after.pprof", undefined]);
 });
 
 test("pprof is asked for the places by name, not by pattern", () => {
-  expect(focusOf([{ role: "io", function: "main.(*cache[...]).get", file: "a.go", line: 1 }, { role: "hold", function: "main.f", file: "a.go", line: 2 }, { role: "wait", function: "main.f", file: "a.go", line: 3 }])).toBe("(^|/)(main\\.\\(\\*cache\\[\\.\\.\\.\\]\\)\\.get|main\\.f)$");
+  const at = [{ function: "main.(*cache[...]).get", line: 1 }, { function: "main.f", line: 2 }, { function: "main.f", line: 0 }];
+  expect(focusOf(at)).toBe("(^|/)(main\\.\\(\\*cache\\[\\.\\.\\.\\]\\)\\.get|main\\.f)$");
+  expect(placesQuery(at)).toBe("main.(*cache[...]).get:1|main.f:2|main.f");
   expect(focusOf([])).toBe("");
 });
 
 test("the proofs of a trace lead to their moment on the timeline", () => {
-  const at = (moment: Proof["moment"]) => ({ artifact: "trace", share: 0, text: "", moment });
+  const at = (moment: Proof["moment"]) => ({ artifact: "trace", share: 0, text: "", moment, at: [], unit: "s" });
   expect(momentQuery([at(null), at({ fromSeconds: 1.25, toSeconds: 1.75, goroutines: [4388, 4412] })])).toEqual({ t: "1100-1900", g: "4388", at: "1500", pin: "4388,4412" });
   expect(momentQuery([at({ fromSeconds: 0, toSeconds: 1e-6, goroutines: [] })])).toEqual({ t: "0-0.011" });
   expect(momentQuery([at(null)])).toEqual({});

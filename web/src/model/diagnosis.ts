@@ -25,6 +25,16 @@ export interface Proof {
   text: string;
   /** Where in the trace one sees it. */
   moment: Moment | null;
+  /** Where in a profile or a snapshot: in the stacks that go through any of these; empty = in all of it. */
+  at: Seen[];
+  /** Of what the figure is: "s", "bytes", "cores". */
+  unit: string;
+}
+
+/** A function, or a line of it; 0 = all of it. */
+export interface Seen {
+  function: string;
+  line: number;
 }
 
 export interface Moment {
@@ -102,7 +112,7 @@ const texts = (v: unknown): string[] => (Array.isArray(v) ? v.map(text).filter(B
 const oneOf = <T extends string>(values: readonly T[], v: unknown, otherwise: T): T => ((values as readonly unknown[]).includes(v) ? (v as T) : otherwise);
 
 const place = (f: Fields): Place => ({ role: text(f["role"]), function: text(f["function"]), file: text(f["file"]), line: num(f["line"]) });
-const proof = (f: Fields): Proof => ({ artifact: text(f["artifact"]), share: Math.min(1, Math.max(0, num(f["share"]))), text: text(f["text"]), moment: moment(f["moment"]) });
+const proof = (f: Fields): Proof => ({ artifact: text(f["artifact"]), share: Math.min(1, Math.max(0, num(f["share"]))), text: text(f["text"]), moment: moment(f["moment"]), at: list(f["at"], (a) => ({ function: text(a["function"]), line: num(a["line"]) })).filter((a) => a.function), unit: text(f["unit"]) });
 
 function moment(v: unknown): Moment | null {
   if (typeof v !== "object" || v === null) return null;
@@ -314,12 +324,18 @@ export function pieces(s: string): { text: string; code: boolean }[] {
   return parts.map((text, n) => ({ text, code: n % 2 === 1 })).filter((p) => p.text !== "");
 }
 
-/** The proofs of a finding by the artifact that they were read from, in the order of their first mention. */
-export function byArtifact(proofs: readonly Proof[]): { kind: string; proofs: Proof[] }[] {
+/** The proofs of a finding by the artifact that they were read from and where in it one sees them, in the order of their first mention. */
+export function bySight(proofs: readonly Proof[]): { key: string; kind: string; proofs: Proof[] }[] {
   const m = new Map<string, Proof[]>();
-  for (const p of proofs) m.set(p.artifact, [...(m.get(p.artifact) ?? []), p]);
-  return [...m].map(([kind, proofs]) => ({ kind, proofs }));
+  for (const p of proofs) {
+    const key = JSON.stringify([p.artifact, p.at, p.moment]);
+    m.set(key, [...(m.get(key) ?? []), p]);
+  }
+  return [...m].map(([key, proofs]) => ({ key, kind: proofs[0]!.artifact, proofs }));
 }
+
+/** Whether a proof's share is one of the file that it was read from, rather than of cores or of a limit. */
+export const ofFile = (p: Proof): boolean => ["s", "bytes", "B", "goroutines", "objects"].includes(p.unit);
 
 /** The part of a timeline's address that shows what the proofs of a trace speak of: a moment with some room around it. */
 export function momentQuery(proofs: readonly Proof[]): Record<string, string> {
@@ -341,9 +357,12 @@ export function fileOf(artifacts: readonly Artifact[], kind: string): Artifact |
   return all.find((a) => !/\.(before|after)\.[a-z]+$/.test(a.name)) ?? all.at(-1);
 }
 
-/** The expression by which pprof shows what went through the places of a finding; "" = everything. */
-export function focusOf(where: readonly Place[]): string {
-  const names = [...new Set(where.map((p) => p.function).filter(Boolean))];
+/** The expression by which pprof shows what went through any of the places; "" = everything. */
+export function focusOf(at: readonly Seen[]): string {
+  const names = [...new Set(at.map((p) => p.function).filter(Boolean))];
   // The rules may leave out the path of the package, profiles do not.
   return names.length ? `(^|/)(${names.map((n) => n.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")})$` : "";
 }
+
+/** Places as the goroutines' address has them. */
+export const placesQuery = (at: readonly Seen[]): string => at.map((p) => (p.line ? `${p.function}:${p.line}` : p.function)).join("|");

@@ -280,6 +280,7 @@ export const table = {
   "dx.next": ["To be surer", "想更確定"],
   "dx.proofs": ["Evidence ({n})|Evidence ({n})", "證據（{n}）"],
   "dx.proofs.against": ["{n} against|{n} against", "{n} 項反面"],
+  "dx.part": ["share of what the sentence names", "句中所述整體的比例"],
   "dx.share": ["share of the whole file", "佔整份檔案的比例"],
   "dx.flame": ["Flame graph", "火焰圖"],
   "dx.timeline": ["See it on the timeline", "在時間軸上看"],
