@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Builds the registry that no Debian package has, from its Go modules, for make
-# test-full: Consul. It is built once, outside of the tree, and its folder is the
-# line that is printed.
+# Builds the registries that no Debian package has, from their Go modules, for
+# make test-full: Consul and Kubernetes' API server. Each is built once, outside
+# of the tree, and its folder is the line that is printed.
 #
 #   OPS_BACKENDS=folder   where; else .cache/opscenter-backends in the home folder
+#   scripts/backends.sh consul | kube-apiserver     one alone
 set -euo pipefail
 cache=${OPS_BACKENDS:-${XDG_CACHE_HOME:-$HOME/.cache}/opscenter-backends}
-# The last Consul under MPL-2.0 whose modules are all published.
+# The last Consul under MPL-2.0 whose modules are all published, and the Kubernetes
+# of our client.
 consul=v1.12.9 consul_api=v1.13.1 consul_sdk=v0.10.0
+kubernetes=v1.36.3 staging=v0.36.3
 patience=${BUILD_PATIENCE:-25m} # of one build; with nothing cached it takes some minutes on two cores
 
 # build NAME makes NAME from the throw-away module that lies in the current folder.
@@ -66,7 +69,35 @@ GO
   build consul
 }
 
+make_kube_apiserver() {
+  module kube-apiserver
+  printf 'module apiserver\n\ngo 1.26\n\nrequire k8s.io/kubernetes %s\n\n' "$kubernetes" >go.mod
+  local theirs
+  theirs=$(go mod download -json "k8s.io/kubernetes@$kubernetes" | sed -n 's/^\t"GoMod": "\(.*\)",$/\1/p')
+  # Its parts are published as modules of their own.
+  sed -nE "s,^\s*(replace )?(k8s\.io/[a-z0-9-]+) => \./staging/.*,replace \2 => \2 $staging,p" "$theirs" >>go.mod
+  cat >main.go <<'GO'
+package main
+
+import (
+	"os"
+
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/logs/json/register"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+)
+
+func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
+GO
+  build kube-apiserver
+}
+
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
-[ -x "$cache/consul" ] || (make_consul)
+failed=0
+for name in ${*:-consul kube-apiserver}; do
+  [ -x "$cache/$name" ] && continue
+  ("make_${name//-/_}") || failed=1
+done
 echo "$cache"
+exit $failed
