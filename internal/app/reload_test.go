@@ -24,13 +24,13 @@ import (
 
 // configured is a centre that was started with a configuration file.
 type configured struct {
-	t    *testing.T
+	t    testing.TB
 	file string
 	url  string
 	http *http.Client
 }
 
-func startConfigured(t *testing.T, text string) *configured {
+func startConfigured(t testing.TB, text string) *configured {
 	t.Helper()
 	c := &configured{t: t, file: filepath.Join(t.TempDir(), "ops.yaml"), http: client(t, &http.Transport{})}
 	c.write(text)

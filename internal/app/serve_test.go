@@ -104,7 +104,7 @@ func instances(t *testing.T, c *http.Client, url string, n int) []*apiv1.Instanc
 	}
 }
 
-func client(t *testing.T, tr *http.Transport) *http.Client {
+func client(t testing.TB, tr *http.Transport) *http.Client {
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }

@@ -222,3 +222,12 @@ func (k *RealKube) call(method, path string, v any) ([]byte, error) {
 	}
 	return b, err
 }
+
+// Replace replaces one object of the collection at path, whatever it was.
+func (k *RealKube) Replace(t testing.TB, path string, o map[string]any) {
+	t.Helper()
+	meta, _ := o["metadata"].(map[string]any)
+	if _, err := k.call(http.MethodPut, fmt.Sprint(path, "/", meta["name"]), o); err != nil {
+		t.Fatal(err)
+	}
+}
