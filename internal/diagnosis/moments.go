@@ -26,6 +26,11 @@ func moments(d *ops.Diagnosis, t *evidence.Trace) {
 				if proofs[j].Artifact != ops.KindTrace || proofs[j].Moment != nil {
 					continue
 				}
+				if proofs[j].Metric == "wait_seconds" {
+					if proofs[j].Moment = momentOfQueue(f.Where, t.Sites); proofs[j].Moment != nil {
+						continue
+					}
+				}
 				if m == nil {
 					if m = momentOf(f.Where, t.Sites); m == nil {
 						break
@@ -63,6 +68,22 @@ func momentOf(where []ops.Place, sites []evidence.Site) *ops.Moment {
 		}
 	}
 	return m
+}
+
+// momentOfQueue is the longest wait at any of the places that wait for somebody else;
+// nil = nobody waited at one.
+func momentOfQueue(where []ops.Place, sites []evidence.Site) *ops.Moment {
+	var at []*evidence.Site
+	for _, p := range where {
+		if queues(p.Role) {
+			at = append(at, waitsAt(p, sites)...)
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(at, func(a, b *evidence.Site) int { return cmp.Compare(b.Max, a.Max) })
+	return &ops.Moment{From: at[0].LongestFrom, To: at[0].LongestFrom + at[0].Max, Goroutines: appendNew(nil, at[:min(len(at), momentGoroutines-1)])}
 }
 
 // waitsAt is the waits at a place, the longest first.

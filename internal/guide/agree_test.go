@@ -7,8 +7,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/diagnosis"
@@ -182,4 +185,40 @@ func (u *unpacked) counted(t *testing.T, p ops.Proof) (value, whole float64) {
 		}
 	}
 	return value, float64(s.Total)
+}
+
+// The timeline opens at the wait that the sentence names as its longest.
+func TestTheTimelineOpensAtTheWaitThatIsClaimed(t *testing.T) {
+	claims := 0
+	for scenario := 1; scenario <= guide.Scenarios; scenario++ {
+		for _, f := range unpack(t, fmt.Sprint(scenario)).diagnose(t).Findings {
+			for _, p := range f.Evidence {
+				if p.Artifact != ops.KindTrace || p.Metric != "wait_seconds" {
+					continue
+				}
+				claims++
+				if p.Moment == nil || len(p.Moment.Goroutines) == 0 || !tells(t, p.Text.EN, p.Moment.To-p.Moment.From) {
+					t.Errorf("scenario %d, %s: %q opens at %+v", scenario, f.Rule, p.Text.EN, p.Moment)
+				}
+			}
+		}
+	}
+	if claims < 4 {
+		t.Errorf("only %d claims of waits", claims)
+	}
+}
+
+var durations = regexp.MustCompile(`\d[\d.]* (?:ns|µs|ms|s)\b`)
+
+// tells reports whether a sentence names the duration. What a wait for a lock took has
+// the time until its goroutine ran, which the timeline shows apart: a hundredth.
+func tells(t *testing.T, sentence string, d time.Duration) bool {
+	t.Helper()
+	return slices.ContainsFunc(durations.FindAllString(sentence, -1), func(s string) bool {
+		told, err := time.ParseDuration(strings.ReplaceAll(s, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return math.Abs(float64(told-d)) <= 0.01*float64(d)
+	})
 }

@@ -229,6 +229,19 @@ func (l *load) Stolen() float64 {
 	return max(0, 1-l.Cores/(l.Busy*float64(l.procs)))
 }
 
+// crowded is the part that others must take for it to be told beside what the process
+// used: by less, its two digits do not change what one reads in them.
+const crowded = 0.1
+
+// Got is how many cores others on the machine left to a process that could have used
+// more; 0 = about all of its limit, or unknown. A quota is a limit, and no neighbour.
+func (l *load) Got() float64 {
+	if s := l.Stolen(); s >= crowded && l.Use() >= full && l.Limit >= float64(l.procs) && l.Throttled == 0 {
+		return max(l.Cores, float64(l.procs)*(1-s))
+	}
+	return 0
+}
+
 // half is the part of the trace below which processors are free more often than
 // not, so that those who wait do so for a thread to be woken: a neighbour delays
 // that, and it is none of the program's work.

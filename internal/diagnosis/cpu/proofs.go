@@ -12,6 +12,9 @@ func ofLimit(l load) ops.Text {
 	if l.Limit == 0 {
 		return ops.Text{}
 	}
+	if got := l.Got(); got > 0 {
+		return rule.Say(" (%.2[1]f of the %.2[2]f cores that it got of %[3]s were in use)", "（上限 %[3]s，實際分到 %.2[2]f 核心，使用了 %.2[1]f）", l.Cores, got, cores(l.Limit))
+	}
 	return rule.Say(" (%.2[1]f of %[2]s were in use, %[3]s)", "（可用 %[2]s，使用了 %.2[1]f，%[3]s）", l.Cores, cores(l.Limit), rule.Pct(l.Cores/l.Limit))
 }
 
@@ -37,6 +40,9 @@ func cores(n float64) ops.Text {
 
 // inUse says how busy the process is.
 func inUse(l load) ops.Text {
+	if got := l.Got(); got > 0 {
+		return rule.Say("%.2[1]f of the %.2[2]f cores that it got of %[3]s are in use", "上限 %[3]s，實際分到 %.2[2]f 核心，使用了 %.2[1]f", l.Cores, got, cores(l.Limit))
+	}
 	if l.Limit > 0 {
 		return rule.Say("%s of what the process can get is in use", "可用的 CPU 使用了 %s", rule.Pct(l.Use()))
 	}
@@ -57,8 +63,12 @@ func processors(n int) ops.Text {
 // loadProofs are what says how busy the processors are.
 func loadProofs(e *evidence.Evidence, l load) (out []ops.Proof) {
 	if l.Limit > 0 && l.measured {
-		out = append(out, ops.Proof{Artifact: ops.KindCPU, Metric: "cpu_cores", Value: l.Cores, Unit: "cores", Share: min(1, l.Cores/l.Limit),
-			Text: rule.Say("%.2f cores were in use on average, of %.4g that the process may use", "平均使用 %.2f 核心，上限 %.4g 核心", l.Cores, l.Limit)})
+		p := ops.Proof{Artifact: ops.KindCPU, Metric: "cpu_cores", Value: l.Cores, Unit: "cores", Share: min(1, l.Cores/l.Limit),
+			Text: rule.Say("%.2f cores were in use on average, of %.4g that the process may use", "平均使用 %.2f 核心，上限 %.4g 核心", l.Cores, l.Limit)}
+		if got := l.Got(); got > 0 {
+			p.Text = rule.Say("%[1]s, of which others left it %.2[2]f", "%[1]s，其中其他程序留給它 %.2[2]f 核心", p.Text, got)
+		}
+		out = append(out, p)
 	}
 	if l.Throttled > 0.01 {
 		out = append(out, ops.Proof{Artifact: ops.KindRuntime, Metric: "throttled_periods", Value: float64(e.Runtime.Cgroup.ThrottledPeriods), Unit: "periods", Share: l.Throttled,

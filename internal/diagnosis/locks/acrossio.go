@@ -263,6 +263,9 @@ func remediesAcrossIO(v *verdict, change *evidence.Frame) []ops.Text {
 		rule.Say("If the order must be kept, have a lock per key (per room, per wallet) instead of one for all: sharding.", "若必須維持順序，改用分片鎖（Sharding）：每個房間或每個錢包一把鎖，而不是全部共用一把。"),
 		deadline,
 	}
+	if v.several() {
+		all[1] = rule.Say("There are several of these locks already, so that sharding (a lock per room, per wallet) would change little: if the order must be kept, let one goroutine for each take the calls from a queue.", "這裡已經有好幾把鎖，再分片（每個房間或每個錢包一把鎖，Sharding）幫助不大：若必須維持順序，讓每把鎖改由一個 goroutine 從佇列依序處理。")
+	}
 	if v.stuck > 0 {
 		slices.Reverse(all)
 	}

@@ -182,7 +182,9 @@ func contentionRemedies(v *verdict, c culprit) (out []ops.Text) {
 	} else {
 		out = append(out, rule.Say("Shrink the critical section at %s: only what touches the shared data belongs between Lock and Unlock.", "縮小 %s 的鎖範圍（Critical Section）：Lock 與 Unlock 之間只放會碰到共享資料的部分。", rule.Line(c.frame())))
 	}
-	out = append(out, rule.Say("Split the lock: one per key (per room, per wallet), so that only those who share data wait for each other (sharding).", "改用分片鎖（Sharding）：每個房間或每個錢包一把鎖，讓真正共享資料的人才互相等待。"))
+	if !v.several() {
+		out = append(out, rule.Say("Split the lock: one per key (per room, per wallet), so that only those who share data wait for each other (sharding).", "改用分片鎖（Sharding）：每個房間或每個錢包一把鎖，讓真正共享資料的人才互相等待。"))
+	}
 	if len(v.sites) > 1 {
 		out = append(out, rule.Say("Where most only read, publish a copy through an atomic.Pointer, or use an RWMutex.", "若多半只是讀取，可用 atomic.Pointer 發佈唯讀副本，或改用 RWMutex。"))
 	}

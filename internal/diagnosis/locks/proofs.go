@@ -208,12 +208,7 @@ func (m *model) limits(v *verdict) (out []ops.Proof) {
 	if m.e.Trace == nil {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "missing", Text: rule.Say("there is no trace: how long the lock is held is not known", "沒有 trace：無法得知鎖被持有多久")})
 	}
-	var conflicts, exact int64
-	for _, c := range v.classes {
-		conflicts += c.Conflicts
-		exact += c.Exact.Count
-	}
-	if conflicts > 0 && conflicts*20 > exact {
+	if conflicts := v.overlapping(); v.several() {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "overlapping_holds", Value: float64(conflicts), Unit: "holds",
 			Text: rule.Say("%s holds overlapped another: these are several locks that are locked at one line", "%s 次持有互相重疊：同一行其實鎖了好幾把鎖", rule.Count(conflicts))})
 	}
@@ -226,6 +221,25 @@ func (m *model) limits(v *verdict) (out []ops.Proof) {
 			Text: rule.Say("for %s of the time its owner was ready to run and had no processor: that part is the CPU's shortage, not the lock's", "有 %s 的時間，輪到持鎖的 goroutine 可執行卻分不到 CPU：這部分是 CPU 不足，不是鎖的問題", rule.Pct(1-v.blame))})
 	}
 	return out
+}
+
+// overlapping counts holds that overlapped another.
+func (v *verdict) overlapping() (n int64) {
+	for _, c := range v.classes {
+		n += c.Conflicts
+	}
+	return n
+}
+
+// several reports whether what is locked at one line is seen to be several locks: a
+// twentieth of the holds may overlap by how a trace is read.
+func (v *verdict) several() bool {
+	var exact int64
+	for _, c := range v.classes {
+		exact += c.Exact.Count
+	}
+	n := v.overlapping()
+	return n > 0 && n*20 > exact
 }
 
 // confidence by how many sources agree.

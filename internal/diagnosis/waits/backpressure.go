@@ -347,6 +347,7 @@ func (v *view) judgeSender(s *sender) {
 		s.busy = float64(t.delay) / float64(max(v.e.Window, time.Second))
 	}
 	s.delay, s.atLeast, s.known = v.queueTime(s.waits)
+	s.upTo = v.capped(s.waits)
 	s.stuck = v.e.Trace != nil && t.whole > 0 && t.count == t.open || t.aged > 0
 	s.receivers = v.receiversOf(s)
 	s.share = v.shareOf(s)

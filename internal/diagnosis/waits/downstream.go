@@ -67,8 +67,11 @@ type place struct {
 	delay   time.Duration // how long one wait lasts
 	atLeast bool
 	known   bool // delay is
-	score   int
-	doubt   bool // may be a long poll
+	// upTo is set if delay is the longest that was seen, because waits outlast the trace
+	// or more begin than end: how long those take that have not ended, nobody knows.
+	upTo  bool
+	score int
+	doubt bool // may be a long poll
 	// last is set if requests ask for several answers at once: delay is how long they
 	// wait for the last of them.
 	last bool
@@ -134,7 +137,7 @@ func (v *view) fineDownstream(d *downstream) ops.Text {
 		return rule.Say("waiting for %[2]s (%[3]s): %[1]s, and nothing says for how long", "%s 在 %[3]s 等待 %[2]s，但沒有資料說明等了多久",
 			rule.Goroutines(d.busy), d.name(), rule.Line(p.user))
 	}
-	one := place{delay: p.single(), atLeast: p.atLeast, known: true}
+	one := place{delay: p.single(), atLeast: p.atLeast, known: true, upTo: p.upTo}
 	return rule.Say("the slowest answers are those of %[1]s (%[2]s): %[3]s, %[4]s waiting at a time", "回應最慢的是 %[2]s 呼叫的 %[1]s：%[3]s，同一時間%[4]s 在等",
 		d.name(), rule.Line(p.user), one.lasting(), rule.Goroutines(p.busy))
 }
@@ -189,12 +192,14 @@ func (v *view) judgePlace(d *downstream, p *place, c chain) {
 	s := sum(p.waits)
 	p.busy = v.busyAll(p.waits) + v.busyAll(v.sharers(p))
 	p.delay, p.atLeast, p.known, p.told = v.answerTime(p.waits)
+	p.upTo = v.capped(p.told)
 	if d, queued := v.forRequests(p); d > p.delay {
 		p.answer, p.delay, p.atLeast, p.known, p.last, p.queued = p.delay, d, false, true, !queued, queued
+		p.upTo = false
 	}
 	if c.times >= 2 && c.delay > p.delay*3/2 {
 		p.answer, p.delay, p.times, p.lines = p.delay, c.delay, c.times, c.lines
-		p.atLeast, p.known, p.last, p.queued = false, true, false, false
+		p.atLeast, p.known, p.last, p.queued, p.upTo = false, true, false, false, false
 	}
 	x75 := slowAnswer
 	if d.client == "HTTP" {

@@ -61,6 +61,7 @@ func (v *view) fill(p *pool) {
 		pl := &p.places[i]
 		pl.busy = v.busyAll(pl.waits)
 		pl.delay, pl.atLeast, pl.known = v.queueTime(pl.waits)
+		pl.upTo = v.capped(pl.waits)
 		p.busy += pl.busy
 		for _, w := range pl.waits {
 			p.given = p.given || slices.ContainsFunc(v.wakers(w), gives)

@@ -40,7 +40,8 @@ type wait struct {
 	// Of the trace.
 	count, open, whole int64
 	total, max         time.Duration
-	sites              []seenAt // at most maxStacks
+	sites              []seenAt  // at most maxStacks
+	longest            []stretch // of those sites and all others, the longest first, at most maxStretches
 	// Of the block profile of the window.
 	blocked int64
 	delay   time.Duration
@@ -127,6 +128,9 @@ func (v *view) addSite(s *evidence.Site) {
 		w.sites = append(w.sites, seenAt{stack: s.Stack, count: s.Count - s.Whole, visits: s.Visits, total: s.Total})
 	}
 	w.total, w.max = w.total+s.Total, max(w.max, s.Max)
+	if s.Longest > 0 && s.Max > 0 {
+		w.longest = longestOf(append(w.longest, stretch{s.Longest, s.LongestFrom, s.Max}))
+	}
 }
 
 // addBlock adds what the window's block profile says. It says nothing by being
@@ -304,6 +308,14 @@ func (v *view) mean(w *wait) (d time.Duration, atLeast, ok bool) {
 		}
 		return d, false, true
 	}
+}
+
+// capped reports whether mean is the longest wait that was seen although others ended:
+// it says how long a wait can be, and not how long each is.
+func (v *view) capped(ws []*wait) bool {
+	s := sum(ws)
+	ended := s.count - s.open
+	return ended > 0 && s.max > 0 && v.traced() > 0 && s.total/time.Duration(ended) > s.max
 }
 
 // sum adds up waits of one thing.

@@ -19,6 +19,8 @@ func (p *place) lasting() ops.Text {
 	switch {
 	case !p.known:
 		return rule.Say("an unknown time", "多久不明")
+	case p.upTo:
+		return rule.Say("up to %s", "最長 %s", d)
 	case p.atLeast:
 		return rule.Say("at least %s", "至少 %s", d)
 	}
@@ -28,7 +30,10 @@ func (p *place) lasting() ops.Text {
 // each writes the same in a title.
 func (p *place) each() ops.Text {
 	d := rule.Dur(p.delay)
-	if p.atLeast {
+	switch {
+	case p.upTo:
+		return rule.Say("up to %s", "長達 %s", d)
+	case p.atLeast:
 		return rule.Say("at least %s", "至少 %s", d)
 	}
 	return rule.Say("%s", "%s", d)
@@ -127,7 +132,7 @@ func (v *view) proofsOf(ws, told []*wait) (out []ops.Proof) {
 		if n := s.count - main.count; n > 0 {
 			text = rule.Say("%[1]s; besides, shorter waits for the rest of what had come: %[2]s, together %[3]s", "%[1]s；另有 %[2]s 次較短的等待（等其餘資料），合計 %[3]s", text, rule.Count(n), rule.Dur(s.total-main.total))
 		}
-		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "wait_seconds", Value: main.total.Seconds(), Unit: "s", Text: text})
+		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "wait_seconds", Value: main.total.Seconds(), Unit: "s", Text: text, Moment: moment(told)})
 	}
 	if s.blocked > 0 {
 		share := 0.0
