@@ -110,6 +110,7 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames, trigger *ops.C
 	out.Latency = Latency{
 		Count: a.Latency.Count, Total: a.Latency.Total, Max: a.Latency.Max,
 		P50: a.Latency.Quantile(0.5), P99: a.Latency.Quantile(0.99), P999: a.Latency.Quantile(0.999),
+		Longest: a.Latency.Longest, LongestFrom: a.Latency.LongestFrom,
 	}
 	for i := range a.Sites {
 		s := &a.Sites[i]

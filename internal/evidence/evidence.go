@@ -238,6 +238,9 @@ type Latency struct {
 	Count          int64
 	Total, Max     time.Duration
 	P50, P99, P999 time.Duration
+	// Longest is whose the longest was, and LongestFrom since when.
+	Longest     trace.GoID
+	LongestFrom time.Duration
 }
 
 // Site is a stack at which goroutines of one start function waited for a

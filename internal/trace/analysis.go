@@ -167,7 +167,11 @@ type Creation struct {
 type Latency struct {
 	Count      int64
 	Total, Max time.Duration
-	buckets    []Bucket
+	// Longest is whose the longest was, which began at LongestFrom; NoGoroutine if
+	// nobody waited.
+	Longest     GoID
+	LongestFrom time.Duration
+	buckets     []Bucket
 }
 
 // Bucket counts durations below an end.
@@ -679,7 +683,7 @@ func (m *merge) headEnds(c *carried, r *record) {
 	switch c.state {
 	case goRunnable:
 		if !c.before {
-			m.latency.add(d)
+			m.latency.addOf(d, c.ID, c.since)
 			c.Starts++
 			c.maxWait = max(c.maxWait, d)
 		}
@@ -918,7 +922,10 @@ func (m *merge) result() (*Analysis, error) {
 	slices.SortFunc(out.Creations, func(a, b Creation) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Stack, b.Stack))
 	})
-	out.Latency = Latency{Count: int64(m.latency.n), Total: t.span(m.latency.total), Max: t.span(m.latency.max)}
+	out.Latency = Latency{Count: int64(m.latency.n), Total: t.span(m.latency.total), Max: t.span(m.latency.max), Longest: NoGoroutine}
+	if m.latency.max > 0 {
+		out.Latency.Longest, out.Latency.LongestFrom = m.latency.maxOf, t.since(m.latency.maxAt)
+	}
 	for i, n := range m.latency.counts {
 		if n > 0 {
 			out.Latency.buckets = append(out.Latency.buckets, Bucket{t.span(bucketEnd(i)), int64(n)})

@@ -248,7 +248,7 @@ func (a *genStates) to(g *goAcct, now uint64, state uint8) {
 	case goRunnable:
 		st = StateRunnable
 		if state == goRunning {
-			a.latency.add(d)
+			a.latency.addOf(d, g.id, g.since)
 			g.starts++
 			g.maxWait = max(g.maxWait, d)
 		}
@@ -660,6 +660,9 @@ func (a *genStates) finish(keep *keeper) error {
 type latencies struct {
 	n, total, max uint64
 	counts        [256]uint64
+	// maxOf is whose the longest was, which began at maxAt.
+	maxOf GoID
+	maxAt uint64
 }
 
 func bucketOf(d uint64) int {
@@ -679,17 +682,21 @@ func bucketEnd(i int) uint64 {
 	return (uint64(i%4) + 5) << (n - 3)
 }
 
-func (l *latencies) add(d uint64) {
+func (l *latencies) addOf(d uint64, g GoID, since uint64) {
+	if d > l.max {
+		l.max, l.maxOf, l.maxAt = d, g, since
+	}
 	l.n++
 	l.total += d
-	l.max = max(l.max, d)
 	l.counts[bucketOf(d)&255]++
 }
 
 func (l *latencies) merge(o *latencies) {
 	l.n += o.n
 	l.total += o.total
-	l.max = max(l.max, o.max)
+	if o.max > l.max {
+		l.max, l.maxOf, l.maxAt = o.max, o.maxOf, o.maxAt
+	}
 	for i, v := range o.counts {
 		l.counts[i] += v
 	}

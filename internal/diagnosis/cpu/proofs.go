@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"time"
+
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -77,7 +79,20 @@ func loadProofs(e *evidence.Evidence, l load) (out []ops.Proof) {
 	if l.Queue > 0.05 {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "runnable_per_running", Value: l.Queue, Unit: "s/s",
 			Text: rule.Say("for each second that goroutines ran, others were ready and waited %.2[1]f s for a processor: %[2]s each time on average, %[3]s at most",
-				"goroutine 每執行 1 秒，就有其他可執行的 goroutine 共等待 CPU %.2[1]f 秒：每次平均 %[2]s，最長 %[3]s", l.Queue, rule.Dur(l.Wait), rule.Dur(l.LongestWait))})
+				"goroutine 每執行 1 秒，就有其他可執行的 goroutine 共等待 CPU %.2[1]f 秒：每次平均 %[2]s，最長 %[3]s", l.Queue, rule.Dur(l.Wait), rule.Dur(l.LongestWait)), Moment: longestQueued(e, l.LongestWait)})
 	}
 	return out
+}
+
+// longestQueued is the wait for a processor that is told as the longest; nil = the trace
+// names another, of somebody whom the rule leaves out, or none.
+func longestQueued(e *evidence.Evidence, told time.Duration) *ops.Moment {
+	if e.Trace == nil {
+		return nil
+	}
+	l := e.Trace.Latency
+	if l.Longest <= 0 || told <= 0 || l.Max != told {
+		return nil
+	}
+	return &ops.Moment{From: l.LongestFrom, To: l.LongestFrom + l.Max, Goroutines: []int64{int64(l.Longest)}}
 }

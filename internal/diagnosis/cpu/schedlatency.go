@@ -152,7 +152,7 @@ func latencyFinding(e *evidence.Evidence, l load, q queue, ours bool, score int)
 		Explanation: latencyExplanation(ours),
 		Remedies:    latencyRemedies(ours),
 		Evidence: []ops.Proof{{Artifact: q.artifact, Metric: "runnable_wait_seconds", Value: q.wait.Seconds(), Unit: "s",
-			Text: rule.Say("each wait for a processor took %[1]s on average, the longest %[2]s", "每次等待 CPU 平均 %[1]s，最長 %[2]s", rule.Dur(q.wait), rule.Dur(q.longest))}},
+			Text: rule.Say("each wait for a processor took %[1]s on average, the longest %[2]s", "每次等待 CPU 平均 %[1]s，最長 %[2]s", rule.Dur(q.wait), rule.Dur(q.longest)), Moment: longestQueued(e, q.longest)}},
 	}
 	if l.Snapshot {
 		f.Evidence = append(f.Evidence, ops.Proof{Artifact: q.artifact, Metric: "runnable_goroutines", Value: l.Ready, Unit: "goroutines",
