@@ -61,7 +61,7 @@ func (b *bench) table(p program, env ...string) (*table, error) {
 	}
 	t := &table{cmd: cmd, in: in, url: "http://" + address + "/bets"}
 	for end := time.Now().Add(30 * time.Second); ; sleep(b.ctx, 20*time.Millisecond) {
-		c, err := net.Dial("tcp", address)
+		c, err := (&net.Dialer{}).DialContext(b.ctx, "tcp", address)
 		if err == nil {
 			return t, c.Close()
 		}

@@ -90,7 +90,7 @@ type Limits struct {
 const withoutRest = 10
 
 // Validate says what is wrong with a limit, beginning with its key.
-func (l *Limits) Validate() error {
+func (l Limits) Validate() error {
 	for _, v := range []struct {
 		key string
 		n   int

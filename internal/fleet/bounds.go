@@ -26,7 +26,7 @@ func (b Bounds) withDefaults() Bounds {
 }
 
 // Validate says what is wrong with a bound, beginning with its key.
-func (b *Bounds) Validate() error {
+func (b Bounds) Validate() error {
 	for _, v := range []struct {
 		key string
 		n   int

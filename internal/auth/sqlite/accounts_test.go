@@ -548,7 +548,7 @@ func TestTheCommandLineAndACentreShareTheFile(t *testing.T) {
 }
 
 func TestAPasswordThatSomebodyElseMadeIsGoodForChoosingOnesOwn(t *testing.T) {
-	for how, make := range map[string]func(t *testing.T, h *house){
+	for how, begin := range map[string]func(t *testing.T, h *house){
 		"an account that an administrator made": func(t *testing.T, h *house) {
 			if err := h.Invite(t.Context(), "user:ann", "eve", password, []auth.Grant{{Role: auth.Viewer, Scope: "color"}}); err != nil {
 				t.Fatal(err)
@@ -562,7 +562,7 @@ func TestAPasswordThatSomebodyElseMadeIsGoodForChoosingOnesOwn(t *testing.T) {
 		},
 	} {
 		h := open(t)
-		make(t, h)
+		begin(t, h)
 		try := func(now, own string) (auth.Entered, error) {
 			return h.Login(t.Context(), auth.Attempt{Name: "eve", Password: now, New: own, Address: "192.0.2.1"})
 		}

@@ -2,6 +2,7 @@ package discoverytest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -103,7 +104,7 @@ func (c *RealConsul) call(method, path string, v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequest(method, "http://"+c.Address+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+c.Address+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

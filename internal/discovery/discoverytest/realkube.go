@@ -2,6 +2,7 @@ package discoverytest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -205,7 +206,7 @@ func (k *RealKube) call(method, path string, v any) ([]byte, error) {
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequest(method, "https://"+k.Address+path, body)
+	req, err := http.NewRequestWithContext(context.Background(), method, "https://"+k.Address+path, body)
 	if err != nil {
 		return nil, err
 	}

@@ -199,7 +199,8 @@ func (c *client) login(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// Renewed well before its end, and at least now and then where none is said.
-	c.token, c.until = answer.Token, time.Now().Add(min(max(time.Duration(answer.TTL), 10), 24*60*60)*time.Second*8/10)
+	seconds := min(max(answer.TTL, 10), 24*60*60)
+	c.token, c.until = answer.Token, time.Now().Add(time.Duration(seconds)*time.Second*8/10)
 	return c.token, nil
 }
 
