@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/opscenter/opscenter/internal/archive"
 	"github.com/opscenter/opscenter/internal/diagnosis"
 	"github.com/opscenter/opscenter/internal/evidence"
@@ -224,4 +226,15 @@ func tells(t *testing.T, sentence string, d time.Duration) bool {
 		}
 		return math.Abs(float64(told-d)) <= 0.01*float64(d)
 	})
+}
+
+// One capture is told the same each time: also of waits that lasted equally long.
+func TestASampleIsToldTheSameEachTime(t *testing.T) {
+	u := unpack(t, "2")
+	first := u.diagnose(t)
+	for range 3 {
+		if diff := cmp.Diff(first, u.diagnose(t)); diff != "" {
+			t.Fatal(diff)
+		}
+	}
 }

@@ -430,7 +430,7 @@ func entryOf[K comparable, V any](in map[K]*V, k K) *V {
 }
 
 func (s *siteAcct) merge(o *siteAcct) {
-	if o.max > s.max {
+	if o.max > s.max || o.max == s.max && o.maxOf < s.maxOf {
 		s.maxOf, s.maxAt = o.maxOf, o.maxAt
 	}
 	s.n += o.n

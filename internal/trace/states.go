@@ -103,9 +103,11 @@ func (s *siteAcct) add(d uint64) {
 	s.max = max(s.max, d)
 }
 
-// addOf is add for a time that g has had since a moment.
+// addOf is add for a time that g has had since a moment. Of several that lasted
+// equally long, as what lasts all of the trace does, the lowest number is told, so that
+// one trace is told the same each time.
 func (s *siteAcct) addOf(d uint64, g GoID, since uint64) {
-	if d > s.max {
+	if d > s.max || d == s.max && g < s.maxOf {
 		s.maxOf, s.maxAt = g, since
 	}
 	s.add(d)
@@ -683,7 +685,7 @@ func bucketEnd(i int) uint64 {
 }
 
 func (l *latencies) addOf(d uint64, g GoID, since uint64) {
-	if d > l.max {
+	if d > l.max || d == l.max && g < l.maxOf {
 		l.max, l.maxOf, l.maxAt = d, g, since
 	}
 	l.n++
@@ -694,7 +696,7 @@ func (l *latencies) addOf(d uint64, g GoID, since uint64) {
 func (l *latencies) merge(o *latencies) {
 	l.n += o.n
 	l.total += o.total
-	if o.max > l.max {
+	if o.max > l.max || o.max == l.max && o.maxOf < l.maxOf {
 		l.max, l.maxOf, l.maxAt = o.max, o.maxOf, o.maxAt
 	}
 	for i, v := range o.counts {
