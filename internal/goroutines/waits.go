@@ -129,6 +129,7 @@ var waits = []struct {
 
 // WaitOf says what a stack, from the leaf to the root, waits in.
 func WaitOf(stack []Frame) Wait {
+	var limit Wait // a pool may keep its turns in a semaphore: then it is the pool that is waited for
 	for i, f := range stack {
 		name := f.Function
 		if from := strings.IndexByte(name, '['); from >= 0 {
@@ -141,19 +142,25 @@ func WaitOf(stack []Frame) Wait {
 			if i > 0 && strings.HasPrefix(stack[i-1].Function, "bufio.(*Reader).Peek") || i > 0 && strings.HasPrefix(stack[i-1].Function, "net/http.(*conn).readRequest") {
 				return Wait{HTTPServerIdle, "net/http", f.Function}
 			}
-			return Wait{}
+			return limit
 		}
 		if inHandler(name) {
-			return Wait{}
+			return limit
 		}
 		for _, w := range waits {
 			// A closure of a limit's is what it lets run, as below errgroup's Go.
 			if strings.HasPrefix(name, w.prefix) && (w.class != Limit || !strings.Contains(name[len(w.prefix):], ".func")) {
-				return Wait{w.class, w.library, f.Function}
+				switch {
+				case limit == Wait{} && w.class == Limit:
+					limit = Wait{w.class, w.library, f.Function}
+				case limit == Wait{} || w.class == PoolAcquire:
+					return Wait{w.class, w.library, f.Function}
+				}
+				break
 			}
 		}
 	}
-	return Wait{}
+	return limit
 }
 
 // inHandler is where a library calls the program back: what lies below it is

@@ -278,6 +278,11 @@ var library = class{
 // classOf names the work that frame at of the stack has had done by others; own
 // code that does it itself is own.
 func classOf(s evidence.Stack, at int) *class {
+	// A template is made safe when it is executed for the first time: only one that is
+	// parsed anew has that done again.
+	if s[:at].Has("html/template.escapeTemplate", "html/template.(*escaper).") {
+		return named("template-parse")
+	}
 	foreign := false
 	for i := at - 1; i >= 0; i-- {
 		f := s[i]

@@ -79,7 +79,12 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 		return rule.OK(rule.Say("%s: no line grew by more than chance", "%s；沒有任何一行的成長超出誤差", looked))
 	}
 	g.rate = float64(g.total()) / g.window.Seconds()
-	g.trend, g.proof = liveTrend(e, g.rate)
+	expected := g.rate
+	enough, _ := g.enough()
+	if v.allocs && g.kept() < enough {
+		expected *= 2.5 // most of it goes again: collections have to show more than half of the growth, not a quarter
+	}
+	g.trend, g.proof = liveTrend(e, expected)
 	switch {
 	case g.trend == settled:
 		return rule.OK(rule.Say("%s, but it has stopped growing: %s", "%s，但已經停止成長：%s", looked, g.proof.Text))
@@ -87,7 +92,7 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 		return rule.OK(rule.Say("%s, but it is collected again and again: %s", "%s，但會一再被回收：%s", looked, g.proof.Text))
 	case g.trend != rising && float64(v.after.bytes-v.before.bytes) < float64(g.total())/2:
 		return rule.OK(rule.Say("%s: about as much has gone elsewhere as `%s` has added: one takes the place of the other", "%s；`%s` 增加多少，別處就釋放差不多多少：只是汰換", looked, rule.Short(g.sites[0].frame)))
-	case g.trend != rising && v.allocs && g.kept() < 0.5:
+	case g.trend != rising && v.allocs && g.kept() < enough:
 		return rule.OK(rule.Say("%s, but of what `%s` allocated only %s was kept: it comes and goes", "%s，但 `%s` 配置的只留下 %s：有進有出", looked, rule.Short(g.sites[0].frame), rule.Pct(g.kept())))
 	}
 	return rule.Found(looked, g.finding())
@@ -137,6 +142,17 @@ func (g *growthSearch) kept() float64 {
 	return g.core.kept()
 }
 
+// enough is the share below which what was made at the first line comes and goes, and
+// nearlyAll the one from which on it stays. A slice that is appended to leaves the
+// smaller ones behind: of what io.ReadAll allocates for a body less than half is the
+// body.
+func (g *growthSearch) enough() (share, nearlyAll float64) {
+	if s := g.sites[0]; s.stack.Has("io.ReadAll", "io/ioutil.ReadAll") {
+		return 0.25, 0.4
+	}
+	return 0.5, 0.8
+}
+
 func (g *growthSearch) total() (sum int64) {
 	for _, s := range g.sites {
 		sum += s.growth()
@@ -167,7 +183,7 @@ const (
 
 func (g *growthSearch) score() int {
 	score := ops.Score(g.rate, hourly)
-	if g.foreign() || g.trend != rising && g.v.allocs && g.kept() < 0.8 {
+	if _, nearlyAll := g.enough(); g.foreign() || g.trend != rising && g.v.allocs && g.kept() < nearlyAll {
 		return min(score, 45)
 	}
 	if age := processAge(g.e); age < young || g.trend != rising {

@@ -259,7 +259,7 @@ func slowFinding(t *evidence.Trace, c *evidence.SlowCall, trigger bool) ops.Find
 		s.at(&f)
 		f.Confidence = ops.Low
 		f.Title = rule.Say("%[1]s took %[2]s without a long wait", "%[1]s 花了 %[2]s，但沒有長時間的等待", s.name, s.took)
-		f.Summary = rule.Say("The call ended at %[1]s. The trace shows no wait that explains it: it computed, or waited many times for short.", "呼叫在 %[1]s 結束。trace 中沒有足以解釋的等待：它在運算，或是等了很多次短的。", rule.Line(s.told))
+		f.Summary = rule.Say("The call ended at %[1]s. The trace shows no single wait that explains it, and is too long for the call to be followed through it.", "呼叫在 %[1]s 結束。trace 中沒有單一等待足以解釋，而且 trace 太長，無法逐步追蹤這個呼叫。", rule.Line(s.told))
 		f.Remedies = []ops.Text{rule.Say("Capture a CPU profile while such calls happen: it says what they compute.", "在這種呼叫發生時擷取 CPU profile：它會說明在運算什麼。")}
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindCPU, ops.KindTrace}}
 		return f

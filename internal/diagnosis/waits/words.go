@@ -32,9 +32,9 @@ func (p *place) each() ops.Text {
 	d := rule.Dur(p.delay)
 	switch {
 	case p.upTo:
-		return rule.Say("up to %s", "長達 %s", d)
+		return rule.Say("up to %s", "≤ %s", d)
 	case p.atLeast:
-		return rule.Say("at least %s", "至少 %s", d)
+		return rule.Say("at least %s", "≥ %s", d)
 	}
 	return rule.Say("%s", "%s", d)
 }
