@@ -19,7 +19,7 @@ const lock = {
   id: "lock-held-across-io/main.(*Room).PlaceBet", rule: "lock-held-across-io", severity: "critical", score: 93, confidence: "high",
   title: "`main.(*Room).PlaceBet` holds a mutex <b>during I/O</b>", summary: "Players waited 38.0 s.", explanation: "The insert runs between Lock and Unlock.", remedies: ["Move the insert behind `Unlock`."],
   where: [{ role: "io", function: "main.(*Room).PlaceBet", file: "room.go", line: 24 }, { role: "wait", function: "main.(*Room).PlaceBet", file: "room.go", line: 22 }],
-  evidence: [{ artifact: "mutex", share: 0.82, text: "38.0 s of delay", unit: "s", at: [{ function: "main.(*Room).PlaceBet", line: 0 }] }, { artifact: "trace", share: 0, text: "40 waits", moment: { from_seconds: 1, to_seconds: 2, goroutines: [7] } }, { artifact: "goroutine-dump", share: 0, text: "59 wait", at: [{ function: "main.(*Room).PlaceBet", line: 22 }] }, { artifact: "cpu", share: 0, text: "idle" }],
+  evidence: [{ artifact: "mutex", share: 0.82, text: "38.0 s of delay", unit: "s", at: [{ function: "main.(*Room).PlaceBet", line: 0 }, { function: "main.(*Room).Leave", line: 0 }] }, { artifact: "trace", share: 0, text: "40 waits", moment: { from_seconds: 1, to_seconds: 2, goroutines: [7] } }, { artifact: "goroutine-dump", share: 0, text: "59 wait", at: [{ function: "main.(*Room).PlaceBet", line: 22 }] }, { artifact: "cpu", share: 0, text: "idle" }],
   counter_evidence: [{ artifact: "trace", share: 0, text: "only 1.2 s of trace" }], caused_by: null, next_capture: null,
 };
 const pile = { ...lock, id: "unbounded-concurrency/main.bet", rule: "unbounded-concurrency", severity: "warning", score: 61, title: "requests pile up", where: [{ role: "create", function: "main.bet", file: "server.go", line: 9 }], caused_by: lock.id };
@@ -92,11 +92,11 @@ test("every proof opens the file that it was read from", async () => {
   const w = await show(one("a1", [lock]), unfolded);
   const links = (kind: string) => w.find(`[data-evidence="${kind}"]`).findAll("a[href]").map((a) => a.attributes("href"));
   const ways = w.findAllComponents(RouterLinkStub).map((l) => l.props("to") as { params: { tab: string } });
-  expect(ways.find((to) => to.params?.tab === "flame")).toEqual({ name: "capture", params: { id: "c1", tab: "flame" }, query: { instance: "a1", profile: "mutex", focus: "main.(*Room).PlaceBet", fn: "main.(*Room).PlaceBet" } });
+  expect(ways.find((to) => to.params?.tab === "flame")).toEqual({ name: "capture", params: { id: "c1", tab: "flame" }, query: { instance: "a1", profile: "mutex", focus: ["main.(*Room).PlaceBet", "main.(*Room).Leave"], fn: "main.(*Room).PlaceBet" } });
   expect(ways.find((to) => to.params?.tab === "goroutines")).toEqual({ name: "capture", params: { id: "c1", tab: "goroutines" }, query: { instance: "a1", snap: "goroutine.txt", at: "main.(*Room).PlaceBet:22" } });
   expect(ways.find((to) => to.params?.tab === "timeline")).toEqual({ name: "capture", params: { id: "c1", tab: "timeline" }, query: { instance: "a1", t: "700-2300", g: "7", at: "1500" } });
   expect(w.findAllComponents(RouterLinkStub).map((l) => l.props("to"))).toContainEqual({ name: "guide-chapter", params: { chapter: "4" } });
-  expect(links("mutex")).toEqual(["/pprof/c1/a1/mutex.pprof/flamegraph?f=" + encodeURIComponent("(^|/)(main\\.\\(\\*Room\\)\\.PlaceBet)$"), "/pprof/c1/a1/mutex.pprof/top"]);
+  expect(links("mutex")).toEqual(["/pprof/c1/a1/mutex.pprof/flamegraph?f=" + encodeURIComponent("(^|/)(main\\.\\(\\*Room\\)\\.PlaceBet|main\\.\\(\\*Room\\)\\.Leave)$"), "/pprof/c1/a1/mutex.pprof/top"]);
   expect(links("goroutine-dump")).toEqual(["/api/captures/c1/a1/goroutine.txt"]);
   expect(links("trace")).toEqual(["/trace/c1/a1/trace.out/1-3/"]);
   expect(w.find('[data-evidence="cpu"]').text()).toContain("not kept in this capture");

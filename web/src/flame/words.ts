@@ -24,6 +24,7 @@ export const table = {
   view: ["View", "檢視"],
   whole: ["all", "全部"],
   through: ["through {fn}", "經過 {fn}"],
+  orThrough: ["or {fn}", "或 {fn}"],
   around: ["around {fn}", "以 {fn} 為中心"],
   without: ["without {pkg}", "隱藏 {pkg}"],
   folded: ["recursion folded", "遞迴已收合"],

@@ -46,7 +46,7 @@ main
     alloc 4
 `;
 
-const only = { through: "", hide: [], recursion: false, callers: false, sandwich: "", normalise: false };
+const only = { through: [] as string[], hide: [], recursion: false, callers: false, sandwich: "", normalise: false };
 
 describe("layout", () => {
   test("the widest comes first, and each row goes from left to right", () => {
@@ -238,8 +238,12 @@ describe("what is looked for", () => {
     expect(search(frames, "  ")).toBeNull();
   });
   test("nothing of it is in the view", () => {
-    const v = view(t, frames, { ...only, through: "gone", sandwich: "lost" });
+    const v = view(t, frames, { ...only, through: ["gone"], sandwich: "lost" });
     expect([v.missing, v.total, v.layout === v.main]).toEqual([["gone", "lost"], 45, true]);
+  });
+  test("stacks through one of several count once, and those that are not there are named", () => {
+    const v = view(t, frames, { ...only, through: ["alloc", "parse", "gone", "lock"] });
+    expect([v.missing, v.main.value[0], v.total]).toEqual([["gone"], 5 + 3 + 4 + 20, 45]);
   });
   test("the table stays that of all stacks when one function is drawn", () => {
     const v = view(t, frames, { ...only, sandwich: "alloc", hide: ["gc"] });
@@ -272,7 +276,7 @@ describe("the address", () => {
   test("is empty for what is usual", () => expect([formatFlame(flameDefaults), parseFlame({})]).toEqual([{}, flameDefaults]));
   test("says everything else, and reads it back", () => {
     const s: FlameState = {
-      profile: "heap", type: "inuse_space", sum: true, lines: true, focus: "main.(*T[go.shape.int]).Do", at: "1z141z4", range: [0.25, 0.5], search: "a b&c", sandwich: "net/http.(*conn).serve", hide: ["runtime", "net/http"], recursion: true, callers: true, up: true,
+      profile: "heap", type: "inuse_space", sum: true, lines: true, focus: ["main.(*T[go.shape.int]).Do", "main.operator|"], at: "1z141z4", range: [0.25, 0.5], search: "a b&c", sandwich: "net/http.(*conn).serve", hide: ["runtime", "net/http"], recursion: true, callers: true, up: true,
       selected: "main.main", sort: "delta", desc: false, normalise: true, own: true, least: 0.5,
     };
     const q = formatFlame(s);

@@ -11,8 +11,8 @@ export interface FlameState {
   sum: boolean;
   /** Lines of a function told apart. */
   lines: boolean;
-  /** Only the stacks through this function. */
-  focus: string;
+  /** Only the stacks through one of these functions. */
+  focus: string[];
   /** The node that is zoomed to. */
   at: string;
   /** Or a part of the width, from 0 to 1. */
@@ -35,7 +35,7 @@ export interface FlameState {
 }
 
 export const flameDefaults: FlameState = {
-  profile: "", type: "", sum: false, lines: false, focus: "", at: "", range: null, search: "", sandwich: "", hide: [], recursion: false, callers: false, up: false, selected: "",
+  profile: "", type: "", sum: false, lines: false, focus: [], at: "", range: null, search: "", sandwich: "", hide: [], recursion: false, callers: false, up: false, selected: "",
   sort: "self", desc: true, normalise: false, own: false, least: 0,
 };
 
@@ -48,6 +48,7 @@ export function parseFlame(q: Query, defaults: FlameState = flameDefaults): Flam
     const v = q[key];
     return (Array.isArray(v) ? v[0] : v) ?? "";
   };
+  const all = (key: string): string[] => [q[key] ?? []].flat().filter((v) => v !== null && v !== "") as string[];
   const flag = (key: string, otherwise: boolean) => (one(key) === "1" ? true : one(key) === "0" ? false : otherwise);
   const id = (key: string) => (word.test(one(key)) ? one(key) : "");
   const [from = NaN, to = NaN] = one("x").split("-").map(Number);
@@ -55,22 +56,22 @@ export function parseFlame(q: Query, defaults: FlameState = flameDefaults): Flam
   const known = (tableSorts as readonly string[]).includes(sort);
   const least = Number(one("min"));
   return {
-    profile: id("profile"), type: id("type"), sum: flag("sum", defaults.sum), lines: flag("lines", defaults.lines), focus: one("focus"), at: /^[0-9a-z]{1,12}$/.test(one("at")) ? one("at") : "",
+    profile: id("profile"), type: id("type"), sum: flag("sum", defaults.sum), lines: flag("lines", defaults.lines), focus: all("focus"), at: /^[0-9a-z]{1,12}$/.test(one("at")) ? one("at") : "",
     range: from >= 0 && to <= 1 && from < to ? [from, to] : null, search: one("q"), sandwich: one("sandwich"), hide: one("hide").split(",").filter(Boolean), recursion: flag("fold", defaults.recursion),
     callers: one("view") === "callers", up: flag("up", defaults.up), selected: one("fn"), sort: known ? (sort as TableSort) : defaults.sort, desc: known ? one("sort").startsWith("-") : defaults.desc,
     normalise: one("mode") === "normalised" ? true : one("mode") === "absolute" ? false : defaults.normalise, own: flag("own", defaults.own), least: (leasts as readonly number[]).includes(least) ? least : defaults.least,
   };
 }
 
-export function formatFlame(s: FlameState, defaults: FlameState = flameDefaults): Record<string, string> {
+export function formatFlame(s: FlameState, defaults: FlameState = flameDefaults): Record<string, string | string[]> {
   const flag = (v: boolean, otherwise: boolean) => (v === otherwise ? "" : v ? "1" : "0");
   const place = (v: number) => String(Math.round(v * 1e6) / 1e6);
-  const q: Record<string, string> = {
+  const q: Record<string, string | string[]> = {
     profile: s.profile, type: s.type, sum: flag(s.sum, defaults.sum), lines: flag(s.lines, defaults.lines), focus: s.focus, at: s.at, x: s.range ? s.range.map(place).join("-") : "", q: s.search,
     sandwich: s.sandwich, hide: s.hide.join(","), fold: flag(s.recursion, defaults.recursion), view: s.callers ? "callers" : "", up: flag(s.up, defaults.up), fn: s.selected,
     sort: s.sort === defaults.sort && s.desc === defaults.desc ? "" : (s.desc ? "-" : "") + s.sort, mode: s.normalise === defaults.normalise ? "" : s.normalise ? "normalised" : "absolute", own: flag(s.own, defaults.own), min: s.least === defaults.least ? "" : String(s.least),
   };
-  return Object.fromEntries(Object.entries(q).filter(([, v]) => v !== ""));
+  return Object.fromEntries(Object.entries(q).filter(([, v]) => v.length));
 }
 
 /** What the address says that is not the flame graph's own is kept. */

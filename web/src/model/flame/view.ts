@@ -1,5 +1,5 @@
 // What is looked at of a tree, in the order in which it is applied: scaled,
-// hidden, folded, cut down to what goes through a function; the table is of
+// hidden, folded, cut down to what goes through some functions; the table is of
 // that; what is drawn may be turned round, or be a function's surroundings.
 import { layout, type Layout } from "./layout";
 import { framesOf, packagesOf } from "./names";
@@ -7,8 +7,8 @@ import { tableOf, type Table } from "./table";
 import { collapseRecursion, hide, invert, normalised, sandwich, through, type Frames, type Tree } from "./tree";
 
 export interface ViewSpec {
-  /** Only the stacks through this function; "" = all. */
-  through: string;
+  /** Only the stacks through one of these functions; none = all. */
+  through: string[];
   /** Packages without which it is shown. */
   hide: string[];
   recursion: boolean;
@@ -40,10 +40,14 @@ export function view(whole: Tree, frames: Frames, spec: ViewSpec): View {
   const missing: string[] = [];
   if (spec.hide.length) t = hide(t, packagesOf(frames, spec.hide));
   if (spec.recursion) t = collapseRecursion(t);
-  if (spec.through) {
-    const marked = framesOf(frames, spec.through);
+  if (spec.through.length) {
+    const marked = new Uint8Array(frames.names.length);
+    for (const name of spec.through) {
+      const of = framesOf(frames, name);
+      if (of.includes(1)) of.forEach((m, f) => (marked[f]! |= m));
+      else missing.push(name);
+    }
     if (marked.includes(1)) t = through(t, marked);
-    else missing.push(spec.through);
   }
   const main = layout(t, frames);
   const table = tableOf(main, frames);
