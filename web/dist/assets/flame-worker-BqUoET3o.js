@@ -1,1 +1,0 @@
-import{t as e}from"./job-CPGnpmFC.js";var t=self,n=new e;t.onmessage=e=>{let{answer:r,transfer:i}=n.do(e.data);t.postMessage(r,i)};
