@@ -17,6 +17,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/ops"
@@ -205,6 +206,15 @@ func (l *Link) unreachable(err error) error {
 		return ops.Errorf(ops.Unavailable, "%s answers %s", l.host.address, status)
 	case ops.KindOf(err) == ops.Cancelled:
 		return err
+	}
+	return l.silent(err)
+}
+
+// silent is the error for a target that gives no answer. One connection to each is
+// kept open: with thousands, the centre may be the one that has none left.
+func (l *Link) silent(err error) error {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return ops.Errorf(ops.Exhausted, "%s is not asked: the centre has as many files and connections open as it may (%w): raise that limit (LimitNOFILE, ulimit -n) well above the number of processes without an agent, and start the centre again", l.host.address, err)
 	}
 	return ops.Errorf(ops.Unavailable, "%s does not answer: %w", l.host.address, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -60,8 +61,12 @@ func (l *Link) sample(ctx context.Context) (s sample, err error) {
 // not collected yet as well.
 func (l *Link) Watch(ctx context.Context, interval time.Duration, full bool, fn func(ops.Sample)) error {
 	interval = max(interval, time.Second)
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	first := interval
+	if !full { // thousands that were found in one instant are not asked in one instant ever after
+		first += rand.N(interval)
+	}
+	next := time.NewTimer(first)
+	defer next.Stop()
 	var dead deathWatch
 	for {
 		s, err := l.sample(ctx)
@@ -84,7 +89,8 @@ func (l *Link) Watch(ctx context.Context, interval time.Duration, full bool, fn 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-next.C:
+			next.Reset(interval)
 		}
 	}
 }
@@ -117,7 +123,7 @@ func (l *Link) judge(d *deathWatch, err error) error {
 	if d.refused++; d.refused < 2 {
 		return nil
 	}
-	return ops.Errorf(ops.Unavailable, "%s does not answer: %w", l.host.address, err)
+	return l.silent(err)
 }
 
 func (l *Link) heartbeat(s sample, full bool) ops.Sample {

@@ -44,9 +44,12 @@ func leak(n int) {
 // child is the service: it leaks until it is killed at its limit, as the kernel
 // would, or waits to be asked to end.
 func child() {
-	if os.Getenv("OPS_TEST_CHILD") == "centre" {
+	switch os.Getenv("OPS_TEST_CHILD") {
+	case "centre":
 		centre()
 		return
+	case "profiled":
+		profiledChild()
 	}
 	for range 128 {
 		leak(childStart / 128)

@@ -125,36 +125,52 @@ func (c *RealConsul) call(method, path string, v any) ([]byte, error) {
 // transactions of as much as Consul takes.
 func (c *RealConsul) Set(t testing.TB, targets []ops.Target) {
 	t.Helper()
-	const node = "games"
-	if _, err := c.call(http.MethodPut, "/v1/catalog/deregister", map[string]any{"Node": node}); err != nil {
+	if _, err := c.call(http.MethodPut, "/v1/catalog/deregister", map[string]any{"Node": games}); err != nil {
 		t.Fatal(err)
 	}
 	if len(targets) == 0 {
 		return
 	}
-	if _, err := c.call(http.MethodPut, "/v1/catalog/register", map[string]any{"Node": node, "Address": "192.168.0.1"}); err != nil {
+	if _, err := c.call(http.MethodPut, "/v1/catalog/register", map[string]any{"Node": games, "Address": "192.168.0.1"}); err != nil {
 		t.Fatal(err)
 	}
 	var all []any
 	for i, tg := range targets {
-		u, err := url.Parse(tg.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		port, err := strconv.Atoi(u.Port())
-		if err != nil {
-			t.Fatal(err)
-		}
-		meta := map[string]string{"ops_project": string(tg.Project)}
-		for k, v := range tg.Labels {
-			meta[k] = v
-		}
-		all = append(all, map[string]any{"Service": map[string]any{"Verb": "set", "Node": node,
-			"Service": map[string]any{"ID": fmt.Sprint(i), "Service": tg.Service, "Address": u.Hostname(), "Port": port, "Meta": meta}}})
+		all = append(all, consulService(t, i, tg))
 	}
 	for batch := range slices.Chunk(all, 64) {
 		if _, err := c.call(http.MethodPut, "/v1/txn", batch); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Move makes the n-th of the targets that were Set another.
+func (c *RealConsul) Move(t testing.TB, n int, to ops.Target) {
+	t.Helper()
+	if _, err := c.call(http.MethodPut, "/v1/txn", []any{consulService(t, n, to)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// games is the node that targets are on.
+const games = "games"
+
+// consulService is a step of a transaction that enters a target.
+func consulService(t testing.TB, n int, tg ops.Target) any {
+	t.Helper()
+	u, err := url.Parse(tg.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := map[string]string{"ops_project": string(tg.Project)}
+	for k, v := range tg.Labels {
+		meta[k] = v
+	}
+	return map[string]any{"Service": map[string]any{"Verb": "set", "Node": games,
+		"Service": map[string]any{"ID": fmt.Sprint(n), "Service": tg.Service, "Address": u.Hostname(), "Port": port, "Meta": meta}}}
 }

@@ -73,7 +73,7 @@ func StartRealKube(t testing.TB) *RealKube {
 	signer := write("accounts.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 	tokens := write("tokens.csv", []byte(KubeAdmin+",admin,1,system:masters\n"+KubeStranger+",stranger,2\n"))
 	k.args = []string{
-		"--etcd-servers=http://" + k.etcd.Client, "--bind-address=127.0.0.1", "--secure-port=" + port, "--cert-dir=" + filepath.Join(home, "certs"),
+		"--etcd-servers=http://" + k.etcd.Client, "--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--secure-port=" + port, "--cert-dir=" + filepath.Join(home, "certs"),
 		"--service-cluster-ip-range=10.0.0.0/16", "--authorization-mode=RBAC", "--token-auth-file=" + tokens, "--disable-admission-plugins=ServiceAccount",
 		"--service-account-issuer=https://kubernetes.default", "--service-account-key-file=" + signer, "--service-account-signing-key-file=" + signer,
 		"--endpoint-reconciler-type=none", "--v=0",
