@@ -406,13 +406,19 @@ func TestWhatIsLackingIsAskedFor(t *testing.T) {
 // browser logs ann in and returns a client with her cookies.
 func browser(t *testing.T, url string) *http.Client {
 	t.Helper()
+	return browserOf(t, url, "ann")
+}
+
+// browserOf logs somebody else in.
+func browserOf(t *testing.T, url, name string) *http.Client {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := client(t, &http.Transport{})
 	c.Jar = secureJar{jar}
-	resp, err := c.PostForm(url+"/login", map[string][]string{"name": {"ann"}, "password": {passphrase}})
+	resp, err := c.PostForm(url+"/login", map[string][]string{"name": {name}, "password": {passphrase}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,6 +68,9 @@ func prepare(o cli.ServeOptions, sec sections, kept keptSources) (g generation, 
 // capture, goes on.
 func (c *center) take(g generation) {
 	c.projects.Declare(g.sec.Projects.declared(), g.o.UndeclaredProjects == cli.RefuseProjects, selfProject)
+	if c.who.accounts != nil {
+		c.who.accounts.Declare(g.sec.Projects.grants())
+	}
 	c.archive.SetRetention(g.sec.Projects.retention(g.o))
 	c.archive.SetReserve(g.o.DiskReserveBytes)
 	c.rails.SetPolicy(g.policy)

@@ -32,6 +32,12 @@ type configured struct {
 
 func startConfigured(t testing.TB, text string) *configured {
 	t.Helper()
+	return startConfiguredIn(t, t.TempDir(), text)
+}
+
+// startConfiguredIn starts it on a data directory that may hold something.
+func startConfiguredIn(t testing.TB, dir, text string) *configured {
+	t.Helper()
 	c := &configured{t: t, file: filepath.Join(t.TempDir(), "ops.yaml"), http: client(t, &http.Transport{})}
 	c.write(text)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -39,7 +45,7 @@ func startConfigured(t testing.TB, text string) *configured {
 	ended := make(chan int, 1)
 	var log strings.Builder
 	go func() {
-		code := cli.Main(ctx, []string{"serve", "--config", c.file, "--data", t.TempDir()}, cli.Config{
+		code := cli.Main(ctx, []string{"serve", "--config", c.file, "--data", dir}, cli.Config{
 			Serve: Serve, Sections: func() []config.Section { return new(sections).list() }, CheckConfig: checkConfig,
 			Stdout: w, Stderr: &log, Getenv: func(string) string { return "" }, Signals: make(chan os.Signal),
 		})

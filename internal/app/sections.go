@@ -1,6 +1,9 @@
 package app
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/archive"
@@ -84,6 +87,8 @@ sources:
     - {endpoints: ["10.0.0.1:2379"], prefix: /services/}
   consul:
     - {address: "127.0.0.1:8500", services: [user-service]}
+  nacos:
+    - {addresses: ["127.0.0.1:8848"], services: [user-service]}
   kubernetes:
     - {namespaces: [games]}
 `
@@ -124,12 +129,59 @@ projects:
     labels: {team: core}
     retention: 14d
     retention-bytes: 20GiB
-    roles: {operator: [game-oncall]}
+    roles: {operator: [game-oncall], viewer: ["user:ann"]}
     expect: {user-service: 3}
     sources:
       static:
         - {service: user-service, url: "http://10.0.0.7:6060/debug/pprof"}
 `
+
+// Validate adds who may hold which role, which package project does not know.
+func (p projectSection) Validate() error {
+	for _, role := range slices.Sorted(maps.Keys(p.Roles)) {
+		if _, err := auth.ParseGrant(role + "@project"); err != nil {
+			return ops.Errorf(ops.Invalid, "roles: %w", err)
+		}
+		for _, who := range p.Roles[role] {
+			if _, err := holder(who); err != nil {
+				return err
+			}
+		}
+	}
+	return p.Project.Validate()
+}
+
+// holder reads who holds a role: a word alone is a group. Names of people say which
+// people are meant, because at a provider somebody may choose their own.
+func holder(text string) (auth.Holder, error) {
+	kind, name, ok := strings.Cut(text, ":")
+	switch {
+	case !ok && text != "":
+		return auth.Holder("group:" + text), nil
+	case (kind == "group" || kind == "user" || kind == "oidc") && name != "":
+		return auth.Holder(text), nil
+	}
+	return "", ops.Errorf(ops.Invalid, "roles: %.80q cannot hold a role: use a group's name, or user:NAME, group:NAME, oidc:NAME", text)
+}
+
+// grants is who may do what in the projects that say so.
+func (s *projectsSection) grants() map[auth.Holder][]auth.Grant {
+	out := map[auth.Holder][]auth.Grant{}
+	for name, p := range *s {
+		for role, all := range p.Roles {
+			grant, err := auth.ParseGrant(role + "@" + string(name))
+			if err != nil {
+				continue // Validate said so
+			}
+			for _, who := range all {
+				if h, err := holder(who); err == nil {
+					out[h] = append(out[h], grant)
+				}
+			}
+		}
+	}
+	return out
+}
 
 // Validate looks at the names.
 func (s *projectsSection) Validate() error { return s.declared().Validate() }

@@ -188,6 +188,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}
 	if who.accounts != nil {
 		who.accounts.Record = c.record
+		who.accounts.Declare(sec.Projects.grants())
 	}
 	c.projects.Declare(sec.Projects.declared(), o.UndeclaredProjects == cli.RefuseProjects, selfProject)
 	c.rails = guard.New(c.record, g.policy)

@@ -98,7 +98,13 @@ func instances(t *testing.T, c *http.Client, url string, n int) []*apiv1.Instanc
 			return resp.Msg.GetInstances()
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no %d instances: %v, %v", n, resp, err)
+			var there []string
+			if err == nil {
+				for _, i := range resp.Msg.GetInstances() {
+					there = append(there, i.GetProject()+"/"+i.GetService()+" "+i.GetSource()+" "+i.GetState().String())
+				}
+			}
+			t.Fatalf("of %d instances there are %q, %v", n, there, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

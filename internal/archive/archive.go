@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,7 @@ type Archive struct {
 	blobs     ops.Blobs
 	log       *slog.Logger
 	retention atomic.Pointer[Retention]
+	bounded   chan struct{} // the bounds are others now
 	space     *space
 	lock      *os.File // nil without a Dir
 	onFailure func(error)
@@ -136,7 +138,7 @@ func Open(ctx context.Context, c Config) (*Archive, error) {
 	}
 	a := &Archive{
 		rows: c.Catalogue, blobs: c.Blobs, log: c.Logger, onFailure: c.OnFailure,
-		failed: make(chan struct{}), active: map[ops.CaptureID]*activity{}, later: map[string]func(context.Context) error{},
+		failed: make(chan struct{}), bounded: make(chan struct{}, 1), active: map[ops.CaptureID]*activity{}, later: map[string]func(context.Context) error{},
 	}
 	a.SetRetention(c.Retention)
 	if c.Dir != "" {
@@ -158,10 +160,16 @@ func Open(ctx context.Context, c Config) (*Archive, error) {
 	return a, nil
 }
 
-// SetRetention replaces the bounds; Run applies them within minutes.
+// SetRetention replaces the bounds; Run applies them at once when they differ: who
+// lowers them wants the space.
 func (a *Archive) SetRetention(r Retention) {
 	r = r.WithDefaults()
-	a.retention.Store(&r)
+	if old := a.retention.Swap(&r); old != nil && !reflect.DeepEqual(*old, r) {
+		select {
+		case a.bounded <- struct{}{}:
+		default: // Run is told already
+		}
+	}
 }
 
 // Retention returns the bounds that count now.
@@ -204,6 +212,8 @@ func (a *Archive) Run(ctx context.Context) error {
 			return nil
 		case <-a.failed:
 			return a.stopped()
+		case <-a.bounded:
+			swept = time.Time{}
 		case <-tick.C:
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/audit"
@@ -45,6 +46,7 @@ type Accounts struct {
 	noted    *throttle // bounds how many refusals come on record
 	secret   []byte
 	wake     chan struct{} // an event waits
+	declared atomic.Pointer[map[Holder][]Grant]
 }
 
 // NewAccounts reads what it needs of the store. It starts nothing.
@@ -282,6 +284,10 @@ func (a *Accounts) checkHolder(ctx context.Context, h Holder) error {
 	return ops.Errorf(ops.Invalid, "%.80q cannot hold a role: use user:NAME, group:NAME or oidc:NAME", h)
 }
 
+// Declare replaces the grants that the configuration gives besides Groups. They
+// hold from the next request of each holder on, in open streams within seconds.
+func (a *Accounts) Declare(grants map[Holder][]Grant) { a.declared.Store(&grants) }
+
 // grantsOf is what a holder and their groups may do now.
 func (a *Accounts) grantsOf(ctx context.Context, h Holder, groups []string) ([]Grant, error) {
 	holders := []Holder{h}
@@ -289,6 +295,11 @@ func (a *Accounts) grantsOf(ctx context.Context, h Holder, groups []string) ([]G
 	for _, g := range groups {
 		holders = append(holders, Holder("group:"+g))
 		out = append(out, a.Groups[g]...)
+	}
+	if declared := a.declared.Load(); declared != nil {
+		for _, holder := range holders {
+			out = append(out, (*declared)[holder]...)
+		}
 	}
 	more, err := a.Store.Grants(ctx, holders...)
 	return append(out, more...), err

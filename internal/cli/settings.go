@@ -20,7 +20,7 @@ var live = []string{
 
 // paths are the settings that name files.
 var paths = []string{
-	"data", "tls-cert", "tls-key", "token-file", "static", "file-sd", "control-policy", "health", "notify", "trace-viewer",
+	"data", "tls-cert", "tls-key", "token-file", "static", "file-sd", "control-policy", "health", "notify", "rules", "trace-viewer",
 }
 
 // watched are those whose files count when they change, without a word to anyone.

@@ -24,7 +24,8 @@ type Project struct {
 	// Retention and RetentionBytes bound its captures; 0 = as everywhere.
 	Retention      config.Duration `yaml:"retention"`
 	RetentionBytes config.Size     `yaml:"retention-bytes"`
-	// Roles names who holds a role in it: the role's name, then groups or users.
+	// Roles names who holds a role in it: the role's name, then group:NAME, user:NAME
+	// or oidc:NAME; a word alone is a group.
 	Roles map[string][]string `yaml:"roles"`
 	// Expect is how many instances of each service there should be.
 	Expect map[ops.ServiceName]int `yaml:"expect"`
