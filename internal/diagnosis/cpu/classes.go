@@ -16,6 +16,9 @@ type class struct {
 	// again is set for work that is mostly done anew for what has not changed: a
 	// program that does little else can be made to do less, too.
 	again bool
+	// once is set for work that has the same result whenever it is done, so that all
+	// of it beyond the first time need not be.
+	once bool
 	// names of the functions, as prefixes: who calls them asked for that work.
 	names []string
 	why   ops.Text
@@ -27,7 +30,7 @@ type class struct {
 // work. More special ones come first.
 var classes = []class{
 	{
-		id: "regexp-compile", name: rule.Say("compiling regular expressions", "編譯正規表示式"), waste: true,
+		id: "regexp-compile", name: rule.Say("compiling regular expressions", "編譯正規表示式"), waste: true, once: true,
 		names: []string{"regexp.Compile", "regexp.MustCompile", "regexp.compile", "regexp.MatchString", "regexp.Match", "regexp.MatchReader", "regexp/syntax."},
 		why: rule.Say("An expression is parsed and compiled anew each time that the line runs (`regexp.MatchString` does that too), which takes a hundred times as long as matching a short text with it.",
 			"這一行每執行一次，就重新解析並編譯一次正規表示式（`regexp.MatchString` 也一樣），比用它比對一段短文字慢上百倍。"),
@@ -37,7 +40,7 @@ var classes = []class{
 		},
 	},
 	{
-		id: "template-parse", name: rule.Say("parsing templates", "解析樣板"), waste: true,
+		id: "template-parse", name: rule.Say("parsing templates", "解析樣板"), waste: true, once: true,
 		names: []string{"text/template.(*Template).Parse", "html/template.(*Template).Parse", "html/template.ParseFiles", "html/template.ParseGlob", "html/template.ParseFS", "text/template.ParseFiles", "text/template.ParseGlob", "text/template.ParseFS", "text/template/parse."},
 		why:   rule.Say("The template is parsed anew each time that the line runs.", "這一行每執行一次，就重新解析一次樣板。"),
 		fix:   []ops.Text{rule.Say("Parse when the program starts (`template.Must`), execute per request.", "啟動時就解析（`template.Must`），每個請求只執行樣板。")},

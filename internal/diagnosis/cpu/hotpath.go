@@ -21,7 +21,8 @@ import (
 //
 // A busy process is no fault. The score is of the share of the limit that the
 // place takes: 75 where it is 60 %, a warning from 30 % on, so that eight kinds
-// of useful work of a tenth each, at 80 % use, are none. It stays below critical
+// of useful work of a tenth each, at 80 % use, are none. For what is done anew with
+// the same result, such as parsing a template, 75 is where it is 40 %. It stays below critical
 // as long as nobody waits for processors, or the machine gives the process less
 // than 60 % of its limit, in which case a neighbour is part of the trouble; and
 // it is a notice where nobody waits and the work is of a kind that can be the
@@ -43,6 +44,9 @@ var hotPath = rule.Rule{
 const (
 	// hotX75 is the share of the limit at which the score is 75.
 	hotX75 = 0.6
+	// onceX75 is that share for work that need not be done at all: a warning from a
+	// fifth on.
+	onceX75 = 0.4
 	// littleElse is the share of the CPU time from which on a program does little
 	// else: more than all the rest together, with a margin for the load of the day.
 	littleElse = 0.6
@@ -369,7 +373,11 @@ func spread(all []*spot, l load) *spot {
 
 // hotScore is how bad it is that one place takes that share of the CPU time.
 func hotScore(l load, share float64, c *class) int {
-	score := ops.Score(share*l.Use(), hotX75)
+	x75 := hotX75
+	if c.once {
+		x75 = onceX75
+	}
+	score := ops.Score(share*l.Use(), x75)
 	switch {
 	case (!l.Others() || l.free()) && !c.waste && !(c.again && share >= littleElse):
 		return min(score, 49)
