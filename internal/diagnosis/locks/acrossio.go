@@ -18,8 +18,8 @@ import (
 // since its Lock are known; the mutex profile, whose Unlock is in a function that
 // the goroutine snapshots show waiting; the snapshots alone, with a crowd at a
 // Lock and somebody behind it. The more agree the surer. From the trace alone at
-// least half of the time that the lock is held has to be such waits, in the
-// function that locks or below it: planted shapes have 0.84 to 0.99 of it, I/O
+// least half of the time that the lock is held, less that in which its holder waited
+// for a processor, has to be such waits, in the function that locks or below it: planted shapes have 0.84 to 0.99 of it, I/O
 // beside the lock 0.
 //
 // Not to be confused with I/O after the Unlock (its line is behind that of the
@@ -218,8 +218,8 @@ func explainAcrossIO(v *verdict, change *evidence.Frame) ops.Text {
 		return rule.Say("Between Lock and Unlock it %[1]s at %[2]s, and that has not ended. Until it does nobody else, at %[3]s, gets the lock; without a deadline that may be never.",
 			"在 Lock 與 Unlock 之間，它在 %[2]s %[1]s，而且一直沒有結束。在那之前沒有人拿得到鎖（%[3]s）；沒有逾時的話，可能永遠等不到。", v.held.does.words(v.held.wait), rule.Line(change), rule.Line(at))
 	}
-	return rule.Say("Between Lock and Unlock it %[1]s at %[2]s. Everybody else who wants the lock, at %[3]s, waits for that too, one after the other: throughput is one over the time of that call, however many goroutines and cores there are, and the CPU idles.",
-		"在 Lock 與 Unlock 之間，它在 %[2]s %[1]s。其他要這把鎖的人（%[3]s）也得跟著等，而且是一個接一個：不論有多少 goroutine 和核心，吞吐量就是那次呼叫耗時的倒數，CPU 則閒置。", v.held.does.words(v.held.wait), rule.Line(change), rule.Line(at))
+	return rule.Say("Between Lock and Unlock it %[1]s at %[2]s. Everybody else who wants the lock, at %[3]s, waits for that too, one after the other: throughput is one over the time of that call, however many goroutines and cores there are.",
+		"在 Lock 與 Unlock 之間，它在 %[2]s %[1]s。其他要這把鎖的人（%[3]s）也得跟著等，而且是一個接一個：不論有多少 goroutine 和核心，吞吐量就是那次呼叫耗時的倒數。", v.held.does.words(v.held.wait), rule.Line(change), rule.Line(at))
 }
 
 // sites0 is where most wait.

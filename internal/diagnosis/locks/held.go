@@ -67,7 +67,7 @@ func (m *model) inTrace(l *lock) (h holding, ok bool) {
 	}
 	h.running = float64(times[trace.StateRunning]+times[trace.StateAssist]) / float64(h.total)
 	sum.rest(m, l, times)
-	h.most, h.other = sum.most(h.total)
+	h.most, h.other = sum.most(h.total, times[trace.StateRunnable])
 	return h, true
 }
 
@@ -192,8 +192,9 @@ func (t *tally) rest(m *model, l *lock, times trace.Times) {
 }
 
 // most is the largest of what is waited for, with the share of all waits of that
-// kind that happen at one line.
-func (t *tally) most(total time.Duration) (held, *site) {
+// kind that happen at one line. The time in which the holder was ready and had no
+// processor says nothing of what the lock is held for.
+func (t *tally) most(total, ready time.Duration) (held, *site) {
 	var best *tallied
 	sum := map[doing]time.Duration{}
 	all := time.Duration(0)
@@ -215,8 +216,13 @@ func (t *tally) most(total time.Duration) (held, *site) {
 	if best.does == otherLock {
 		out.share = min(1, float64(sum[otherLock])/float64(total))
 	}
-	if out.share < mostly {
+	if out.share < needed(total, ready) {
 		return held{does: running, at: -1}, nil
 	}
 	return out, best.other
+}
+
+// needed is the share of the time held that has to be what a lock is mostly held for.
+func needed(total, ready time.Duration) float64 {
+	return max(partly, mostly*(1-float64(ready)/float64(total)))
 }

@@ -41,6 +41,9 @@ const (
 	// holder did is what the lock is held for. The planted shapes of I/O under a
 	// lock have 0.84 to 0.99, those without any 0.
 	mostly = 0.5
+	// partly is the least of it where processors are short: below that the same waits
+	// would be there without the lock (see fair).
+	partly = 0.25
 	// sure is how many holds with both ends in the trace it takes to speak of their
 	// average, and surely the share of them that has to show the same.
 	sure   = 20
