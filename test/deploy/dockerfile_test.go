@@ -2,8 +2,6 @@ package deploy
 
 import (
 	"bytes"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -170,57 +168,4 @@ func TestWhatTheBuildDoesNotSeeIsNotNeeded(t *testing.T) {
 	if n < 500 {
 		t.Errorf("only %d files are looked at", n)
 	}
-}
-
-// TestTheImagesCommandsRun builds outside of Docker what the image holds, from
-// what the build sees.
-func TestTheImagesCommandsRun(t *testing.T) {
-	if os.Getenv("OPS_TEST_FULL") == "" {
-		t.Skip("OPS_TEST_FULL is not set: it builds the program without anything that is built already")
-	}
-	src, out := t.TempDir(), t.TempDir()
-	for _, name := range tracked(t) {
-		if err := copyFile(filepath.Join("../..", name), filepath.Join(src, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, i := range dockerfile(t) {
-		if i.word != "RUN" {
-			continue
-		}
-		run := exec.Command("sh", "-ec", strings.ReplaceAll(i.rest, "/out/", out+"/"))
-		run.Dir, run.Env = src, append(os.Environ(), "CGO_ENABLED=0")
-		if said, err := run.CombinedOutput(); err != nil {
-			t.Fatalf("RUN %s: %v\n%s", i.rest, err, said)
-		}
-	}
-	if said, err := exec.Command(filepath.Join(out, "ops"), "version").CombinedOutput(); err != nil {
-		t.Errorf("%v %s", err, said)
-	}
-	if said, err := exec.Command(filepath.Join(out, "ops"), "config", "check", filepath.Join(out, "etc/ops/ops.yaml")).CombinedOutput(); err != nil {
-		t.Errorf("%v %s", err, said)
-	}
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		if os.IsNotExist(err) {
-			return nil // deleted and not committed yet
-		}
-		return err
-	}
-	defer in.Close()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // sources
-		return err
-	}
-	f, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, fs.FileMode(0o644)) //nolint:gosec // sources
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, in); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
 }
