@@ -124,20 +124,9 @@ func allocationTrend(e *evidence.Evidence, expected float64) (trend, *ops.Proof)
 	if v := e.Runtime.Values("/gc/heap/allocs:bytes"); len(v) >= 5 && len(e.Runtime.Series.Seconds) == len(v) {
 		half := len(v) / 2
 		bytes, seconds = v[len(v)-1]-v[half], e.Runtime.Series.Seconds[len(v)-1]-e.Runtime.Series.Seconds[half]
-	} else if t := e.Trace; t != nil && len(t.GC) == 0 && t.Duration >= 2*time.Second {
+	} else {
 		kind = ops.KindTrace
-		seconds = t.Duration.Seconds()
-		var first, last uint64
-		for _, h := range t.Heap {
-			if h.Goal {
-				continue
-			}
-			if first == 0 {
-				first = h.Bytes
-			}
-			last = h.Bytes
-		}
-		bytes = float64(last) - float64(first)
+		bytes, seconds = sinceCollection(e.Trace)
 	}
 	if seconds <= 0 || bytes > 0.4*expected*seconds {
 		return unknownTrend, nil
@@ -146,4 +135,40 @@ func allocationTrend(e *evidence.Evidence, expected float64) (trend, *ops.Proof)
 		Artifact: kind, Metric: "allocated", Value: max(0, bytes), Unit: "bytes",
 		Text: rule.Say("only %s were allocated in the last %s of the window", "時窗最後的 %[2]s 裡只配置了 %[1]s", rule.Bytes(int64(max(0, bytes))), rule.Dur(time.Duration(seconds*float64(time.Second)))),
 	}
+}
+
+// undisturbed is how long the last stretch of a trace without a collection has to be
+// for what is allocated in it to say whether a growth goes on: what comes in batches
+// comes more often. A collection in the last tenth may be the observer's own, before a
+// heap profile.
+const undisturbed = 2 * time.Second
+
+// sinceCollection is by how much the heap grew in that stretch, which is what was
+// allocated; seconds is 0 if the trace does not tell.
+func sinceCollection(t *evidence.Trace) (bytes, seconds float64) {
+	if t == nil {
+		return 0, 0
+	}
+	from, to := time.Duration(0), t.Duration
+	for _, gc := range t.GC {
+		if gc.From >= t.Duration-t.Duration/10 {
+			to = min(to, gc.From)
+		} else {
+			from = max(from, gc.To)
+		}
+	}
+	if to-from < undisturbed {
+		return 0, 0
+	}
+	var first, last uint64
+	for _, h := range t.Heap {
+		if h.Goal || h.Time < from || h.Time > to {
+			continue
+		}
+		if first == 0 {
+			first = h.Bytes
+		}
+		last = h.Bytes
+	}
+	return float64(last) - float64(first), (to - from).Seconds()
 }
