@@ -136,6 +136,39 @@ test("a stretch adds up, search finds a goroutine, the longest wait is a click a
   await page.context().close();
 });
 
+test("who woke whom is an arrow between their rows", async () => {
+  const page = await open(browser);
+  await visit(page, `/captures/${capture.id}/timeline`);
+  await shown(page);
+  // A wait for a lock or a channel that another goroutine ended: those at the top of
+  // the list are as long as the trace.
+  const longest = page.locator("li", { hasText: /sync block|channel/ }).locator('[data-t="longest"]');
+  let found = false;
+  for (let n = (await longest.count()) - 1; !found && n >= 0; n--) {
+    await longest.nth(n).click();
+    await page.waitForSelector('[data-t="interval"]');
+    found = (await page.locator('[data-t="waker"]').count()) > 0;
+    if (!found) {
+      await page.keyboard.press("Escape");
+      await page.waitForSelector('[data-t="interval"]', { state: "detached" });
+    }
+  }
+  assert.ok(found, "a wait was ended by somebody");
+  const woken = new URL(page.url()).searchParams.get("g");
+  await page.keyboard.press("p");
+  await page.keyboard.press("f");
+  await address(page, "t=");
+  const waker = (await page.textContent('[data-t="waker"]')).slice(1);
+  await page.click('[data-t="waker"]');
+  await address(page, `g=${waker}`);
+  await page.keyboard.press("p");
+  await address(page, `pin=${woken},${waker}`);
+  await shown(page);
+  await page.waitForFunction(() => Number(document.querySelector('[data-t="canvas"]').dataset.arrows) > 0);
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
 test("a capture without a trace offers to take one", async () => {
   const own = await self();
   const { capture: started } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: "1s", kinds: ["goroutine"] }, note: "no trace" });
