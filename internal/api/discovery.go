@@ -20,7 +20,7 @@ func (s *server) ListSources(ctx context.Context, _ *connect.Request[apiv1.ListS
 	for _, x := range s.Fleet.Shortages() {
 		if sees(ctx, x.Service.Project, x.Service.Service) {
 			out.Shortages = append(out.Shortages, &apiv1.Shortage{
-				Project: string(x.Service.Project), Service: string(x.Service.Service), Expected: int32(x.Count), Up: int32(x.Up), Since: ts(x.Since), Says: x.Says, Alarm: x.Alarm,
+				Project: string(x.Service.Project), Service: string(x.Service.Service), Expected: int32(x.Count), Up: int32(x.Up), Since: ts(x.Since), Says: x.Says, Alarm: x.Alarm, StaleSince: ts(x.StaleSince),
 			})
 		}
 	}
@@ -31,7 +31,7 @@ func (s *server) ListSources(ctx context.Context, _ *connect.Request[apiv1.ListS
 	for _, st := range s.Sources.Status() {
 		if all {
 			out.Sources = append(out.Sources, &apiv1.Source{
-				Name: st.Source, Targets: int32(st.Targets), Heard: ts(st.Heard), Problem: st.Problem, StaleSince: ts(st.StaleSince),
+				Name: st.Source, Targets: int32(st.Targets), Heard: ts(st.Heard), Problem: st.Problem, StaleSince: ts(st.StaleSince), Expects: int32(st.Expects), Unknown: st.Unknown,
 			})
 		}
 	}

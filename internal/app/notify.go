@@ -60,6 +60,9 @@ func (c *center) tellShort(s fleet.Shortage) {
 	}
 }
 
+// expectedBySources is what the sources say there should be.
+func (c *center) expectedBySources() map[ops.ServiceKey]ops.Expectation { return c.sources.Expected() }
+
 // auditedChannels puts on record who changes whom the centre tells what.
 type auditedChannels struct {
 	*notify.Notifier

@@ -206,11 +206,11 @@ func (s *projectsSection) retention(o cli.ServeOptions) archive.Retention {
 }
 
 // expect is how many instances of each service there should be.
-func (s *projectsSection) expect() map[ops.ServiceKey]fleet.Expectation {
-	out := map[ops.ServiceKey]fleet.Expectation{}
+func (s *projectsSection) expect() map[ops.ServiceKey]ops.Expectation {
+	out := map[ops.ServiceKey]ops.Expectation{}
 	for name, p := range *s {
 		for service, n := range p.Expect {
-			out[ops.ServiceKey{Project: name, Service: service}] = fleet.Expectation{Count: n, Says: "projects." + string(name) + ".expect"}
+			out[ops.ServiceKey{Project: name, Service: service}] = ops.Expectation{Count: n, Says: "projects." + string(name) + ".expect"}
 		}
 	}
 	return out

@@ -192,7 +192,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}
 	c.projects.Declare(sec.Projects.declared(), o.UndeclaredProjects == cli.RefuseProjects, selfProject)
 	c.rails = guard.New(c.record, g.policy)
-	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: g.health, Admit: c.projects.Admit, HeartbeatEvery: o.Heartbeat, Short: c.tellShort, Bounds: sec.Limits.Fleet})
+	c.fleet = fleet.New(fleet.Config{Store: c.catalogue, Logger: o.Logger, Health: g.health, Admit: c.projects.Admit, HeartbeatEvery: o.Heartbeat, Short: c.tellShort, Expected: c.expectedBySources, Bounds: sec.Limits.Fleet})
 	c.fleet.Expect(sec.Projects.expect())
 
 	if err := c.fleet.Load(ctx); err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -171,4 +172,22 @@ func (s ofProject) ProblemSince() time.Time {
 		return t.ProblemSince()
 	}
 	return time.Time{}
+}
+
+// Expected passes on what the source says there should be, as the project's.
+func (s ofProject) Expected() (map[ops.ServiceKey]ops.Expectation, string) {
+	e, ok := s.Source.(discovery.Expecter)
+	if !ok {
+		return nil, ""
+	}
+	want, unknown := e.Expected()
+	if s.project == "" || want == nil {
+		return want, unknown
+	}
+	own := make(map[ops.ServiceKey]ops.Expectation, len(want))
+	for _, k := range slices.SortedFunc(maps.Keys(want), func(a, b ops.ServiceKey) int { return cmp.Compare(a.String(), b.String()) }) {
+		ours := ops.ServiceKey{Project: s.project, Service: k.Service}
+		own[ours] = ops.Together(own[ours], want[k])
+	}
+	return own, unknown
 }

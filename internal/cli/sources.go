@@ -31,7 +31,7 @@ func (p *program) sourcesCmd() *cobra.Command {
 			if len(shortages) > 0 {
 				var cells [][]string
 				for _, s := range shortages {
-					cells = append(cells, []string{s.GetProject(), s.GetService(), fmt.Sprintf("%d of %d", s.GetUp(), s.GetExpected()), ago(p.Now(), s.GetSince()), s.GetSays()})
+					cells = append(cells, []string{s.GetProject(), s.GetService(), fmt.Sprintf("%d of %d", s.GetUp(), s.GetExpected()), ago(p.Now(), s.GetSince()), saysText(p, s)})
 				}
 				if err := table(p.Stdout, []string{"PROJECT", "SHORT", "UP", "FOR", "EXPECTED BY"}, cells); err != nil {
 					return err
@@ -46,8 +46,16 @@ func (p *program) sourcesCmd() *cobra.Command {
 			for _, s := range sources {
 				cells = append(cells, []string{s.GetName(), fmt.Sprint(s.GetTargets()), sourceText(p, s)})
 			}
-			if err := table(p.Stdout, []string{"SOURCE", "TARGETS", "STATE"}, cells); err != nil || len(absences) == 0 {
+			if err := table(p.Stdout, []string{"SOURCE", "TARGETS", "STATE"}, cells); err != nil {
 				return err
+			}
+			for _, s := range sources {
+				if s.GetUnknown() != "" {
+					p.note("%s: %s", s.GetName(), clean(s.GetUnknown()))
+				}
+			}
+			if len(absences) == 0 {
+				return nil
 			}
 			cells = nil
 			for _, a := range absences {
@@ -63,6 +71,14 @@ func (p *program) sourcesCmd() *cobra.Command {
 	}
 }
 
+// saysText is who expects so many, and whether that may be over.
+func saysText(p *program, s *apiv1.Shortage) string {
+	if s.GetStaleSince() == nil {
+		return clean(s.GetSays())
+	}
+	return clean(s.GetSays()) + " (not heard of for " + ago(p.Now(), s.GetStaleSince()) + ")"
+}
+
 // sourceText says how current a list is.
 func sourceText(p *program, s *apiv1.Source) string {
 	switch {
@@ -74,6 +90,9 @@ func sourceText(p *program, s *apiv1.Source) string {
 		return "nothing heard yet: " + clean(s.GetProblem())
 	case s.GetHeard() == nil:
 		return "nothing heard yet"
+	}
+	if n := int(s.GetExpects()); n > 0 {
+		return "current, expects instances of " + count(n, "service", "services")
 	}
 	return "current"
 }

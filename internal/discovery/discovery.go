@@ -33,7 +33,8 @@ type Source interface {
 	// Any other error means that it has to be run again.
 	//
 	// A source that can have trouble embeds *Trouble and says so there: what it
-	// said last then counts as stale.
+	// said last then counts as stale. One that knows how many there should be is an
+	// Expecter as well.
 	Run(ctx context.Context, update func([]ops.Target)) error
 }
 
@@ -81,6 +82,8 @@ type slot struct {
 	source Source
 	list   []ops.Target // the last it said; the slice never changes
 	state
+	// want is how many its namesake said there should be, until it says so itself.
+	want map[ops.ServiceKey]ops.Expectation
 	stop context.CancelFunc // nil until it runs
 }
 
@@ -111,29 +114,37 @@ type Status struct {
 	Problem string
 	// StaleSince is how old the list is; zero = it is current, or there is none.
 	StaleSince time.Time
+	// Expects is of how many services it says how many instances there should be.
+	Expects int
+	// Unknown says why it does not say so of more; empty = nothing keeps it from it.
+	Unknown string
 }
 
 // Status tells how each source does, in the order of the configuration.
 func (m *Manager) Status() []Status {
 	m.mu.Lock()
-	slots := m.slots
-	out := make([]Status, len(slots))
-	for n, s := range slots {
-		out[n] = Status{Targets: len(s.list), Heard: s.heard, StaleSince: s.from}
+	defer m.mu.Unlock()
+	out := make([]Status, len(m.slots))
+	for n, s := range m.slots {
+		out[n] = s.status()
 	}
-	m.mu.Unlock()
-	for n, s := range slots {
-		out[n].Source = s.source.Name()
-		t, ok := s.source.(interface {
-			Problem() string
-			ProblemSince() time.Time
-		})
-		if !ok {
-			continue
+	return out
+}
+
+// status is called with Manager.mu held: what sources say of themselves does not block.
+func (s *slot) status() Status {
+	out := Status{Source: s.source.Name(), Targets: len(s.list), Heard: s.heard, StaleSince: s.from}
+	if t, ok := s.source.(interface {
+		Problem() string
+		ProblemSince() time.Time
+	}); ok {
+		if out.Problem = t.Problem(); out.Problem != "" && out.StaleSince.IsZero() && !out.Heard.IsZero() {
+			out.StaleSince = t.ProblemSince()
 		}
-		if out[n].Problem = t.Problem(); out[n].Problem != "" && out[n].StaleSince.IsZero() && !out[n].Heard.IsZero() {
-			out[n].StaleSince = t.ProblemSince()
-		}
+	}
+	out.Expects = len(s.expected())
+	if e, ok := s.source.(Expecter); ok {
+		_, out.Unknown = e.Expected()
 	}
 	return out
 }

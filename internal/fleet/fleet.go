@@ -56,6 +56,9 @@ type Config struct {
 	// Admit is asked before an instance joins, and may add to its labels; an error
 	// keeps it out and is what it is told. It must not call the fleet. nil = all may.
 	Admit func(ops.Instance) (ops.Instance, error)
+	// Expected is asked once a second what the sources say there should be; it must
+	// not block. What Expect was told counts for more. nil = they say nothing.
+	Expected func() map[ops.ServiceKey]ops.Expectation
 	// Short is told once of each shortage that has lasted; it must not block. nil =
 	// nobody is told.
 	Short func(Shortage)
@@ -73,6 +76,7 @@ type Fleet struct {
 	admit    func(ops.Instance) (ops.Instance, error)
 	every    time.Duration // between heartbeats
 	short    func(Shortage)
+	expects  func() map[ops.ServiceKey]ops.Expectation
 	topic    changes.Topic[ops.InstanceID]
 	wake     chan struct{} // holds a token when there are rows to write
 	loaded   atomic.Bool   // who was known before is known again
@@ -86,8 +90,10 @@ type Fleet struct {
 	epoch   uint64
 	dirty   map[ops.InstanceID]struct{} // rows to write
 	history history
-	// expected is how many of each service there should be.
-	expected map[ops.ServiceKey]*watched
+	// declared and said are what the operator and the sources say there should be;
+	// expected is what counts of both.
+	declared, said map[ops.ServiceKey]ops.Expectation
+	expected       map[ops.ServiceKey]*watched
 }
 
 // member is an instance and what the fleet remembers to judge it.
@@ -115,7 +121,7 @@ type member struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		store: cfg.Store, log: cfg.Logger, self: cfg.Self,
-		pid: os.Getpid(), bounds: cfg.Bounds.withDefaults(), rules: cfg.Health, admit: cfg.Admit, short: cfg.Short, every: cfg.HeartbeatEvery,
+		pid: os.Getpid(), bounds: cfg.Bounds.withDefaults(), rules: cfg.Health, admit: cfg.Admit, short: cfg.Short, expects: cfg.Expected, every: cfg.HeartbeatEvery,
 		wake:    make(chan struct{}, 1),
 		members: map[ops.InstanceID]*member{},
 		places:  map[place]map[*member]struct{}{},

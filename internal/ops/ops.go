@@ -230,6 +230,32 @@ type Target struct {
 	Complaint string `json:",omitempty"`
 }
 
+// Expectation is how many instances of a service there should be.
+type Expectation struct {
+	Count int
+	// Says is who says so: "projects.color-game.expect", "Kubernetes deployment
+	// color-game/user-service".
+	Says string
+	// Away is how many of them may be away for now: a rollout replaces them.
+	Away int
+	// StaleSince is since when nobody can say whether it is still so; zero = it is.
+	StaleSince time.Time
+}
+
+// Together is what two say of the same service, each of a part of it. The zero value
+// says nothing.
+func Together(a, b Expectation) Expectation {
+	if a == (Expectation{}) {
+		return b
+	}
+	a.Count, a.Away = a.Count+b.Count, a.Away+b.Away
+	a.Says += ", " + b.Says
+	if a.StaleSince.IsZero() || (!b.StaleSince.IsZero() && b.StaleSince.Before(a.StaleSince)) {
+		a.StaleSince = b.StaleSince
+	}
+	return a
+}
+
 // Kind is what an artifact holds.
 type Kind string
 

@@ -43,6 +43,8 @@ type Config struct {
 	// All lists instances whose checks do not pass as well, with what the check
 	// says; else they are left out.
 	All bool `yaml:"all"`
+	// NoExpect takes it for no shortage that an instance is registered and away.
+	NoExpect bool `yaml:"no_expect"`
 	// TLS of an https address.
 	TLS              discovery.TLS `yaml:"tls"`
 	discovery.Naming `yaml:",inline"`
@@ -95,13 +97,17 @@ func (c Config) Validate() error {
 // Source asks Consul.
 type Source struct {
 	*discovery.Trouble
+	discovery.Counts
 	cfg Config
 
 	mu       sync.Mutex // guards all below
 	services map[string][]ops.Target
-	odd      map[string]string // by service: instances that cannot be read
-	failing  map[string]string // by query
-	changed  chan struct{}     // holds a token when there is something to tell
+	// registered is how many there are of each, whether they pass or not, by Consul's
+	// name of the service.
+	registered map[string]map[ops.ServiceKey]int
+	odd        map[string]string // by service: instances that cannot be read
+	failing    map[string]string // by query
+	changed    chan struct{}     // holds a token when there is something to tell
 }
 
 // New checks the configuration. It asks nothing yet.
@@ -130,6 +136,7 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 	defer done()
 	s.mu.Lock()
 	s.services, s.odd, s.failing = map[string][]ops.Target{}, map[string]string{}, map[string]string{}
+	s.registered = map[string]map[ops.ServiceKey]int{}
 	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	var queries sync.WaitGroup
@@ -150,8 +157,25 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		sleep(ctx, settle)
 		if list, ok := s.list(w); ok && ctx.Err() == nil {
 			update(list)
+			if !s.cfg.NoExpect {
+				s.SetExpected(s.expected(), "")
+			}
 		}
 	}
+}
+
+// expected is how many are registered and not in maintenance: who is critical should
+// be there as well.
+func (s *Source) expected() map[ops.ServiceKey]ops.Expectation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := map[ops.ServiceKey]ops.Expectation{}
+	for _, name := range slices.Sorted(maps.Keys(s.registered)) {
+		for key, n := range s.registered[name] {
+			want[key] = ops.Together(want[key], ops.Expectation{Count: n, Says: "Consul service " + name})
+		}
+	}
+	return want
 }
 
 // connect makes a client that holds nothing after done.

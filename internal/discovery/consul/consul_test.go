@@ -38,6 +38,7 @@ func TestSource(t *testing.T) {
 				c.Guard("secret")
 				return "refuses to answer (403) without a token: set token_file"
 			},
+			Want: func(t *testing.T, n int) { c.Want(t, initial, n) },
 		}
 	})
 }
@@ -84,6 +85,47 @@ color-game/user-service grpc://10.1.0.2:9000 map[dc:2 node:node-b]`},
 				if q.Get("dc") != c.cfg.Datacenter {
 					t.Errorf("asked for %v", q)
 				}
+			}
+		})
+	}
+}
+
+// Who is registered should be there, but for who is in maintenance.
+func TestHowManyThereShouldBe(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"registered", Config{}, "map[default/other-service:{1 Consul service user-service 0 none} default/user-service:{2 Consul service user-service 0 none}]"},
+		{"left alone", Config{NoExpect: true}, "map[]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			standIn := discoverytest.StartConsul(t)
+			var entries []any
+			for i, status := range []string{"passing", "critical", "maintenance", "passing"} {
+				check, meta := map[string]any{"CheckID": "service:x", "Status": status}, map[string]any{}
+				if status == "maintenance" {
+					check["CheckID"], check["Status"] = "_service_maintenance:x", "critical"
+				}
+				if i == 3 {
+					meta["ops_service"] = "other-service"
+				}
+				entries = append(entries, map[string]any{"Service": map[string]any{"ID": fmt.Sprint(i), "Address": fmt.Sprint("10.0.0.", i), "Port": 6060, "Meta": meta}, "Checks": []any{check}})
+			}
+			standIn.SetEntries("user-service", entries)
+			c.cfg.Address = standIn.URL
+			s, lists := run(t, c.cfg)
+			if got, want := <-lists, "default/user-service http://10.0.0.0:6060/debug/pprof map[]\ndefault/other-service http://10.0.0.3:6060/debug/pprof map[]"; got != want {
+				t.Errorf("listed\n%s\nwant\n%s", got, want)
+			}
+			got := ""
+			for deadline := time.Now().Add(time.Minute); got != c.want && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				want, _ := s.Expected()
+				got = strings.ReplaceAll(fmt.Sprint(want), (time.Time{}).String(), "none")
+			}
+			if got != c.want {
+				t.Errorf("there should be\n%s\nwant\n%s", got, c.want)
 			}
 		})
 	}

@@ -79,10 +79,11 @@ func (w *watches) set(run context.Context, names []string) {
 	w.s.tell()
 }
 
-// health asks for the instances of a service.
+// health asks for the instances of a service, those as well that do not pass: they
+// should be there.
 func (w *watches) health(name string) query {
 	return func(ctx context.Context, o *api.QueryOptions) (*api.QueryMeta, error) {
-		entries, meta, err := w.client.Health().ServiceMultipleTags(name, w.s.cfg.Tags, !w.s.cfg.All, o)
+		entries, meta, err := w.client.Health().ServiceMultipleTags(name, w.s.cfg.Tags, false, o)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +94,7 @@ func (w *watches) health(name string) query {
 
 // take reads a service's instances.
 func (s *Source) take(ctx context.Context, name string, entries []*api.ServiceEntry) {
-	targets := make([]ops.Target, 0, len(entries))
+	targets, registered := make([]ops.Target, 0, len(entries)), map[ops.ServiceKey]int{}
 	odd := ""
 	for _, e := range entries {
 		if e == nil || e.Service == nil {
@@ -104,14 +105,20 @@ func (s *Source) take(ctx context.Context, name string, entries []*api.ServiceEn
 			odd = fmt.Sprintf("instance %.80q of service %.80q: %v", e.Service.ID, name, err)
 			continue
 		}
-		targets = append(targets, t)
+		status := e.Checks.AggregatedStatus()
+		if status != api.HealthMaint {
+			registered[ops.ServiceKey{Project: t.Project, Service: t.Service}]++
+		}
+		if s.cfg.All || status == api.HealthPassing {
+			targets = append(targets, t)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
-	s.services[name] = targets
+	s.services[name], s.registered[name] = targets, registered
 	if odd == "" {
 		delete(s.odd, name)
 	} else {
@@ -124,6 +131,7 @@ func (s *Source) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.services, name)
+	delete(s.registered, name)
 	delete(s.odd, name)
 }
 

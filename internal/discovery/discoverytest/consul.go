@@ -88,6 +88,22 @@ func (c *Consul) Set(t testing.TB, targets []ops.Target) {
 	c.change(func() { c.services, c.garbage = services, false })
 }
 
+// Want makes it hold these targets and, of the first one's service, so many more
+// which do not pass that there are n.
+func (c *Consul) Want(t testing.TB, targets []ops.Target, n int) {
+	t.Helper()
+	c.Set(t, targets)
+	c.change(func() {
+		name := string(targets[0].Service)
+		for i := len(targets); i < n; i++ {
+			c.services[name] = append(c.services[name], map[string]any{
+				"Service": map[string]any{"ID": fmt.Sprint(i), "Service": name, "Address": "10.9.0.1", "Port": 1000 + i, "Meta": map[string]string{"ops_project": string(targets[0].Project)}},
+				"Checks":  []any{map[string]any{"CheckID": "service:x", "Status": "critical", "ServiceID": fmt.Sprint(i)}},
+			})
+		}
+	})
+}
+
 // SetEntries makes a service have these, in the form of /v1/health/service/.
 func (c *Consul) SetEntries(service string, entries []any) {
 	c.change(func() { c.services[service] = entries })

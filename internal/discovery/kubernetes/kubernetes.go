@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,6 +59,8 @@ type Config struct {
 	// has to dial.
 	PortName         string `yaml:"port_name"`
 	discovery.Naming `yaml:",inline"`
+	// NoExpect leaves it alone how many pods Deployments and StatefulSets ask for.
+	NoExpect bool `yaml:"no_expect"`
 	// Logger tells what is wrong, once; nil = silent.
 	Logger *slog.Logger `yaml:"-"`
 }
@@ -95,6 +98,7 @@ func (c Config) Validate() error {
 // Source lists and watches.
 type Source struct {
 	*discovery.Trouble
+	discovery.Counts
 	cfg Config
 
 	mu      sync.Mutex        // guards all below
@@ -125,7 +129,7 @@ func (s *Source) Name() string {
 
 // Run lists and watches until ctx ends.
 func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
-	client, done, err := s.connect()
+	clients, done, err := s.connect()
 	if err != nil {
 		s.Set(err.Error())
 		return err
@@ -149,20 +153,32 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, ns := range namespaces {
-		informer, err := s.informer(client, ns, tell)
+		informer, err := s.informer(clients.pods, ns, tell)
 		if err != nil {
 			return err
 		}
 		informers = append(informers, informer)
 		running.Go(func() { informer.RunWithContext(ctx) })
 	}
+	workloads := &crew{}
+	if !s.cfg.NoExpect {
+		if workloads, err = s.watchWorkloads(ctx, clients.workloads, namespaces, &running); err != nil {
+			return err
+		}
+	}
 	probe := time.NewTicker(probeEvery / 10)
 	defer probe.Stop()
 	synced := false
+	var list []ops.Target
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-workloads.changed: // never, where they are left alone
+			if sleep(ctx, settle); synced {
+				workloads.count(list)
+			}
+			continue
 		case <-changed:
 			sleep(ctx, settle)
 		case <-probe.C:
@@ -174,24 +190,31 @@ func (s *Source) Run(ctx context.Context, update func([]ops.Target)) error {
 		all := !slices.ContainsFunc(informers, func(i cache.SharedIndexInformer) bool { return !i.HasSynced() })
 		if all && ctx.Err() == nil {
 			synced = true
-			update(s.list(informers))
+			list = s.list(informers)
+			update(slices.Clone(list))
+			if !s.cfg.NoExpect {
+				workloads.count(list)
+			}
 		}
 	}
 }
 
-// connect makes a client, and what lets its connections go.
-func (s *Source) connect() (rest.Interface, func(), error) {
+// clients ask for the pods, or the slices, and for who says how many there should be.
+type clients struct{ pods, workloads rest.Interface }
+
+// connect makes the clients, and what lets their connections go.
+func (s *Source) connect() (clients, func(), error) {
 	var cfg *rest.Config
 	var err error
 	if s.cfg.Kubeconfig == "" {
 		if cfg, err = rest.InClusterConfig(); err != nil {
-			return nil, nil, ops.Errorf(ops.Invalid, "the centre does not run inside a Kubernetes cluster (%w): name a kubeconfig", err)
+			return clients{}, nil, ops.Errorf(ops.Invalid, "the centre does not run inside a Kubernetes cluster (%w): name a kubeconfig", err)
 		}
 	} else {
 		cfg, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 			&clientcmd.ClientConfigLoadingRules{ExplicitPath: s.cfg.Kubeconfig}, &clientcmd.ConfigOverrides{CurrentContext: s.cfg.Context}).ClientConfig()
 		if err != nil {
-			return nil, nil, ops.Errorf(ops.Invalid, "kubeconfig %s: %w", s.cfg.Kubeconfig, err)
+			return clients{}, nil, ops.Errorf(ops.Invalid, "kubeconfig %s: %w", s.cfg.Kubeconfig, err)
 		}
 	}
 	gv := discoveryv1.SchemeGroupVersion
@@ -202,8 +225,10 @@ func (s *Source) connect() (rest.Interface, func(), error) {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{})
+	scheme.AddKnownTypes(appsv1.SchemeGroupVersion, &appsv1.Deployment{}, &appsv1.DeploymentList{}, &appsv1.StatefulSet{}, &appsv1.StatefulSetList{})
 	metav1.AddToGroupVersion(scheme, discoveryv1.SchemeGroupVersion)
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
+	metav1.AddToGroupVersion(scheme, appsv1.SchemeGroupVersion)
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	cfg.GroupVersion = &gv
 	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
@@ -213,36 +238,59 @@ func (s *Source) connect() (rest.Interface, func(), error) {
 	cfg.Dial = (&net.Dialer{Timeout: answerWithin, KeepAlive: 15 * time.Second}).DialContext
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
-		return nil, nil, ops.Errorf(ops.Invalid, "kubernetes: %w", err)
+		return clients{}, nil, ops.Errorf(ops.Invalid, "kubernetes: %w", err)
 	}
-	client, err := rest.RESTClientForConfigAndClient(cfg, httpClient)
-	if err != nil {
-		return nil, nil, ops.Errorf(ops.Invalid, "kubernetes: %w", err)
+	var out clients
+	if out.pods, err = rest.RESTClientForConfigAndClient(cfg, httpClient); err != nil {
+		return clients{}, nil, ops.Errorf(ops.Invalid, "kubernetes: %w", err)
 	}
-	return client, func() { utilnet.CloseIdleConnectionsFor(httpClient.Transport) }, nil
+	apps := rest.CopyConfig(cfg)
+	apps.GroupVersion, apps.APIPath = &appsv1.SchemeGroupVersion, "/apis"
+	if out.workloads, err = rest.RESTClientForConfigAndClient(apps, httpClient); err != nil {
+		return clients{}, nil, ops.Errorf(ops.Invalid, "kubernetes: %w", err)
+	}
+	return out, func() { utilnet.CloseIdleConnectionsFor(httpClient.Transport) }, nil
 }
 
-// informer lists and watches one namespace, over and over, until it is told to end.
+// subject is what is listed and watched.
+type subject struct {
+	resource, selector string
+	object             runtime.Object
+	// tell says that something changed, or was listed; heard how a list or watch
+	// began, nil = well.
+	tell  func()
+	heard func(error)
+}
+
+// informer follows the pods or slices of a namespace.
 func (s *Source) informer(client rest.Interface, ns string, tell func()) (cache.SharedIndexInformer, error) {
-	resource, object := "endpointslices", runtime.Object(&discoveryv1.EndpointSlice{})
+	about := subject{
+		resource: "endpointslices", selector: s.cfg.Selector, object: &discoveryv1.EndpointSlice{},
+		tell: tell, heard: func(err error) { s.fails(ns, err) },
+	}
 	if s.cfg.Role == rolePod {
-		resource, object = "pods", &corev1.Pod{}
+		about.resource, about.object = "pods", &corev1.Pod{}
 	}
+	return newInformer(client, ns, about)
+}
+
+// newInformer lists and watches one namespace, over and over, until it is told to end.
+func newInformer(client rest.Interface, ns string, about subject) (cache.SharedIndexInformer, error) {
 	choose := func(o *metav1.ListOptions) {
-		o.LabelSelector, o.FieldSelector = s.cfg.Selector, fields.Everything().String()
+		o.LabelSelector, o.FieldSelector = about.selector, fields.Everything().String()
 	}
-	lw := cache.NewFilteredListWatchFromClient(client, resource, ns, choose)
-	informer := cache.NewSharedIndexInformer(s.listening(lw, ns, tell), object, 0, cache.Indexers{})
-	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { s.fails(ns, err) }); err != nil {
+	lw := cache.NewFilteredListWatchFromClient(client, about.resource, ns, choose)
+	informer := cache.NewSharedIndexInformer(about.listening(lw), about.object, 0, cache.Indexers{})
+	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { about.heard(err) }); err != nil {
 		return nil, err
 	}
 	if err := informer.SetTransform(slim); err != nil {
 		return nil, err
 	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { tell() },
-		UpdateFunc: func(any, any) { tell() },
-		DeleteFunc: func(any) { tell() },
+		AddFunc:    func(any) { about.tell() },
+		UpdateFunc: func(any, any) { about.tell() },
+		DeleteFunc: func(any) { about.tell() },
 	})
 	return informer, err
 }
@@ -253,12 +301,23 @@ func slim(o any) (any, error) {
 	case *discoveryv1.EndpointSlice:
 		o.ManagedFields = nil
 	case *corev1.Pod:
-		o.ManagedFields, o.Spec.Volumes, o.Spec.InitContainers, o.Spec.Tolerations = nil, nil, nil, nil
-		for i := range o.Spec.Containers {
-			o.Spec.Containers[i] = corev1.Container{Name: o.Spec.Containers[i].Name, Ports: o.Spec.Containers[i].Ports}
-		}
+		o.ManagedFields = nil
+		slimPod(&o.Spec)
+	case *appsv1.Deployment:
+		o.ManagedFields = nil
+		slimPod(&o.Spec.Template.Spec)
+	case *appsv1.StatefulSet:
+		o.ManagedFields, o.Spec.VolumeClaimTemplates = nil, nil
+		slimPod(&o.Spec.Template.Spec)
 	}
 	return o, nil
+}
+
+func slimPod(p *corev1.PodSpec) {
+	*p = corev1.PodSpec{NodeName: p.NodeName, Containers: p.Containers}
+	for i := range p.Containers {
+		p.Containers[i] = corev1.Container{Name: p.Containers[i].Name, Ports: p.Containers[i].Ports}
+	}
 }
 
 // fails says that a namespace is not followed now; nil = it is.
@@ -297,10 +356,7 @@ func (s *Source) explain(ns string, err error) string {
 	if what == "" {
 		what = "endpointslices"
 	}
-	where := "in all namespaces"
-	if ns != "" {
-		where = "in namespace " + ns
-	}
+	where := where(ns)
 	var ue *url.Error
 	var op *net.OpError
 	switch {
@@ -316,6 +372,13 @@ func (s *Source) explain(ns string, err error) string {
 		return fmt.Sprintf("no answer from the API server: %.200v", ue.Err)
 	}
 	return fmt.Sprintf("%s %s cannot be read: %.200v", what, where, err)
+}
+
+func where(ns string) string {
+	if ns == "" {
+		return "in all namespaces"
+	}
+	return "in namespace " + ns
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -48,6 +49,18 @@ func slicesOf(t *testing.T, targets []ops.Target) map[string]map[string]any {
 	return out
 }
 
+// deploymentOf asks for n pods of the suite's service.
+func deploymentOf(n int) map[string]any {
+	app := map[string]any{"app": "user"}
+	return map[string]any{
+		"kind": "Deployment", "apiVersion": "apps/v1", "metadata": map[string]any{"name": "user", "namespace": "games"},
+		"spec": map[string]any{"replicas": n, "selector": map[string]any{"matchLabels": app}, "template": map[string]any{
+			"metadata": map[string]any{"labels": app, "annotations": map[string]any{"opscenter.io/project": "color-game", "opscenter.io/service": "user-service"}},
+			"spec":     map[string]any{"containers": []any{map[string]any{"name": "user", "image": "user"}}},
+		}},
+	}
+}
+
 // bare is a source without the label that the suite's targets have not.
 type bare struct{ *Source }
 
@@ -63,7 +76,8 @@ func (b bare) Run(ctx context.Context, update func([]ops.Target)) error {
 func TestSource(t *testing.T) {
 	opstest.TestSource(t, func(t *testing.T, initial []ops.Target) opstest.SourceBackend {
 		a := newAPIServer(t)
-		set := func(t *testing.T, targets []ops.Target) { a.set(slicesOf(t, targets)) }
+		held := slicesOf(t, initial)
+		set := func(t *testing.T, targets []ops.Target) { held = slicesOf(t, targets); a.set(held) }
 		set(t, initial)
 		s, err := New(Config{Kubeconfig: a.kubeconfig(t)})
 		if err != nil {
@@ -78,6 +92,17 @@ func TestSource(t *testing.T) {
 				defer a.mu.Unlock()
 				a.refuse = 403
 				return "the API server refuses to list and watch endpointslices in all namespaces: give the centre's service account a role that may"
+			},
+			Want: func(_ *testing.T, n int) {
+				all := maps.Clone(held)
+				all["user"] = deploymentOf(n)
+				a.set(all)
+			},
+			Conceal: func(*testing.T) string {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				a.forbid = "deployments"
+				return "the API server refuses to list and watch deployments in all namespaces: how many there should be is not known; give the centre's service account a role that may, or set no_expect"
 			},
 		}
 	})

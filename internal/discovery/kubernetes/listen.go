@@ -12,12 +12,12 @@ import (
 
 // listening hears how every list and watch begins: the informer itself says
 // nothing of an API server that refuses the connection.
-func (s *Source) listening(lw *cache.ListWatch, ns string, tell func()) cache.ListerWatcher {
+func (about subject) listening(lw *cache.ListWatch) cache.ListerWatcher {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			list, err := lw.ListWithContextFunc(ctx, o)
-			if s.heard(ctx, ns, err); err == nil {
-				tell() // an empty list has no event
+			if about.began(ctx, err); err == nil {
+				about.tell() // an empty list has no event
 			}
 			return list, err
 		},
@@ -26,14 +26,14 @@ func (s *Source) listening(lw *cache.ListWatch, ns string, tell func()) cache.Li
 			if o.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
 				return w, err // a list as a stream, which older servers refuse: the list follows
 			}
-			s.heard(ctx, ns, err)
+			about.began(ctx, err)
 			return w, err
 		},
 	}
 }
 
-func (s *Source) heard(ctx context.Context, ns string, err error) {
+func (about subject) began(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		s.fails(ns, err)
+		about.heard(err)
 	}
 }

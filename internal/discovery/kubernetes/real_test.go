@@ -29,6 +29,9 @@ func TestARealAPIServer(t *testing.T) {
 			Source: ours{s.(*Source)}, Set: set,
 			Stop:  func(t *testing.T) { k.Kill(t) },
 			Start: func(t *testing.T) { k.Start(t) },
+			Want: func(t *testing.T, n int) {
+				k.Put(t, "/apis/apps/v1/namespaces/games/deployments", map[string]map[string]any{"user": deploymentOf(n)})
+			},
 		}
 	})
 }

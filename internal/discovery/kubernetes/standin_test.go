@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,14 +22,16 @@ import (
 type apiServer struct {
 	*discoverytest.Server
 
-	mu       sync.Mutex
-	version  int
-	from     int // versions before are compacted
-	objects  map[string]map[string]any
-	events   []event
-	changed  chan struct{}
-	garbage  bool
-	refuse   int // an HTTP status; 0 = nobody
+	mu      sync.Mutex
+	version int
+	from    int // versions before are compacted
+	objects map[string]map[string]any
+	events  []event
+	changed chan struct{}
+	garbage bool
+	refuse  int // an HTTP status; 0 = nobody
+	// forbid refuses to tell of this resource: "deployments".
+	forbid   string
 	lists    int
 	gone     int
 	bookmark time.Duration
@@ -109,7 +112,11 @@ func (a *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	q := r.URL.Query()
+	kind := kinds[path.Base(r.URL.Path)]
 	switch {
+	case a.forbid != "" && path.Base(r.URL.Path) == a.forbid:
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(status(http.StatusForbidden, "Forbidden"))
 	case a.refuse != 0:
 		w.WriteHeader(a.refuse)
 		_ = json.NewEncoder(w).Encode(status(a.refuse, map[int]string{403: "Forbidden", 401: "Unauthorized"}[a.refuse]))
@@ -118,25 +125,29 @@ func (a *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(status(422, "Invalid"))
 	case q.Get("watch") != "":
 		from, _ := strconv.Atoi(q.Get("resourceVersion"))
-		a.watch(w, r, from)
+		a.watch(w, r, kind, from)
 	case a.garbage:
-		fmt.Fprint(w, `{"kind": "EndpointSliceList", "items": [{`)
+		fmt.Fprintf(w, `{"kind": "%sList", "items": [{`, kind)
 	default:
 		a.lists++
-		kind, group := "EndpointSliceList", "discovery.k8s.io/v1"
-		if strings.HasSuffix(r.URL.Path, "/pods") {
-			kind, group = "PodList", "v1"
-		}
 		items := []any{}
 		for _, o := range a.objects {
-			items = append(items, o)
+			if o["kind"] == kind {
+				items = append(items, o)
+			}
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"kind": kind, "apiVersion": group, "metadata": map[string]any{"resourceVersion": fmt.Sprint(a.version)}, "items": items})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": kind + "List", "apiVersion": groups[kind], "metadata": map[string]any{"resourceVersion": fmt.Sprint(a.version)}, "items": items})
 	}
 }
 
+// kinds of the resources, and the groups of these.
+var (
+	kinds  = map[string]string{"endpointslices": "EndpointSlice", "pods": "Pod", "deployments": "Deployment", "statefulsets": "StatefulSet"}
+	groups = map[string]string{"EndpointSlice": "discovery.k8s.io/v1", "Pod": "v1", "Deployment": "apps/v1", "StatefulSet": "apps/v1"}
+)
+
 // watch is called and returns with a.mu held.
-func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, from int) {
+func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string, from int) {
 	out := json.NewEncoder(w)
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	flush()
@@ -148,8 +159,9 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, from int) {
 		}
 		for _, e := range a.events {
 			if e.version > from {
-				from = e.version
-				_ = out.Encode(map[string]any{"type": e.kind, "object": e.object})
+				if from = e.version; e.object["kind"] == kind {
+					_ = out.Encode(map[string]any{"type": e.kind, "object": e.object})
+				}
 			}
 		}
 		flush()
@@ -162,7 +174,7 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, from int) {
 			a.mu.Lock()
 			if from >= a.from {
 				from = a.version
-				_ = out.Encode(map[string]any{"type": "BOOKMARK", "object": map[string]any{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata": map[string]any{"resourceVersion": fmt.Sprint(from)}}})
+				_ = out.Encode(map[string]any{"type": "BOOKMARK", "object": map[string]any{"kind": kind, "apiVersion": groups[kind], "metadata": map[string]any{"resourceVersion": fmt.Sprint(from)}}})
 				flush()
 			}
 		case <-r.Context().Done():

@@ -185,7 +185,7 @@ func (c Config) pod(p *corev1.Pod) ([]ops.Target, error) {
 	if p.Spec.NodeName != "" {
 		meta["node"] = p.Spec.NodeName
 	}
-	service := cmp.Or(p.Labels["app.kubernetes.io/name"], p.Labels["app"], workload(p))
+	service := cmp.Or(p.Labels["app.kubernetes.io/name"], p.Labels["app"], makerOf(p))
 	t, err := c.target(service, p.Status.PodIP, int(port), p.Namespace+"/"+p.Name, meta)
 	if err != nil {
 		return nil, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err)
@@ -211,8 +211,8 @@ func (c Config) containerPort(p *corev1.Pod) (port int32, scheme string) {
 	return 0, ""
 }
 
-// workload is the name of what made the pod: a ReplicaSet's without its hash.
-func workload(p *corev1.Pod) string {
+// makerOf is the name of what made the pod: a ReplicaSet's without its hash.
+func makerOf(p *corev1.Pod) string {
 	for _, o := range p.OwnerReferences {
 		if o.Controller != nil && *o.Controller {
 			return strings.TrimSuffix(o.Name, "-"+p.Labels["pod-template-hash"])

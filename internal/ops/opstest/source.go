@@ -35,6 +35,20 @@ type SourceBackend struct {
 	// Refuse makes the backend turn the source away, and returns words that the
 	// source's Problem must then contain. nil = it asks nobody who they are.
 	Refuse func(t *testing.T) string
+
+	// Want makes the backend say that there should be n instances of the service
+	// that targets are of at first, at least as many as it holds. nil = it does not
+	// say. The source is then an expecter.
+	Want func(t *testing.T, n int)
+	// Conceal makes the backend refuse to say how many there should be, but not who
+	// is there, and returns words that say so. nil = it cannot.
+	Conceal func(t *testing.T) string
+}
+
+// expecter is a source that says how many there should be, as the discovery package
+// states it.
+type expecter interface {
+	Expected() (map[ops.ServiceKey]ops.Expectation, string)
 }
 
 // troubled is a source that says what is wrong with its backend.
@@ -129,6 +143,43 @@ func TestSource(t *testing.T, open func(t *testing.T, initial []ops.Target) Sour
 			r := runSource(t, b)
 			r.expectProblem(words)
 			r.expectSilence(300 * time.Millisecond)
+		}},
+		{"how many there should be", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Want == nil {
+				t.Skip("this backend does not say")
+			}
+			b.Want(t, 5)
+			r := runSource(t, b)
+			r.expect(want) // who should be there and is not is no target
+			r.expectCount(5)
+			for _, n := range []int{8, 3} {
+				b.Want(t, n)
+				r.expectCount(n)
+			}
+			if b.Stop != nil {
+				b.Stop(t)
+				r.expectProblem("")
+				r.expectCount(3)
+				b.Start(t)
+				r.expectNoProblem()
+				b.Want(t, 4)
+				r.expectCount(4)
+			}
+		}},
+		{"a backend that conceals how many there should be", func(t *testing.T, open func(*testing.T, []ops.Target) SourceBackend) {
+			want := makeTargets(3)
+			b := open(t, want)
+			if b.Conceal == nil {
+				t.Skip("this backend cannot")
+			}
+			b.Want(t, 5)
+			words := b.Conceal(t)
+			r := runSource(t, b)
+			r.expect(want)
+			r.expectUnknown(words)
+			r.expectNoProblem() // the list is current
 		}},
 	}
 	for _, c := range cases {
@@ -276,5 +327,40 @@ func (r *sourceRun) expectNoProblem() {
 	}
 	if since := s.ProblemSince(); !since.IsZero() {
 		r.t.Errorf("there is no problem, since %v", since)
+	}
+}
+
+// expectCount waits for the source to say that there should be n of the service, and
+// that somebody says so.
+func (r *sourceRun) expectCount(n int) {
+	r.t.Helper()
+	s, ok := r.source.(expecter)
+	if !ok {
+		r.t.Fatal("the source does not say how many there should be: embed discovery.Counts")
+	}
+	for deadline := time.Now().Add(linkPatience); ; time.Sleep(5 * time.Millisecond) {
+		want, unknown := s.Expected()
+		e, known := want[ops.ServiceKey{Project: "color-game", Service: "user-service"}]
+		if known && e.Count == n && e.Says != "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("there should be %v (%s), want %d", want, unknown, n)
+		}
+	}
+}
+
+// expectUnknown waits for the source to say that it does not know how many there
+// should be, and why.
+func (r *sourceRun) expectUnknown(words string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(linkPatience); ; time.Sleep(5 * time.Millisecond) {
+		want, unknown := r.source.(expecter).Expected()
+		if len(want) == 0 && strings.Contains(unknown, words) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("there should be %v (%s), want nothing known, because %s", want, unknown, words)
+		}
 	}
 }

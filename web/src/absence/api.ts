@@ -12,8 +12,8 @@ export function createAbsenceApi(transport: Transport = centreTransport(location
     async list(signal: AbortSignal): Promise<Lack[]> {
       const r = await client.listSources({}, { signal });
       return [
-        ...r.shortages.map((s) => ({ project: s.project, service: s.service, address: "", expected: s.expected, up: s.up, since: ms(s.since), says: s.says, problem: "", alarm: s.alarm })),
-        ...r.absences.map((a) => ({ project: a.project, service: a.service, address: a.address, expected: 0, up: 0, since: ms(a.since), says: a.source, problem: [a.problem, a.complaint].filter(Boolean).join("; "), alarm: false })),
+        ...r.shortages.map((s) => ({ project: s.project, service: s.service, address: "", expected: s.expected, up: s.up, since: ms(s.since), says: s.says, problem: "", alarm: s.alarm, staleSince: ms(s.staleSince) })),
+        ...r.absences.map((a) => ({ project: a.project, service: a.service, address: a.address, expected: 0, up: 0, since: ms(a.since), says: a.source, problem: [a.problem, a.complaint].filter(Boolean).join("; "), alarm: false, staleSince: 0 })),
       ];
     },
   };

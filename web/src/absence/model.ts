@@ -15,6 +15,8 @@ export interface Lack {
   problem: string;
   /** It has lasted. */
   alarm: boolean;
+  /** Since when nobody can say whether so many are still expected; 0 = they are. */
+  staleSince: number;
 }
 
 /** Those of a project, services before single targets, what is worst and longest first. */

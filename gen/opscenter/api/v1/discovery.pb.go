@@ -136,7 +136,11 @@ type Source struct {
 	// What keeps the list from being renewed; empty = it is current.
 	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
 	// Since when the list is not renewed; unset = it is current, or there is none.
-	StaleSince    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=stale_since,json=staleSince,proto3" json:"stale_since,omitempty"`
+	StaleSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=stale_since,json=staleSince,proto3" json:"stale_since,omitempty"`
+	// Of how many services it says how many instances there should be.
+	Expects int32 `protobuf:"varint,6,opt,name=expects,proto3" json:"expects,omitempty"`
+	// Why it does not say so of more; empty = nothing keeps it from it.
+	Unknown       string `protobuf:"bytes,7,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +208,20 @@ func (x *Source) GetStaleSince() *timestamppb.Timestamp {
 		return x.StaleSince
 	}
 	return nil
+}
+
+func (x *Source) GetExpects() int32 {
+	if x != nil {
+		return x.Expects
+	}
+	return 0
+}
+
+func (x *Source) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
 }
 
 // Absence is a target that is listed and cannot be reached.
@@ -310,10 +328,13 @@ type Shortage struct {
 	Expected int32                  `protobuf:"varint,3,opt,name=expected,proto3" json:"expected,omitempty"`
 	Up       int32                  `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`
 	Since    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
-	// Who expects them: "projects.color-game.expect".
+	// Who expects them: "projects.color-game.expect", "Kubernetes deployment
+	// color-game/user-service".
 	Says string `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"`
 	// It has lasted for a minute, and people were told.
-	Alarm         bool `protobuf:"varint,7,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	Alarm bool `protobuf:"varint,7,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	// Since when nobody can say whether so many are still expected; unset = they are.
+	StaleSince    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=stale_since,json=staleSince,proto3" json:"stale_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +418,13 @@ func (x *Shortage) GetAlarm() bool {
 	return false
 }
 
+func (x *Shortage) GetStaleSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StaleSince
+	}
+	return nil
+}
+
 var File_opscenter_api_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
@@ -406,14 +434,16 @@ const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
 	"\x13ListSourcesResponse\x122\n" +
 	"\asources\x18\x01 \x03(\v2\x18.opscenter.api.v1.SourceR\asources\x125\n" +
 	"\babsences\x18\x02 \x03(\v2\x19.opscenter.api.v1.AbsenceR\babsences\x128\n" +
-	"\tshortages\x18\x03 \x03(\v2\x1a.opscenter.api.v1.ShortageR\tshortages\"\xbf\x01\n" +
+	"\tshortages\x18\x03 \x03(\v2\x1a.opscenter.api.v1.ShortageR\tshortages\"\xf3\x01\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\atargets\x18\x02 \x01(\x05R\atargets\x120\n" +
 	"\x05heard\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05heard\x12\x18\n" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\x12;\n" +
 	"\vstale_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"staleSince\"\xd9\x01\n" +
+	"staleSince\x12\x18\n" +
+	"\aexpects\x18\x06 \x01(\x05R\aexpects\x12\x18\n" +
+	"\aunknown\x18\a \x01(\tR\aunknown\"\xd9\x01\n" +
 	"\aAbsence\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
@@ -421,7 +451,7 @@ const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
 	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x1c\n" +
-	"\tcomplaint\x18\a \x01(\tR\tcomplaint\"\xc6\x01\n" +
+	"\tcomplaint\x18\a \x01(\tR\tcomplaint\"\x83\x02\n" +
 	"\bShortage\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1a\n" +
@@ -429,7 +459,9 @@ const file_opscenter_api_v1_discovery_proto_rawDesc = "" +
 	"\x02up\x18\x04 \x01(\x05R\x02up\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
 	"\x04says\x18\x06 \x01(\tR\x04says\x12\x14\n" +
-	"\x05alarm\x18\a \x01(\bR\x05alarm2{\n" +
+	"\x05alarm\x18\a \x01(\bR\x05alarm\x12;\n" +
+	"\vstale_since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"staleSince2{\n" +
 	"\x10DiscoveryService\x12g\n" +
 	"\vListSources\x12$.opscenter.api.v1.ListSourcesRequest\x1a%.opscenter.api.v1.ListSourcesResponse\"\v\xe8\xe0\x18\x01\xf0\xe0\x18\x01\x90\x02\x01B\xc3\x01\n" +
 	"\x14com.opscenter.api.v1B\x0eDiscoveryProtoP\x01Z9github.com/opscenter/opscenter/gen/opscenter/api/v1;apiv1\xa2\x02\x03OAX\xaa\x02\x10Opscenter.Api.V1\xca\x02\x10Opscenter\\Api\\V1\xe2\x02\x1cOpscenter\\Api\\V1\\GPBMetadata\xea\x02\x12Opscenter::Api::V1b\x06proto3"
@@ -463,13 +495,14 @@ var file_opscenter_api_v1_discovery_proto_depIdxs = []int32{
 	5, // 4: opscenter.api.v1.Source.stale_since:type_name -> google.protobuf.Timestamp
 	5, // 5: opscenter.api.v1.Absence.since:type_name -> google.protobuf.Timestamp
 	5, // 6: opscenter.api.v1.Shortage.since:type_name -> google.protobuf.Timestamp
-	0, // 7: opscenter.api.v1.DiscoveryService.ListSources:input_type -> opscenter.api.v1.ListSourcesRequest
-	1, // 8: opscenter.api.v1.DiscoveryService.ListSources:output_type -> opscenter.api.v1.ListSourcesResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	5, // 7: opscenter.api.v1.Shortage.stale_since:type_name -> google.protobuf.Timestamp
+	0, // 8: opscenter.api.v1.DiscoveryService.ListSources:input_type -> opscenter.api.v1.ListSourcesRequest
+	1, // 9: opscenter.api.v1.DiscoveryService.ListSources:output_type -> opscenter.api.v1.ListSourcesResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_opscenter_api_v1_discovery_proto_init() }

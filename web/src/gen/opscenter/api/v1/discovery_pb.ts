@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file opscenter/api/v1/discovery.proto.
  */
 export const file_opscenter_api_v1_discovery: GenFile = /*@__PURE__*/
-  fileDesc("CiBvcHNjZW50ZXIvYXBpL3YxL2Rpc2NvdmVyeS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSIUChJMaXN0U291cmNlc1JlcXVlc3QinAEKE0xpc3RTb3VyY2VzUmVzcG9uc2USKQoHc291cmNlcxgBIAMoCzIYLm9wc2NlbnRlci5hcGkudjEuU291cmNlEisKCGFic2VuY2VzGAIgAygLMhkub3BzY2VudGVyLmFwaS52MS5BYnNlbmNlEi0KCXNob3J0YWdlcxgDIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuU2hvcnRhZ2UilAEKBlNvdXJjZRIMCgRuYW1lGAEgASgJEg8KB3RhcmdldHMYAiABKAUSKQoFaGVhcmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb2JsZW0YBCABKAkSLwoLc3RhbGVfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpsBCgdBYnNlbmNlEg4KBnNvdXJjZRgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg8KB3NlcnZpY2UYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvYmxlbRgGIAEoCRIRCgljb21wbGFpbnQYByABKAkikgEKCFNob3J0YWdlEg8KB3Byb2plY3QYASABKAkSDwoHc2VydmljZRgCIAEoCRIQCghleHBlY3RlZBgDIAEoBRIKCgJ1cBgEIAEoBRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2F5cxgGIAEoCRINCgVhbGFybRgHIAEoCDJ7ChBEaXNjb3ZlcnlTZXJ2aWNlEmcKC0xpc3RTb3VyY2VzEiQub3BzY2VudGVyLmFwaS52MS5MaXN0U291cmNlc1JlcXVlc3QaJS5vcHNjZW50ZXIuYXBpLnYxLkxpc3RTb3VyY2VzUmVzcG9uc2UiC5ACAejgGAHw4BgBQsMBChRjb20ub3BzY2VudGVyLmFwaS52MUIORGlzY292ZXJ5UHJvdG9QAVo5Z2l0aHViLmNvbS9vcHNjZW50ZXIvb3BzY2VudGVyL2dlbi9vcHNjZW50ZXIvYXBpL3YxO2FwaXYxogIDT0FYqgIQT3BzY2VudGVyLkFwaS5WMcoCEE9wc2NlbnRlclxBcGlcVjHiAhxPcHNjZW50ZXJcQXBpXFYxXEdQQk1ldGFkYXRh6gIST3BzY2VudGVyOjpBcGk6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
+  fileDesc("CiBvcHNjZW50ZXIvYXBpL3YxL2Rpc2NvdmVyeS5wcm90bxIQb3BzY2VudGVyLmFwaS52MSIUChJMaXN0U291cmNlc1JlcXVlc3QinAEKE0xpc3RTb3VyY2VzUmVzcG9uc2USKQoHc291cmNlcxgBIAMoCzIYLm9wc2NlbnRlci5hcGkudjEuU291cmNlEisKCGFic2VuY2VzGAIgAygLMhkub3BzY2VudGVyLmFwaS52MS5BYnNlbmNlEi0KCXNob3J0YWdlcxgDIAMoCzIaLm9wc2NlbnRlci5hcGkudjEuU2hvcnRhZ2UitgEKBlNvdXJjZRIMCgRuYW1lGAEgASgJEg8KB3RhcmdldHMYAiABKAUSKQoFaGVhcmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb2JsZW0YBCABKAkSLwoLc3RhbGVfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2V4cGVjdHMYBiABKAUSDwoHdW5rbm93bhgHIAEoCSKbAQoHQWJzZW5jZRIOCgZzb3VyY2UYASABKAkSDwoHcHJvamVjdBgCIAEoCRIPCgdzZXJ2aWNlGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb2JsZW0YBiABKAkSEQoJY29tcGxhaW50GAcgASgJIsMBCghTaG9ydGFnZRIPCgdwcm9qZWN0GAEgASgJEg8KB3NlcnZpY2UYAiABKAkSEAoIZXhwZWN0ZWQYAyABKAUSCgoCdXAYBCABKAUSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHNheXMYBiABKAkSDQoFYWxhcm0YByABKAgSLwoLc3RhbGVfc2luY2UYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMnsKEERpc2NvdmVyeVNlcnZpY2USZwoLTGlzdFNvdXJjZXMSJC5vcHNjZW50ZXIuYXBpLnYxLkxpc3RTb3VyY2VzUmVxdWVzdBolLm9wc2NlbnRlci5hcGkudjEuTGlzdFNvdXJjZXNSZXNwb25zZSILkAIB6OAYAfDgGAFCwwEKFGNvbS5vcHNjZW50ZXIuYXBpLnYxQg5EaXNjb3ZlcnlQcm90b1ABWjlnaXRodWIuY29tL29wc2NlbnRlci9vcHNjZW50ZXIvZ2VuL29wc2NlbnRlci9hcGkvdjE7YXBpdjGiAgNPQViqAhBPcHNjZW50ZXIuQXBpLlYxygIQT3BzY2VudGVyXEFwaVxWMeICHE9wc2NlbnRlclxBcGlcVjFcR1BCTWV0YWRhdGHqAhJPcHNjZW50ZXI6OkFwaTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_opscenter_api_v1_options]);
 
 /**
  * ListSourcesRequest asks for all.
@@ -105,6 +105,20 @@ export type Source = Message<"opscenter.api.v1.Source"> & {
    * @generated from field: google.protobuf.Timestamp stale_since = 5;
    */
   staleSince?: Timestamp | undefined;
+
+  /**
+   * Of how many services it says how many instances there should be.
+   *
+   * @generated from field: int32 expects = 6;
+   */
+  expects: number;
+
+  /**
+   * Why it does not say so of more; empty = nothing keeps it from it.
+   *
+   * @generated from field: string unknown = 7;
+   */
+  unknown: string;
 };
 
 /**
@@ -201,7 +215,8 @@ export type Shortage = Message<"opscenter.api.v1.Shortage"> & {
   since?: Timestamp | undefined;
 
   /**
-   * Who expects them: "projects.color-game.expect".
+   * Who expects them: "projects.color-game.expect", "Kubernetes deployment
+   * color-game/user-service".
    *
    * @generated from field: string says = 6;
    */
@@ -213,6 +228,13 @@ export type Shortage = Message<"opscenter.api.v1.Shortage"> & {
    * @generated from field: bool alarm = 7;
    */
   alarm: boolean;
+
+  /**
+   * Since when nobody can say whether so many are still expected; unset = they are.
+   *
+   * @generated from field: google.protobuf.Timestamp stale_since = 8;
+   */
+  staleSince?: Timestamp | undefined;
 };
 
 /**
