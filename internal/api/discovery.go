@@ -7,6 +7,7 @@ import (
 
 	apiv1 "github.com/opscenter/opscenter/gen/opscenter/api/v1"
 	"github.com/opscenter/opscenter/internal/discovery"
+	"github.com/opscenter/opscenter/internal/ops"
 )
 
 // Sources is what a discovery.Manager tells.
@@ -38,10 +39,21 @@ func (s *server) ListSources(ctx context.Context, _ *connect.Request[apiv1.ListS
 	for _, a := range s.Sources.Absences() {
 		if t := a.Target; sees(ctx, t.Project, t.Service) {
 			out.Absences = append(out.Absences, &apiv1.Absence{
-				Source: t.Source, Project: string(t.Project), Service: string(t.Service), Address: t.URL,
+				Source: t.Source, Project: string(t.Project), Service: string(t.Service), Address: addressOf(t),
 				Since: ts(a.Since), Problem: a.Problem, Complaint: t.Complaint,
 			})
 		}
 	}
 	return connect.NewResponse(out), nil
+}
+
+// addressOf is where a target is, as people know it.
+func addressOf(t ops.Target) string {
+	switch {
+	case t.URL != "":
+		return t.URL
+	case t.Pod != "":
+		return "pod " + t.Pod
+	}
+	return "instance " + string(t.Instance)
 }

@@ -95,7 +95,7 @@ func TestAnInstanceComesWithItsThresholds(t *testing.T) {
 	for _, th := range resp.Msg.GetThresholds() {
 		got = append(got, fmt.Sprintf("%s %v/%v", th.GetCheck(), th.GetWarning(), th.GetCritical()))
 	}
-	want := "heartbeat 15/0, restarts 2/5, memory 0.85/0.95, cpu 0.85/0.97, throttled 0.1/0.3, sched-latency 0.01/0.1, pool-waiters 2/20, mutex-wait 1/20, goroutines 3/10, heap-slope 1/0, goroutines-slope 2/0, goroutines-stand 1.8/0, heap-growth 2/0"
+	want := "flapping 2/0, heartbeat 15/0, restarts 2/5, memory 0.85/0.95, cpu 0.85/0.97, throttled 0.1/0.3, sched-latency 0.01/0.1, pool-waiters 2/20, mutex-wait 1/20, goroutines 3/10, heap-slope 1/0, goroutines-slope 2/0, goroutines-stand 1.8/0, heap-growth 2/0"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}

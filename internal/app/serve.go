@@ -209,7 +209,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 	}
 	endpoints := agentless.New(agentless.Config{Fleet: c.fleet, Logger: o.Logger})
 	c.sources = discovery.NewManager(discovery.Config{
-		Sources: g.sources, Logger: o.Logger, Dir: filepath.Join(o.DataDir, "discovery"),
+		Sources: g.sources, Logger: o.Logger, Dir: filepath.Join(o.DataDir, "discovery"), Awaited: c.fleet.Awaited,
 		Connect: func(ctx context.Context, t ops.Target) error {
 			if strings.HasPrefix(t.URL, "grpc") {
 				return c.links.Connect(ctx, t)

@@ -55,6 +55,8 @@ func issueText(i *apiv1.HealthIssue) string {
 		return fmt.Sprintf("%.1fx the goroutines, no more CPU > %gx", v, t)
 	case ops.CheckRestarts:
 		return fmt.Sprintf("%.0f restarts in an hour", v)
+	case ops.CheckFlapping:
+		return fmt.Sprintf("flapping, lost %.0f times", v)
 	case ops.CheckHeartbeat:
 		return "no heartbeat"
 	}

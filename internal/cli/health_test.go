@@ -23,6 +23,7 @@ func TestIssuesAreToldWithTheirThresholds(t *testing.T) {
 		{"heap-slope", 12.345, 1, "live heap grows 12.3 GiB/h > 1"},
 		{"goroutines-slope", 9.06, 2, "goroutines grow 9.06/s > 2"},
 		{"goroutines-stand", 2.21, 2, "2.2x the goroutines, no more CPU > 2x"},
+		{"flapping", 5, 2, "flapping, lost 5 times"},
 		{"restarts", 3, 2, "3 restarts in an hour"},
 		{"heartbeat", 16, 15, "no heartbeat"},
 		{"from-a-newer-centre", 2, 1, "from-a-newer-centre 2 > 1"},

@@ -8,7 +8,8 @@ import (
 	"github.com/opscenter/opscenter/internal/ops"
 )
 
-// Absence is a target that is listed and cannot be reached.
+// Absence is a target that is listed and cannot be reached, or from which no agent
+// has come.
 type Absence struct {
 	Target ops.Target
 	// Since is when it was first not reached, or lost.
@@ -33,8 +34,9 @@ func (m *Manager) Absences() []Absence {
 		}
 	}
 	m.mu.Unlock()
+	out = append(out, m.phantoms(now)...)
 	slices.SortFunc(out, func(a, b Absence) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Target.URL, b.Target.URL))
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Target.URL, b.Target.URL), cmp.Compare(awaitedKey(a.Target), awaitedKey(b.Target)))
 	})
 	for i := range out {
 		out[i].Target.URL = redact(out[i].Target.URL)

@@ -48,6 +48,9 @@ type Config struct {
 	// connection lives. It is called again, after a while, whatever it returned.
 	// When the target is no longer listed, ctx ends with a NotFound cause.
 	Connect func(ctx context.Context, t ops.Target) error
+	// Awaited tells of targets that nobody can dial, in their order, whether their
+	// agents have come; nil = nobody knows.
+	Awaited func([]ops.Target) []ops.Awaited
 	// Logger tells of targets that come, go and cannot be reached; nil = silent.
 	Logger *slog.Logger
 }
@@ -67,6 +70,7 @@ const (
 type Manager struct {
 	dir     string
 	connect func(context.Context, ops.Target) error
+	awaited func([]ops.Target) []ops.Awaited
 	log     *slog.Logger
 
 	mu      sync.Mutex // guards all below, and what slots point to
@@ -83,8 +87,9 @@ type slot struct {
 	list   []ops.Target // the last it said; the slice never changes
 	state
 	// want is how many its namesake said there should be, until it says so itself.
-	want map[ops.ServiceKey]ops.Expectation
-	stop context.CancelFunc // nil until it runs
+	want    map[ops.ServiceKey]ops.Expectation
+	awaited map[string]time.Time // since when targets without a URL are listed
+	stop    context.CancelFunc   // nil until it runs
 }
 
 type connection struct {
@@ -152,7 +157,7 @@ func (s *slot) status() Status {
 // NewManager makes a manager; Run starts it.
 func NewManager(cfg Config) *Manager {
 	m := &Manager{
-		dir: cfg.Dir, connect: cfg.Connect, log: cfg.Logger, running: map[string]*connection{},
+		dir: cfg.Dir, connect: cfg.Connect, awaited: cfg.Awaited, log: cfg.Logger, running: map[string]*connection{},
 	}
 	m.slots = slotsOf(cfg.Sources)
 	if m.log == nil {
@@ -210,6 +215,7 @@ func (m *Manager) apply(in *slot, list []ops.Target, saved time.Time) {
 		in.heard, in.unsaved = time.Now(), true
 	}
 	in.list = slices.Clone(list)
+	in.await(time.Now())
 	m.reconcile(in)
 }
 

@@ -41,6 +41,7 @@ func (m *Manager) Replace(sources []Source) {
 		}
 		if at := slices.IndexFunc(m.slots, func(s *slot) bool { return s.source.Name() == in.source.Name() }); at >= 0 {
 			in.list, in.from = m.slots[at].list, m.slots[at].heard
+			in.awaited = m.slots[at].awaited
 			in.want = m.slots[at].expected()
 		}
 	}

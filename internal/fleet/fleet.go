@@ -114,6 +114,7 @@ type member struct {
 	// thresholds are its service's, as long as it is of that service.
 	thresholds Thresholds
 	vigil      vigil
+	flaps      flaps
 	recalled   bool // its usual numbers were asked of the store, or there are none
 }
 
@@ -222,6 +223,9 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 	} else {
 		if m.leave != nil {
 			m.leave(errReplaced)
+			if m.inst.State == ops.InstanceUp { // it lost its link before we did
+				m.flaps.lost(now)
+			}
 		}
 		// What the instance says of itself may have changed; what the fleet knows of it stays.
 		old := m.inst
@@ -267,8 +271,9 @@ func (f *Fleet) beat(m *member, epoch uint64, hb ops.Heartbeat) {
 		f.setState(m, ops.InstanceUp, "", now)
 	}
 	f.listen(m, now)
+	id := m.inst.ID // the same for ever, but written anew by whoever joins again
 	f.mu.Unlock()
-	f.topic.Publish(m.inst.ID) // never changes
+	f.topic.Publish(id)
 }
 
 func (f *Fleet) left(ctx context.Context, m *member, epoch uint64, err error) error {
@@ -288,6 +293,9 @@ func (f *Fleet) left(ctx context.Context, m *member, epoch uint64, err error) er
 	case m.inst.State == ops.InstanceGone: // its lease ran out, which ended the membership
 		return cause
 	case cause == nil:
+		if m.inst.State == ops.InstanceUp {
+			m.flaps.lost(now)
+		}
 		f.setState(m, ops.InstanceSuspect, "connection lost", now)
 		f.tellSuccessor(m, m.verdict()) // who replaced it may have joined before the loss was noticed
 		return err

@@ -37,11 +37,12 @@ func (t *Thresholds) Of(c ops.HealthCheck) Threshold {
 	return Threshold{Off: true}
 }
 
-const numChecks = 13
+const numChecks = 14
 
 // The index of each check in Thresholds, values and gauges.
 const (
-	checkHeartbeat = iota
+	checkFlapping = iota
+	checkHeartbeat
 	checkRestarts
 	checkMemory
 	checkCPU
@@ -75,8 +76,11 @@ const hold = 2 * ops.HeartbeatEvery
 // pod within a shift; a slope says nothing of how far it goes, so that it is never
 // critical by itself. Four fifths more goroutines than some minutes ago that use no
 // more CPU than those did are waiting, all of them, for something that used to come.
+// A link that was lost for the third time in a row will be lost again; whether anybody
+// but the centre feels it cannot be told from here.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
+		checkFlapping:   {Warning: 2},
 		checkHeartbeat:  {Warning: ops.SuspectAfter.Seconds()},
 		checkRestarts:   {Warning: 2, Critical: 5},
 		checkMemory:     {Warning: 0.85, Critical: 0.95},

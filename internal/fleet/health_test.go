@@ -300,7 +300,7 @@ func TestTheUsualOutlivesTheCentre(t *testing.T) {
 }
 
 func TestHealthFile(t *testing.T) {
-	const all = "[heartbeat restarts memory cpu throttled sched-latency pool-waiters mutex-wait goroutines heap-slope goroutines-slope goroutines-stand heap-growth]"
+	const all = "[flapping heartbeat restarts memory cpu throttled sched-latency pool-waiters mutex-wait goroutines heap-slope goroutines-slope goroutines-stand heap-growth]"
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":            {"", "cpu 0.85/0.97/10s waiters 2/20/10s; user: cpu 0.85/0.97/10s waiters 2/20/10s"},
 		"defaults":         {"defaults:\n  cpu: {warning: 0.7, critical: 0.9, for: 30s}\n", "cpu 0.7/0.9/30s waiters 2/20/10s; user: cpu 0.7/0.9/30s waiters 2/20/10s"},

@@ -50,6 +50,7 @@ func (f *Fleet) judgeOnce(now time.Time) {
 				m.leave(ops.Errorf(ops.Unavailable, "%s", silent(ops.GoneAfter)))
 			}
 		case silence >= ops.SuspectAfter && m.inst.State == ops.InstanceUp:
+			m.flaps.lost(now)
 			f.setState(m, ops.InstanceSuspect, silent(ops.SuspectAfter), now)
 		}
 	}

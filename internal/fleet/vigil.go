@@ -30,7 +30,11 @@ func (f *Fleet) listen(m *member, now time.Time) {
 	hb := m.inst.Heartbeat
 	was := m.vigil.remember(now, now.Sub(started(m.inst)), &hb)
 	n := numbersOf(hb, m.inst.Process, m.inst.Agentless, was, f.restarts(m, now))
+	n[checkFlapping] = float64(m.flaps.count(now))
 	m.vigil.look(now, n, &m.thresholds)
+	if g := &m.vigil.gauges[checkFlapping]; g.level != "" {
+		g.since = m.flaps.since // that of the first loss, not of the one too many
+	}
 	m.assess(now)
 }
 

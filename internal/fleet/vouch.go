@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opscenter/opscenter/internal/ops"
@@ -16,6 +17,43 @@ func (f *Fleet) AgentOf(id ops.InstanceID) (key ops.ServiceKey, connected bool) 
 		return m.inst.Key(), true
 	}
 	return key, false
+}
+
+// Awaited tells of targets that nobody can dial what is known of their processes:
+// by the boot id that a source knows, or else by the pod.
+func (f *Fleet) Awaited(targets []ops.Target) []ops.Awaited {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := map[ops.ServiceKey]bool{}
+	for _, m := range f.members {
+		known[m.inst.Key()] = true
+	}
+	out := make([]ops.Awaited, len(targets))
+	for i, t := range targets {
+		a := &out[i]
+		key := ops.ServiceKey{Project: t.Project, Service: t.Service}
+		a.Known = known[key]
+		look := func(m *member) {
+			a.Here = a.Here || m.link != nil
+			if m.inst.LastSeen.After(a.Last) {
+				a.Last = m.inst.LastSeen
+			}
+		}
+		if m := f.members[t.Instance]; m != nil {
+			look(m)
+			continue
+		}
+		_, pod, ok := strings.Cut(t.Pod, "/")
+		if !ok {
+			continue
+		}
+		for _, p := range []place{{key: key, host: pod}, {key: key, pod: pod}} { // a pod's host name is its own
+			for m := range f.places[p] {
+				look(m)
+			}
+		}
+	}
+	return out
 }
 
 // vouch takes an agentless instance for what it is if its process is connected

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opscenter/opscenter/internal/ops"
 )
@@ -104,5 +105,60 @@ func TestAnAgentTakesOverFromAList(t *testing.T) {
 		if want := "http://10.0.0.7:6060/debug/pprof is listed as color-game/users, but its agent says that it is color-game/user-service: give it one name in both places"; err == nil || err.Error() != want {
 			t.Errorf("%v\nwant %s", err, want)
 		}
+	})
+}
+
+// TestWhoIsAwaited: a pod that only its agent can speak for is known by its host name
+// or its label, a process by its boot id; what is listed is never somebody who is up.
+func TestWhoIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, Config{})
+		began := time.Now()
+		here, gone, labelled := instance("boot-1"), instance("boot-2"), instance("boot-3")
+		here.Process.Hostname, gone.Process.Hostname, labelled.Process.Hostname = "user-1", "user-2", "node-a"
+		labelled.Labels = map[string]string{"pod": "user-3"}
+		w.join(here, newProcess())
+		leaves := newProcess()
+		w.join(gone, leaves)
+		w.join(labelled, newProcess())
+		time.Sleep(3 * time.Second)
+		leaves.end <- nil
+		synctest.Wait()
+		target := func(service ops.ServiceName, pod string) ops.Target {
+			return ops.Target{Project: "color-game", Service: service, Pod: pod}
+		}
+		targets := []ops.Target{
+			target("user-service", "game/user-1"), target("user-service", "game/user-2"), target("user-service", "game/user-3"), target("user-service", "game/user-4"),
+			target("pay-service", "game/user-1"), {Project: "color-game", Service: "user-service", Instance: "boot-2"}, {Project: "color-game", Service: "user-service", Instance: "boot-9"},
+		}
+		got := ""
+		for i, a := range w.f.Awaited(targets) {
+			last := "never seen"
+			if !a.Last.IsZero() {
+				last = "last seen after " + a.Last.Sub(began).String()
+			}
+			got += fmt.Sprintf("%s%s: here %t, service known %t, %s\n", targets[i].Pod, targets[i].Instance, a.Here, a.Known, last)
+		}
+		want := `game/user-1: here true, service known true, last seen after 0s
+game/user-2: here false, service known true, last seen after 0s
+game/user-3: here true, service known true, last seen after 0s
+game/user-4: here false, service known true, never seen
+game/user-1: here false, service known false, never seen
+boot-2: here false, service known true, last seen after 0s
+boot-9: here false, service known true, never seen
+`
+		if got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		up := 0
+		for _, i := range w.f.Instances(Filter{}) {
+			if i.State == ops.InstanceUp {
+				up++
+			}
+		}
+		if up != 2 {
+			t.Errorf("%d are up, want the two that are connected", up)
+		}
+		w.end()
 	})
 }

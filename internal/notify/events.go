@@ -226,6 +226,8 @@ func healthTitle(i ops.HealthIssue) ops.Text {
 		return ops.Text{EN: fmt.Sprintf("%.3g goroutines more each second", i.Value), ZH: fmt.Sprintf("goroutine 每秒增加 %.3g 個", i.Value)}
 	case ops.CheckGoroutinesStand:
 		return ops.Text{EN: fmt.Sprintf("%.1f times the goroutines for no more CPU: they wait", i.Value), ZH: fmt.Sprintf("goroutine 變為 %.1f 倍，CPU 卻沒有增加：都在等待", i.Value)}
+	case ops.CheckFlapping:
+		return ops.Text{EN: fmt.Sprintf("flapping: lost %.0f times, and back each time", i.Value), ZH: fmt.Sprintf("連線反覆中斷：斷線 %.0f 次，每次又恢復", i.Value)}
 	case ops.CheckRestarts:
 		return ops.Text{EN: fmt.Sprintf("%.0f restarts within an hour", i.Value), ZH: fmt.Sprintf("一小時內重啟 %.0f 次", i.Value)}
 	}

@@ -64,10 +64,11 @@ const (
 	// minutes, which use no more CPU than those did.
 	CheckGoroutinesStand HealthCheck = "goroutines-stand"
 	CheckRestarts        HealthCheck = "restarts"  // within the last hour
+	CheckFlapping        HealthCheck = "flapping"  // how often it was lost, each time within ten minutes of the last
 	CheckHeartbeat       HealthCheck = "heartbeat" // seconds without a sign of life
 )
 
 // HealthChecks returns all checks, in the order in which they are shown.
 func HealthChecks() []HealthCheck {
-	return []HealthCheck{CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckMutexWait, CheckGoroutines, CheckHeapSlope, CheckGoroutinesSlope, CheckGoroutinesStand, CheckHeapGrowth}
+	return []HealthCheck{CheckFlapping, CheckHeartbeat, CheckRestarts, CheckMemory, CheckCPU, CheckThrottled, CheckSchedLatency, CheckPoolWaiters, CheckMutexWait, CheckGoroutines, CheckHeapSlope, CheckGoroutinesSlope, CheckGoroutinesStand, CheckHeapGrowth}
 }

@@ -230,6 +230,17 @@ type Target struct {
 	Complaint string `json:",omitempty"`
 }
 
+// Awaited is what is known of a target that nobody can dial.
+type Awaited struct {
+	// Here says that its agent is connected.
+	Here bool
+	// Known says that an agent of its service ever was: of a program that has none
+	// nobody is missed.
+	Known bool
+	// Last is when the process, or the one in its place before, was seen; zero = never.
+	Last time.Time
+}
+
 // Expectation is how many instances of a service there should be.
 type Expectation struct {
 	Count int

@@ -10,6 +10,7 @@ test.each([
   ["heap-slope=3.61/1", "heap grows 3.6 GiB/h > 1", "heap 每小時成長 3.6 GiB＞1"],
   ["goroutines-slope=9.04/2", "goroutines grow 9/s > 2", "goroutine 每秒增加 9 個＞2"],
   ["goroutines-stand=2.21/1.8", "2.2× goroutines, same CPU > 1.8×", "goroutine 2.2 倍、CPU 未增＞1.8 倍"],
+  ["flapping=4/2", "flapping, lost 4×", "反覆斷線 4 次"],
   ["cpu=0.9/0.85", "CPU 90 % > 85 %", "CPU 90 %＞85 %"],
   ["tides=2.5/1", "tides 2.50 > 1.00", "tides 2.50＞1.00"], // of a newer centre
 ])("%s is told in both languages", (health, en, zh) => {
@@ -18,6 +19,12 @@ test.each([
   expect(rowReason(i, 0).text).toBe(en);
   setLocale("zh-TW");
   expect(rowReason(i, 0).text).toBe(zh);
+});
+
+test("who comes and goes says so while it is away, too", () => {
+  const away = instanceOf({ id: "a", state: "suspect", stateReason: "connection lost", stateSince: 50_000, health: healthOf("flapping=4/2 heartbeat=9/15", 1000) });
+  expect(rowReason(away, 61_000)).toMatchObject({ text: "flapping, lost 4×", age: "1 min", more: "+1" });
+  expect(rowReason({ ...away, health: healthOf("heartbeat=9/15", 1000) }, 61_000)).toMatchObject({ text: "connection lost", age: "11 s", more: "" });
 });
 
 test("a row tells the worst and how many more there are", () => {

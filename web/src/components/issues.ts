@@ -8,7 +8,7 @@ import { t, tn } from "../pages/fleet/words";
 const times = (v: number) => (v < 9.95 ? v.toFixed(1).replace(/\.0$/, "") : v.toFixed(0));
 
 const formats: Record<string, (v: number) => string> = {
-  cpu: percent, throttled: percent, memory: percent, goroutines: times, "sched-latency": latency, "pool-waiters": count, "mutex-wait": cores, "heap-growth": times, "heap-slope": times, "goroutines-slope": times, "goroutines-stand": times, restarts: count, heartbeat: (v) => span(v, locale.value),
+  cpu: percent, throttled: percent, memory: percent, goroutines: times, "sched-latency": latency, "pool-waiters": count, "mutex-wait": cores, "heap-growth": times, "heap-slope": times, "goroutines-slope": times, "goroutines-stand": times, restarts: count, flapping: count, heartbeat: (v) => span(v, locale.value),
 };
 
 /** The check's number as people read it. */
@@ -18,7 +18,7 @@ export const issueNumber = (check: string, v: number): string => (formats[check]
 export function issueText(i: HealthIssue): string {
   const params = { check: i.check, v: issueNumber(i.check, i.value), t: issueNumber(i.check, i.threshold) };
   switch (i.check) {
-    case "cpu": case "throttled": case "memory": case "goroutines": case "sched-latency": case "pool-waiters": case "mutex-wait": case "heap-growth": case "heap-slope": case "goroutines-slope": case "goroutines-stand": case "restarts": case "heartbeat":
+    case "cpu": case "throttled": case "memory": case "goroutines": case "sched-latency": case "pool-waiters": case "mutex-wait": case "heap-growth": case "heap-slope": case "goroutines-slope": case "goroutines-stand": case "restarts": case "flapping": case "heartbeat":
       return t(`issue.${i.check}`, params);
     default:
       return t("issue.other", params); // a newer centre's

@@ -26,5 +26,5 @@ export function flagOf(health: Health | null, ...checks: string[]): Level {
   return found ? toneOf(found.level) : "";
 }
 
-/** The issue that a row tells: a silence is told by the state already. */
-export const worstIssue = (i: Instance): HealthIssue | undefined => (i.state === "up" ? i.health?.issues[0] : undefined);
+/** The issue that a row tells: a silence is told by the state already, that it comes and goes is not. */
+export const worstIssue = (i: Instance): HealthIssue | undefined => (i.state === "up" ? i.health?.issues[0] : i.health?.issues.find((x) => x.check === "flapping"));

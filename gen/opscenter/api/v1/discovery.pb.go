@@ -224,13 +224,15 @@ func (x *Source) GetUnknown() string {
 	return ""
 }
 
-// Absence is a target that is listed and cannot be reached.
+// Absence is a target that is listed and cannot be reached, or a phantom: listed, and
+// no agent in it has connected.
 type Absence struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Source  string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	Project string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
 	Service string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
-	Address string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// A URL, or "pod game/user-1" of whom only the agent can connect.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	// When it was first not reached, or lost.
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Why, in words.

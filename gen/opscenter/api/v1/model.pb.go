@@ -532,7 +532,8 @@ type HealthIssue struct {
 	// goroutines wait for locks in a second), "heap-growth" (times what the live
 	// heap was within ten minutes), "heap-slope" (GiB an hour that it grows by),
 	// "goroutines-slope" (more of them each second), "goroutines-stand" (times as many
-	// as within ten minutes, for no more CPU), "restarts" (within the last hour), "heartbeat"
+	// as within ten minutes, for no more CPU), "restarts" (within the last hour), "flapping"
+	// (how often it was lost, each time within ten minutes of the last), "heartbeat"
 	// (seconds of silence).
 	Check string      `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
 	Level HealthLevel `protobuf:"varint,2,opt,name=level,proto3,enum=opscenter.api.v1.HealthLevel" json:"level,omitempty"`

@@ -21,6 +21,7 @@ export const table = {
   "issue.goroutines-slope": ["goroutines grow {v}/s > {t}", "goroutine 每秒增加 {v} 個＞{t}"],
   "issue.goroutines-stand": ["{v}× goroutines, same CPU > {t}×", "goroutine {v} 倍、CPU 未增＞{t} 倍"],
   "issue.restarts": ["{v} restarts in an hour", "一小時內重啟 {v} 次"],
+  "issue.flapping": ["flapping, lost {v}×", "反覆斷線 {v} 次"],
   "issue.heartbeat": ["no heartbeat", "沒有心跳"],
   "issue.other": ["{check} {v} > {t}", "{check} {v}＞{t}"],
   "issue.for": ["for {span}", "持續 {span}"],

@@ -129,7 +129,8 @@ export const SourceSchema: GenMessage<Source> = /*@__PURE__*/
   messageDesc(file_opscenter_api_v1_discovery, 2);
 
 /**
- * Absence is a target that is listed and cannot be reached.
+ * Absence is a target that is listed and cannot be reached, or a phantom: listed, and
+ * no agent in it has connected.
  *
  * @generated from message opscenter.api.v1.Absence
  */
@@ -150,6 +151,8 @@ export type Absence = Message<"opscenter.api.v1.Absence"> & {
   service: string;
 
   /**
+   * A URL, or "pod game/user-1" of whom only the agent can connect.
+   *
    * @generated from field: string address = 4;
    */
   address: string;

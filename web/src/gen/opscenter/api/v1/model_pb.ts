@@ -222,7 +222,8 @@ export type HealthIssue = Message<"opscenter.api.v1.HealthIssue"> & {
    * goroutines wait for locks in a second), "heap-growth" (times what the live
    * heap was within ten minutes), "heap-slope" (GiB an hour that it grows by),
    * "goroutines-slope" (more of them each second), "goroutines-stand" (times as many
-   * as within ten minutes, for no more CPU), "restarts" (within the last hour), "heartbeat"
+   * as within ten minutes, for no more CPU), "restarts" (within the last hour), "flapping"
+   * (how often it was lost, each time within ten minutes of the last), "heartbeat"
    * (seconds of silence).
    *
    * @generated from field: string check = 1;
