@@ -430,7 +430,7 @@ func browserOf(t *testing.T, url, name string) *http.Client {
 }
 
 // post sends JSON and returns code and body.
-func post(t *testing.T, c *http.Client, url, call, body string) (int, string) {
+func post(t testing.TB, c *http.Client, url, call, body string) (int, string) {
 	t.Helper()
 	resp, err := c.Post(url+"/opscenter.api.v1."+call, "application/json", strings.NewReader(body))
 	if err != nil {

@@ -60,7 +60,7 @@ func under(t *testing.T) (url string, token string, log *journal) {
 }
 
 // send makes one request and returns what came back, headers included.
-func send(t *testing.T, c *http.Client, method, url, body string, headers ...string) (int, string) {
+func send(t testing.TB, c *http.Client, method, url, body string, headers ...string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {

@@ -17,14 +17,7 @@ import (
 
 // newNotifier makes the notifier of the channels that the file declares and of
 // those that people added.
-func newNotifier(o cli.ServeOptions, url string) (*notify.Notifier, error) {
-	var declared []notify.Channel
-	if o.NotifyFile != "" {
-		var err error
-		if declared, err = notify.Load(o.NotifyFile); err != nil {
-			return nil, err
-		}
-	}
+func newNotifier(o cli.ServeOptions, declared []notify.Channel, url string) (*notify.Notifier, error) {
 	return notify.New(notify.Config{
 		BaseURL: cmp.Or(o.PublicURL, url), Channels: declared, File: filepath.Join(o.DataDir, "notify.json"),
 		DialControl: discovery.GuardDial, Logger: o.Logger,

@@ -19,6 +19,7 @@ import (
 	"github.com/opscenter/opscenter/internal/discovery"
 	"github.com/opscenter/opscenter/internal/fleet"
 	"github.com/opscenter/opscenter/internal/guard"
+	"github.com/opscenter/opscenter/internal/notify"
 )
 
 // checkConfig is what `ops config check` asks of the centre's parts: everything
@@ -43,6 +44,8 @@ type generation struct {
 	kept    keptSources
 	policy  guard.Policy
 	health  fleet.HealthRules
+	// channels are those that the file of notifications declares.
+	channels []notify.Channel
 }
 
 // prepare reads the files that the configuration names. It changes nothing.
@@ -58,6 +61,11 @@ func prepare(o cli.ServeOptions, sec sections, kept keptSources) (g generation, 
 	}
 	if o.HealthFile != "" {
 		if g.health, err = fleet.LoadHealth(o.HealthFile); err != nil {
+			return g, err
+		}
+	}
+	if o.NotifyFile != "" {
+		if g.channels, err = notify.Load(o.NotifyFile); err != nil {
 			return g, err
 		}
 	}
@@ -77,6 +85,7 @@ func (c *center) take(g generation) {
 	c.fleet.SetHealth(g.health)
 	c.fleet.Expect(g.sec.Projects.expect())
 	c.sources.Replace(g.sources)
+	c.notifier.Declare(g.channels)
 	if set := g.o.SetLogLevel; set != nil {
 		set(g.o.LogLevel)
 	}

@@ -28,6 +28,7 @@ type configured struct {
 	file string
 	url  string
 	http *http.Client
+	log  journal
 }
 
 func startConfigured(t testing.TB, text string) *configured {
@@ -38,16 +39,28 @@ func startConfigured(t testing.TB, text string) *configured {
 // startConfiguredIn starts it on a data directory that may hold something.
 func startConfiguredIn(t testing.TB, dir, text string) *configured {
 	t.Helper()
-	c := &configured{t: t, file: filepath.Join(t.TempDir(), "ops.yaml"), http: client(t, &http.Transport{})}
+	c := prepared(t)
+	c.start(dir, text)
+	return c
+}
+
+// prepared is one that was not started yet.
+func prepared(t testing.TB) *configured {
+	t.Helper()
+	return &configured{t: t, file: filepath.Join(t.TempDir(), "ops.yaml"), http: client(t, &http.Transport{})}
+}
+
+func (c *configured) start(dir, text string) {
+	t := c.t
+	t.Helper()
 	c.write(text)
 	ctx, cancel := context.WithCancel(t.Context())
 	out, w := io.Pipe()
 	ended := make(chan int, 1)
-	var log strings.Builder
 	go func() {
 		code := cli.Main(ctx, []string{"serve", "--config", c.file, "--data", dir}, cli.Config{
 			Serve: Serve, Sections: func() []config.Section { return new(sections).list() }, CheckConfig: checkConfig,
-			Stdout: w, Stderr: &log, Getenv: func(string) string { return "" }, Signals: make(chan os.Signal),
+			Stdout: w, Stderr: &c.log, Getenv: func(string) string { return "" }, Signals: make(chan os.Signal),
 		})
 		w.Close()
 		ended <- code
@@ -55,17 +68,16 @@ func startConfiguredIn(t testing.TB, dir, text string) *configured {
 	line := make([]byte, 200)
 	n, err := out.Read(line)
 	if err != nil {
-		t.Fatalf("the centre ended with %d: %s", <-ended, log.String())
+		t.Fatalf("the centre ended with %d: %s", <-ended, &c.log)
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	c.url = strings.TrimPrefix(strings.TrimSpace(string(line[:n])), "OPS Center is at ")
 	t.Cleanup(func() {
 		cancel()
 		if code := <-ended; code != cli.ExitOK && code != cli.ExitInterrupted {
-			t.Errorf("the centre ended with %d: %s", code, log.String())
+			t.Errorf("the centre ended with %d: %s", code, &c.log)
 		}
 	})
-	return c
 }
 
 // write replaces the file as an editor or a config map does.

@@ -228,7 +228,7 @@ func build(ctx context.Context, o cli.ServeOptions, sec sections, who access, ad
 		},
 	})
 	c.diagnoses = examine.NewKeeper(examine.KeeperConfig{Archive: c.archive, Changed: c.captures.Subscribe, Said: c.captures.Touch, Told: c.tellOf, Logger: o.Logger})
-	if c.notifier, err = newNotifier(o, c.url); err != nil {
+	if c.notifier, err = newNotifier(o, g.channels, c.url); err != nil {
 		return nil, err
 	}
 	c.metrics = c.newMetrics(o)

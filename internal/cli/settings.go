@@ -15,7 +15,7 @@ import (
 // live are the settings whose change holds at once, without a restart.
 var live = []string{
 	"target", "static", "file-sd", "http-sd", "retention", "retention-bytes", "disk-reserve",
-	"control-policy", "health", "log-level", "undeclared-projects",
+	"control-policy", "health", "notify", "log-level", "undeclared-projects",
 }
 
 // paths are the settings that name files.
@@ -24,7 +24,7 @@ var paths = []string{
 }
 
 // watched are those whose files count when they change, without a word to anyone.
-var watched = []string{"static", "control-policy", "health"}
+var watched = []string{"static", "control-policy", "health", "notify"}
 
 // serveSettings is what is said to serve, before it is checked.
 type serveSettings struct {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -117,7 +116,8 @@ func (s Schema) Example() string {
 		if set.List {
 			value = "[]"
 		}
-		fmt.Fprintf(&b, "#%s: %s\n", set.Key, cmp.Or(value, `""`))
+		// Nothing is the default of whatever it may be: "" is no size.
+		b.WriteString(strings.TrimRight("#"+set.Key+": "+value, " ") + "\n")
 	}
 	for _, sec := range s.Sections {
 		b.WriteString("\n")

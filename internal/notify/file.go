@@ -49,11 +49,8 @@ func Parse(b []byte, dir string) ([]Channel, error) {
 			}
 			*secret = v
 		}
-		if err := c.Validate(); err != nil {
-			return nil, err
-		}
 	}
-	return in.Channels, nil
+	return in.Channels, check(in.Channels)
 }
 
 var reference = regexp.MustCompile(`^\$\{(env|file):([^}]+)\}$`)

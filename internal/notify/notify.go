@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -69,7 +70,7 @@ func (e Event) group() group { return group{e.Kind, e.Project, e.Service, e.Subj
 type Config struct {
 	// BaseURL is the centre's address for links, such as "https://ops.example.com".
 	BaseURL string
-	// Channels that a file declares; they cannot be changed while the centre runs.
+	// Channels that a file declares: Declare replaces them, people cannot.
 	Channels []Channel
 	// File keeps the channels that people add; empty = they are forgotten.
 	File string
@@ -109,16 +110,10 @@ func New(c Config) (*Notifier, error) {
 		// A chat that answers with another address is not the one that was named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	for _, ch := range c.Channels {
-		if err := ch.Validate(); err != nil {
-			return nil, err
-		}
-		if n.channels[ch.Name] != nil {
-			return nil, ops.Errorf(ops.Invalid, "two channels have the name %q: give each its own", ch.Name)
-		}
-		ch.declared = true
-		n.channels[ch.Name] = newLine(ch)
+	if err := check(c.Channels); err != nil {
+		return nil, err
 	}
+	n.Declare(c.Channels)
 	kept, err := readKept(c.File)
 	if err != nil {
 		return nil, err
@@ -129,6 +124,50 @@ func New(c Config) (*Notifier, error) {
 		}
 	}
 	return n, nil
+}
+
+// check says what is wrong with channels that a file declares.
+func check(all []Channel) error {
+	names := map[string]bool{}
+	for _, ch := range all {
+		if err := ch.Validate(); err != nil {
+			return err
+		}
+		if names[ch.Name] {
+			return ops.Errorf(ops.Invalid, "two channels have the name %q: give each its own", ch.Name)
+		}
+		names[ch.Name] = true
+	}
+	return nil
+}
+
+// Declare replaces the channels that a file declares, which Load found right. One
+// that stays as it was goes on with all that waits in it; what waits in one that
+// changed or is gone is forgotten. One that people added gives way to a declared
+// one of its name.
+func (n *Notifier) Declare(all []Channel) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	declared := map[string]bool{}
+	for _, ch := range all {
+		ch.declared, declared[ch.Name] = true, true
+		old := n.channels[ch.Name]
+		if old != nil && reflect.DeepEqual(old.channel, ch) {
+			continue
+		}
+		if old != nil {
+			old.end()
+		}
+		l := newLine(ch)
+		n.channels[ch.Name] = l
+		n.start(l)
+	}
+	for name, l := range n.channels {
+		if l.channel.declared && !declared[name] {
+			l.end()
+			delete(n.channels, name)
+		}
+	}
 }
 
 // Run delivers until ctx ends, then what waits to be grouped, for a moment.

@@ -342,6 +342,34 @@ func TestDeclaredChannelsAreChangedInTheirFile(t *testing.T) {
 	}
 }
 
+func TestTheDeclaredChannelsAreReplacedWhileOthersGoOn(t *testing.T) {
+	c := &chat{}
+	within(t, Channel{}, c, func(t *testing.T, n *Notifier) {
+		n.Tell(event("lock-held-across-io", ops.Critical))
+		time.Sleep(5 * time.Second)
+		same := Channel{Name: "oncall", Type: Webhook, URL: "https://chat.example.com/hook"}
+		more := Channel{Name: "more", Type: Webhook, URL: "https://chat.example.com/other", GroupFor: Duration(time.Second)}
+		n.Declare([]Channel{same, more}) // what waits in the first one waits on
+		n.Tell(event("heap-growth", ops.Critical))
+		time.Sleep(time.Minute)
+		same.Least = ops.Critical
+		n.Declare([]Channel{same}) // it changed, and the other is gone
+		n.Tell(event("timer-leak", ops.Warning))
+		time.Sleep(time.Minute)
+		if all := n.Channels(); len(all) != 1 || all[0].Channel.Name != "oncall" || !all[0].Declared {
+			t.Errorf("%+v", all)
+		}
+		n.Declare(nil)
+		if all := n.Channels(); len(all) != 0 {
+			t.Errorf("%+v", all)
+		}
+	})
+	want(t, c.text(), `
+6s [critical] color-game/game-service: PlaceBet holds a lock while it waits for the database ×1
+15s [critical] color-game/game-service: PlaceBet holds a lock while it waits for the database ×1
+20s [critical] color-game/game-service: PlaceBet holds a lock while it waits for the database ×1`)
+}
+
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HOOK", "https://chat.example.com/h")

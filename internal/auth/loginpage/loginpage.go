@@ -390,6 +390,11 @@ func (p *Pages) finish(w http.ResponseWriter, r *http.Request) {
 	}
 	id, err := p.Provider.Finish(r.Context(), k.Provider, r.URL.Query())
 	a := p.attempt(r)
+	if ops.KindOf(err) == ops.Unavailable {
+		p.Logger.ErrorContext(r.Context(), "login with a provider", "err", err)
+		p.render(w, r, http.StatusBadGateway, view{Message: err.Error()})
+		return
+	}
 	if err != nil {
 		p.Door.Accounts.Refused(r.Context(), "", a.Address, "login.refused", p.Provider.Name(), err)
 		p.Logger.WarnContext(r.Context(), "login with a provider refused", "err", err)

@@ -9,14 +9,16 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/opscenter/opscenter/internal/auth"
 	"github.com/opscenter/opscenter/internal/auth/loginpage"
@@ -32,8 +34,8 @@ type Provider struct {
 	cfg  auth.OIDCSettings
 	http *http.Client
 
-	mu    sync.Mutex // guards found
-	found *oidc.Provider
+	asking singleflight.Group // however many wait at the door, the provider is asked once
+	found  atomic.Pointer[oidc.Provider]
 }
 
 var _ loginpage.Provider = (*Provider)(nil)
@@ -57,18 +59,20 @@ func (p *Provider) Name() string {
 
 // discover asks for the provider's addresses, once it answered never again.
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.found == nil {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+	if found := p.found.Load(); found != nil {
+		return found, nil
+	}
+	_, err, _ := p.asking.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // for others too
 		defer cancel()
 		found, err := oidc.NewProvider(oidc.ClientContext(ctx, p.http), p.cfg.Issuer)
 		if err != nil {
 			return nil, ops.Errorf(ops.Unavailable, "%s does not answer: %w", p.Name(), err)
 		}
-		p.found = found
-	}
-	return p.found, nil
+		p.found.Store(found)
+		return nil, nil
+	})
+	return p.found.Load(), err
 }
 
 func (p *Provider) oauth(found *oidc.Provider) *oauth2.Config {
@@ -126,6 +130,9 @@ func (p *Provider) Finish(ctx context.Context, keep []byte, query url.Values) (l
 	defer cancel()
 	// What goes wrong here is told without its text: it may quote the code.
 	token, err := p.oauth(found).Exchange(ctx, query.Get("code"), oauth2.VerifierOption(k.Verifier))
+	if silent := (*url.Error)(nil); errors.As(err, &silent) {
+		return loginpage.Identity{}, ops.Errorf(ops.Unavailable, "%s does not answer: try again in a moment", p.Name())
+	}
 	if err != nil {
 		return denied("%s does not take the code that it gave: begin again", p.Name())
 	}
