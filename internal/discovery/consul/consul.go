@@ -324,12 +324,14 @@ func (s *Source) tell() {
 // explain says what is wrong, and what to do about it.
 func (s *Source) explain(err error) string {
 	var status api.StatusError
+	what := "without a token: set token_file"
+	if s.cfg.TokenFile != "" {
+		what = "with this token: let its policy read nodes and services"
+	}
 	switch {
+	case errors.Is(err, errHidden):
+		return fmt.Sprintf("consul at %s shows nothing %s", s.cfg.Address, what)
 	case errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized):
-		what := "without a token: set token_file"
-		if s.cfg.TokenFile != "" {
-			what = "with this token: let its policy read nodes and services"
-		}
 		return fmt.Sprintf("consul at %s refuses to answer (%d) %s", s.cfg.Address, status.Code, what)
 	case errors.As(err, &status):
 		return fmt.Sprintf("consul at %s answers %d: %.120s", s.cfg.Address, status.Code, strings.TrimSpace(status.Body))

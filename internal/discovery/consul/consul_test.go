@@ -36,7 +36,7 @@ func TestSource(t *testing.T) {
 			Start:  func(t *testing.T) { c.Start(t) },
 			Refuse: func(*testing.T) string {
 				c.Guard("secret")
-				return "refuses to answer (403) without a token: set token_file"
+				return "shows nothing without a token: set token_file"
 			},
 			Want: func(t *testing.T, n int) { c.Want(t, initial, n) },
 		}

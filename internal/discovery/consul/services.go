@@ -3,6 +3,7 @@ package consul
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,9 @@ func (w *watches) choose(run context.Context, o *api.QueryOptions) (*api.QueryMe
 	services, meta, err := w.client.Catalog().Services(o)
 	if err != nil {
 		return nil, err
+	}
+	if w.s.hides(services, meta) {
+		return nil, errHidden
 	}
 	var names []string
 	for name, tags := range services {
@@ -87,9 +91,39 @@ func (w *watches) health(name string) query {
 		if err != nil {
 			return nil, err
 		}
+		if len(entries) == 0 && !meta.KnownLeader { // as when the token was withdrawn from a query that is held
+			return nil, errLeaderless
+		}
+		if len(entries) == 0 {
+			if hidden, err := w.hidden(ctx, o.Token, meta); hidden || err != nil {
+				return nil, cmp.Or(err, errHidden)
+			}
+		}
 		w.s.take(ctx, name, entries)
 		return meta, nil
 	}
+}
+
+// errHidden is an answer that is empty because the ACL lets nothing be seen: Consul
+// refuses nobody who asks without a token, or with one that may read nothing.
+var errHidden = errors.New("hidden by the ACL")
+
+// errLeaderless is an empty answer of a Consul that does not know what is so.
+var errLeaderless = errors.New("it knows no leader: check that its servers have one")
+
+// hides reports whether a catalogue is empty because of the ACL: of a token Consul
+// says so, and else it lists at least itself, but in namespaces of their own.
+func (s *Source) hides(services map[string][]string, meta *api.QueryMeta) bool {
+	return len(services) == 0 && (meta.ResultsFilteredByACLs || s.cfg.Namespace == "" && s.cfg.Partition == "")
+}
+
+// hidden reports whether a service without instances may have some.
+func (w *watches) hidden(ctx context.Context, token string, meta *api.QueryMeta) (bool, error) {
+	if meta.ResultsFilteredByACLs || token != "" {
+		return meta.ResultsFilteredByACLs, nil
+	}
+	all, meta, err := w.client.Catalog().Services((&api.QueryOptions{}).WithContext(ctx))
+	return err == nil && w.s.hides(all, meta), err
 }
 
 // take reads a service's instances.
@@ -179,9 +213,13 @@ func complaint(checks api.HealthChecks) string {
 		if !ok {
 			r = 2 // critical, and whatever else there may be
 		}
+		status, note := cmp.Or(c.Status, api.HealthCritical), c.Output
+		if c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix) { // a check that is critical, with the reason in its notes
+			r, status, note = 3, api.HealthMaint, c.Notes
+		}
 		if r > worst {
-			note, _, _ := strings.Cut(strings.TrimSpace(c.Output), "\n")
-			worst, text = r, strings.TrimSuffix(fmt.Sprintf("%s: %.*s", cmp.Or(c.Status, api.HealthCritical), maxNote, cmp.Or(note, c.Name, c.CheckID)), ": ")
+			note, _, _ = strings.Cut(strings.TrimSpace(note), "\n")
+			worst, text = r, strings.TrimSuffix(fmt.Sprintf("%s: %.*s", status, maxNote, cmp.Or(note, c.Name, c.CheckID)), ": ")
 		}
 	}
 	return text

@@ -138,8 +138,8 @@ func (c *Consul) serve(w http.ResponseWriter, r *http.Request) {
 	defer c.mu.Unlock()
 	for held := r.Method == http.MethodGet; ; {
 		c.queries = append(c.queries, q)
-		if c.token != "" && r.Header.Get("X-Consul-Token") != c.token {
-			http.Error(w, "Permission denied: token lacks permission", http.StatusForbidden)
+		if given := r.Header.Get("X-Consul-Token"); c.token != "" && given != c.token {
+			c.refuse(w, r, given)
 			return
 		}
 		next := c.expire()
@@ -171,9 +171,29 @@ func (c *Consul) serve(w http.ResponseWriter, r *http.Request) {
 	c.answer(w, r)
 }
 
+// refuse does as Consul does: who shows no token may ask, and sees nothing.
+func (c *Consul) refuse(w http.ResponseWriter, r *http.Request, given string) {
+	switch {
+	case given != "":
+		http.Error(w, "ACL not found", http.StatusForbidden)
+	case r.Method != http.MethodGet:
+		http.Error(w, "Permission denied", http.StatusForbidden)
+	default:
+		c.head(w)
+		fmt.Fprint(w, map[bool]string{true: "{}", false: "[]"}[r.URL.Path == "/v1/catalog/services"])
+	}
+}
+
+// head says from when an answer is, and that it is a leader's.
+func (c *Consul) head(w http.ResponseWriter) {
+	for name, v := range map[string]string{"Index": fmt.Sprint(c.index), "Knownleader": "true", "Lastcontact": "0"} {
+		w.Header().Set("X-Consul-"+name, v)
+	}
+}
+
 // answer is called with c.mu held.
 func (c *Consul) answer(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Consul-Index", fmt.Sprint(c.index))
+	c.head(w)
 	if c.garbage {
 		fmt.Fprint(w, `[{"Service": {`)
 		return

@@ -29,9 +29,13 @@ type RealConsul struct {
 	dir    string
 	binary string
 	args   []string
+	token  string // once it is guarded
 	cmd    *exec.Cmd
 	log    bytes.Buffer
 }
+
+// ConsulToken may do everything at a RealConsul that is guarded.
+const ConsulToken = "c0ffee00-0000-4000-8000-000000000001"
 
 // StartRealConsul starts the one that scripts/backends.sh built; the test is
 // skipped where OPS_BACKENDS does not say where that is.
@@ -91,10 +95,32 @@ func (c *RealConsul) Kill(testing.TB) {
 	c.cmd = nil
 }
 
+// Guard starts it again with an ACL that lets nobody read who is not granted it.
+func (c *RealConsul) Guard(t testing.TB) {
+	t.Helper()
+	c.Kill(t)
+	c.token = ConsulToken
+	c.args = append(c.args, fmt.Sprintf(`-hcl=acl { enabled = true, default_policy = "deny", tokens { initial_management = %q, agent = %q } }`, c.token, c.token))
+	c.Start(t)
+}
+
+// Original is it, for a Tape.
+func (c *RealConsul) Original() Original {
+	return Original{URL: "http://" + c.Address, Binary: c.binary, Module: "github.com/hashicorp/consul"}
+}
+
 // Forget makes it begin without data at the next start.
 func (c *RealConsul) Forget(t testing.TB) {
 	t.Helper()
 	if err := os.RemoveAll(c.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Call calls its API, which has to take it.
+func (c *RealConsul) Call(t testing.TB, method, path string, body any) {
+	t.Helper()
+	if _, err := c.call(method, path, body); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,6 +133,9 @@ func (c *RealConsul) call(method, path string, v any) ([]byte, error) {
 	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+c.Address+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
+	}
+	if c.token != "" {
+		req.Header.Set("X-Consul-Token", c.token)
 	}
 	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	resp, err := h.Do(req)

@@ -43,7 +43,7 @@ const (
 
 // StartRealKube starts the API server that scripts/backends.sh built; the test is
 // skipped where OPS_BACKENDS does not say where that is.
-func StartRealKube(t testing.TB) *RealKube {
+func StartRealKube(t testing.TB, extra ...string) *RealKube {
 	t.Helper()
 	dir := os.Getenv("OPS_BACKENDS")
 	if dir == "" {
@@ -78,6 +78,7 @@ func StartRealKube(t testing.TB) *RealKube {
 		"--service-account-issuer=https://kubernetes.default", "--service-account-key-file=" + signer, "--service-account-signing-key-file=" + signer,
 		"--endpoint-reconciler-type=none", "--v=0",
 	}
+	k.args = append(k.args, extra...)
 	k.Start(t)
 	t.Cleanup(func() { k.Kill(t) })
 	return k
@@ -129,6 +130,11 @@ current-context: test
 		t.Fatal(err)
 	}
 	return name
+}
+
+// Original is it, for a Tape.
+func (k *RealKube) Original() Original {
+	return Original{URL: "https://" + k.Address, Binary: k.binary, Module: "k8s.io/kubernetes"}
 }
 
 // Put makes the collection at path, such as
