@@ -74,7 +74,7 @@ func instanceProto(i ops.Instance) *apiv1.Instance {
 	out := &apiv1.Instance{
 		Id: string(i.ID), Project: string(i.Project), Service: string(i.Service),
 		Source: i.Source, Agentless: i.Agentless, Address: i.Address, Labels: i.Labels,
-		State: instanceStates[i.State], StateSince: ts(i.StateSince), StateReason: i.StateReason,
+		State: instanceStates[i.State], StateSince: ts(i.StateSince), StateReason: i.StateReason, StateSays: i.StateSays,
 		Joined: ts(i.Joined), LastSeen: ts(i.LastSeen),
 		Build: &apiv1.Build{
 			GoVersion: i.Build.GoVersion, ModulePath: i.Build.ModulePath, ModuleVersion: i.Build.ModuleVersion,

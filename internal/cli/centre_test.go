@@ -122,9 +122,13 @@ func standardFleet() []*apiv1.Instance {
 		instance("b00t-e1", "poker", "lost-service", "host-z/501", gone),
 		instance("url-f1", "poker", "legacy", "http://10.0.0.7:6060/debug/pprof", up),
 	}
-	fleet[2].StateReason = "likely OOM"
-	fleet[4].StateReason = "connection lost"
-	fleet[6].StateReason = "clean exit"
+	fleet[2].StateReason, fleet[2].StateSays = "likely OOM", "centre"
+	fleet[4].StateReason, fleet[4].StateSays = "connection lost", "centre"
+	fleet[6].StateReason, fleet[6].StateSays = "clean exit", "process"
+	// game-service is being rolled out.
+	fleet[0].Build.ModuleVersion, fleet[0].Build.VcsRevision = "v1.4.2", "0123456789abcdef0123456789abcdef01234567"
+	fleet[1].Build.ModuleVersion, fleet[1].Build.VcsRevision, fleet[1].Build.VcsModified = "(devel)", "fedcba9876543210fedcba9876543210fedcba98", true
+	fleet[1].Process.StartTime = before(12 * time.Minute)
 	for _, i := range fleet {
 		if !isGone(i) {
 			i.Health = &apiv1.Health{Level: apiv1.HealthLevel_HEALTH_LEVEL_OK}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +41,8 @@ type serviceRow struct {
 	// Warning and Critical are how many of its instances are in trouble.
 	Warning  int `json:"warning"`
 	Critical int `json:"critical"`
+	// Versions are what its living instances run, the most frequent first.
+	Versions []release `json:"versions"`
 
 	measured bool // somebody in it tells more than its goroutines
 }
@@ -47,6 +50,7 @@ type serviceRow struct {
 func summarize(instances []*apiv1.Instance) []serviceRow {
 	rows := []serviceRow{}
 	at := map[ops.ServiceKey]int{}
+	var living [][]*apiv1.Instance // of each row
 	for _, i := range instances {
 		key := ops.ServiceKey{Project: ops.ProjectName(i.GetProject()), Service: ops.ServiceName(i.GetService())}
 		n, ok := at[key]
@@ -54,6 +58,7 @@ func summarize(instances []*apiv1.Instance) []serviceRow {
 			n = len(rows)
 			at[key] = n
 			rows = append(rows, serviceRow{Project: i.GetProject(), Service: i.GetService()})
+			living = append(living, nil)
 		}
 		r := &rows[n]
 		switch i.GetState() {
@@ -65,6 +70,7 @@ func summarize(instances []*apiv1.Instance) []serviceRow {
 			r.Gone++
 			continue // last words are no load
 		}
+		living[n] = append(living[n], i)
 		r.measured = r.measured || i.GetHeartbeat() != nil && !i.GetAgentless()
 		r.CPUCores += i.GetHeartbeat().GetCpuCores()
 		r.RSSBytes += i.GetHeartbeat().GetRssBytes()
@@ -75,6 +81,9 @@ func summarize(instances []*apiv1.Instance) []serviceRow {
 		case apiv1.HealthLevel_HEALTH_LEVEL_CRITICAL:
 			r.Critical++
 		}
+	}
+	for n := range rows {
+		rows[n].Versions = releasesOf(living[n])
 	}
 	slices.SortFunc(rows, func(a, b serviceRow) int {
 		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Service, b.Service))
@@ -109,9 +118,9 @@ func (p *program) servicesCmd() *cobra.Command {
 					cpu, rss = fmt.Sprintf("%.2f", r.CPUCores), bytesText(r.RSSBytes)
 				}
 				cells = append(cells, []string{r.Project, r.Service, fmt.Sprint(r.Up), fmt.Sprint(r.Suspect), fmt.Sprint(r.Gone), troubles(r),
-					cpu, fmt.Sprint(r.Goroutines), rss})
+					cpu, fmt.Sprint(r.Goroutines), rss, releasesText(r.Versions, p.Now())})
 			}
-			return table(p.Stdout, []string{"PROJECT", "SERVICE", "UP", "SUSPECT", "GONE", "HEALTH", "CPU", "GOROUTINES", "RSS"}, cells)
+			return table(p.Stdout, []string{"PROJECT", "SERVICE", "UP", "SUSPECT", "GONE", "HEALTH", "CPU", "GOROUTINES", "RSS", "VERSIONS"}, cells)
 		}),
 	}
 }
@@ -158,7 +167,7 @@ func (p *program) instancesCmd() *cobra.Command {
 			var cells [][]string
 			for _, i := range instances {
 				h := i.GetHeartbeat()
-				row := []string{i.GetId(), i.GetProject(), i.GetService(), i.GetAddress(), stateText(i), healthText(i.GetHealth(), p.Now()), ago(p.Now(), i.GetProcess().GetStartTime())}
+				row := []string{i.GetId(), i.GetProject(), i.GetService(), i.GetAddress(), stateText(i, p.Now()), healthText(i.GetHealth(), p.Now()), ago(p.Now(), i.GetProcess().GetStartTime())}
 				switch {
 				case h == nil:
 					row = append(row, "", "", "", "")
@@ -167,9 +176,9 @@ func (p *program) instancesCmd() *cobra.Command {
 				default:
 					row = append(row, fmt.Sprintf("%.2f", h.GetCpuCores()), fmt.Sprint(h.GetGoroutines()), bytesText(h.GetLiveHeapBytes()), bytesText(h.GetRssBytes()))
 				}
-				cells = append(cells, append(row, strings.TrimPrefix(i.GetBuild().GetGoVersion(), "go")))
+				cells = append(cells, append(row, versionText(i.GetBuild()), strings.TrimPrefix(i.GetBuild().GetGoVersion(), "go")))
 			}
-			return table(p.Stdout, []string{"ID", "PROJECT", "SERVICE", "ADDRESS", "STATE", "HEALTH", "AGE", "CPU", "GOROUTINES", "HEAP", "RSS", "GO"}, cells)
+			return table(p.Stdout, []string{"ID", "PROJECT", "SERVICE", "ADDRESS", "STATE", "HEALTH", "AGE", "CPU", "GOROUTINES", "HEAP", "RSS", "VERSION", "GO"}, cells)
 		}),
 	}
 	cmd.Flags().BoolVar(&gone, "gone", false, "also those that ended within the last day")
@@ -184,10 +193,25 @@ func keyOf(i *apiv1.Instance) ops.ServiceKey {
 	return ops.ServiceKey{Project: ops.ProjectName(i.GetProject()), Service: ops.ServiceName(i.GetService())}
 }
 
-func stateText(i *apiv1.Instance) string {
+// stateText is the state and, of who is not up, since when, why, and who says so.
+func stateText(i *apiv1.Instance, now time.Time) string {
 	s := word(i.GetState())
-	if !isUp(i) && i.GetStateReason() != "" {
-		s += " (" + i.GetStateReason() + ")"
+	if isUp(i) {
+		return s
+	}
+	if since := i.GetStateSince(); since != nil {
+		s += " for " + ago(now, since)
+	}
+	why := i.GetStateReason()
+	switch says := i.GetStateSays(); {
+	case says == "" || strings.Contains(why, says): // "no longer listed by etcd"
+	case says == ops.SaysCentre || says == ops.SaysProcess:
+		why += ", says the " + says
+	default:
+		why += ", says " + says
+	}
+	if why = strings.TrimPrefix(why, ", "); why != "" {
+		s += " (" + clean(why) + ")"
 	}
 	return s
 }

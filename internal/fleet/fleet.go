@@ -237,7 +237,7 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 		}
 		m.inst, m.thresholds = inst, f.rules.Of(inst.Key())
 		f.add(m)
-		m.inst.State, m.inst.StateSince, m.inst.StateReason = old.State, old.StateSince, old.StateReason
+		m.inst.State, m.inst.StateSince, m.inst.StateReason, m.inst.StateSays = old.State, old.StateSince, old.StateReason, old.StateSays
 		m.inst.Joined, m.inst.Heartbeat, m.inst.Predecessor = old.Joined, old.Heartbeat, old.Predecessor
 		m.inst.Revision = old.Revision
 		f.disclaim(m)
@@ -246,7 +246,7 @@ func (f *Fleet) enter(ctx context.Context, leave context.CancelCauseFunc, inst o
 	m.inst.LastSeen, m.renewed = now, now
 	f.epoch++
 	m.link, m.leave, m.ctx, m.epoch, m.metrics = link, leave, ctx, f.epoch, nil
-	f.setState(m, ops.InstanceUp, "", now)
+	f.setState(m, ops.InstanceUp, "", "", now)
 	if isNew {
 		f.adopt(m)
 		f.log.Info("instance joined", "instance", inst.ID, "service", inst.Key().String(), "source", inst.Source)
@@ -268,7 +268,7 @@ func (f *Fleet) beat(m *member, epoch uint64, hb ops.Heartbeat) {
 	m.trend.add(hb)
 	f.record(m, hb)
 	if m.inst.State != ops.InstanceUp {
-		f.setState(m, ops.InstanceUp, "", now)
+		f.setState(m, ops.InstanceUp, "", "", now)
 	}
 	f.listen(m, now)
 	id := m.inst.ID // the same for ever, but written anew by whoever joins again
@@ -288,7 +288,7 @@ func (f *Fleet) left(ctx context.Context, m *member, epoch uint64, err error) er
 	var given *ops.Error
 	switch {
 	case err == nil && cause == nil:
-		f.bury(m, ops.VerdictCleanExit, ops.VerdictCleanExit, now)
+		f.bury(m, ops.VerdictCleanExit, ops.SaysProcess, ops.VerdictCleanExit, now)
 		return nil
 	case m.inst.State == ops.InstanceGone: // its lease ran out, which ended the membership
 		return cause
@@ -296,11 +296,11 @@ func (f *Fleet) left(ctx context.Context, m *member, epoch uint64, err error) er
 		if m.inst.State == ops.InstanceUp {
 			m.flaps.lost(now)
 		}
-		f.setState(m, ops.InstanceSuspect, "connection lost", now)
+		f.setState(m, ops.InstanceSuspect, "connection lost", ops.SaysCentre, now)
 		f.tellSuccessor(m, m.verdict()) // who replaced it may have joined before the loss was noticed
 		return err
 	case errors.As(cause, &given):
-		f.bury(m, given.Message, ops.VerdictVanished, now)
+		f.bury(m, given.Message, m.inst.Source, ops.VerdictVanished, now)
 		return cause
 	default:
 		// The centre itself is ending: no verdict on the instance.
@@ -395,9 +395,9 @@ func (f *Fleet) remove(m *member) {
 	}
 }
 
-// setState changes the state and marks the row and the instance as changed. The
-// caller holds f.mu.
-func (f *Fleet) setState(m *member, s ops.InstanceState, reason string, now time.Time) {
+// setState changes the state, which somebody says has a reason, and marks the row and
+// the instance as changed. The caller holds f.mu.
+func (f *Fleet) setState(m *member, s ops.InstanceState, reason, says string, now time.Time) {
 	wasGone, isGone := m.inst.State == ops.InstanceGone, s == ops.InstanceGone
 	switch {
 	case wasGone && !isGone:
@@ -408,7 +408,7 @@ func (f *Fleet) setState(m *member, s ops.InstanceState, reason string, now time
 	if m.inst.State != s {
 		m.inst.StateSince = now
 	}
-	m.inst.State, m.inst.StateReason = s, reason
+	m.inst.State, m.inst.StateReason, m.inst.StateSays = s, reason, says
 	m.assess(now)
 	f.changed(m)
 }
@@ -426,9 +426,10 @@ func (f *Fleet) changed(m *member) {
 	f.topic.Publish(m.inst.ID)
 }
 
-// bury makes a member a tombstone and tells its successor. The caller holds f.mu.
-func (f *Fleet) bury(m *member, reason, verdict string, now time.Time) {
-	f.setState(m, ops.InstanceGone, reason, now)
+// bury makes a member a tombstone, for a reason that somebody gives, and tells its
+// successor. The caller holds f.mu.
+func (f *Fleet) bury(m *member, reason, says, verdict string, now time.Time) {
+	f.setState(m, ops.InstanceGone, reason, says, now)
 	f.settle(m)
 	f.tellSuccessor(m, verdict)
 	f.log.Info("instance gone", "instance", m.inst.ID, "service", m.inst.Key().String(), "reason", reason)

@@ -751,3 +751,48 @@ func TestAHeartbeatIsKeptUnderTheTimeItArrived(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoSaysThatItIsDown: a goodbye is the process's own word, silence the centre's,
+// and a list that leaves it out the source's.
+func TestWhoSaysThatItIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, Config{})
+		check := func(id ops.InstanceID, want string) {
+			t.Helper()
+			synctest.Wait()
+			i, err := w.f.Instance(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%s, says %s", i.State, i.StateSays); got != want || i.StateSince.IsZero() {
+				t.Errorf("%s since %v, want %s", got, i.StateSince, want)
+			}
+		}
+		leaves, cut, mute := newProcess(), newProcess(), newProcess()
+		w.join(instance("boot-1"), leaves)
+		w.join(instance("boot-2"), cut)
+		w.join(instance("boot-3"), mute)
+		check("boot-1", "up, says ")
+		leaves.end <- nil
+		check("boot-1", "gone, says process")
+		cut.end <- errCut
+		check("boot-2", "suspect, says centre")
+		w.join(instance("boot-2"), cut)
+		check("boot-2", "up, says ")
+		mute.set(func(p *process) { p.mute = true })
+		time.Sleep(20 * time.Second)
+		check("boot-3", "suspect, says centre")
+		time.Sleep(20 * time.Second)
+		check("boot-3", "gone, says centre")
+
+		ctx, unlist := context.WithCancelCause(w.ctx)
+		found := seenFromOutside("static-1", "etcd")
+		ended := make(chan error, 1)
+		go func() { ended <- w.f.Join(ctx, found, newProcess()) }()
+		check("static-1", "up, says ")
+		unlist(ops.Errorf(ops.NotFound, "no longer listed by etcd"))
+		<-ended
+		check("static-1", "gone, says etcd")
+		w.end()
+	})
+}

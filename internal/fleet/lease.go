@@ -45,13 +45,13 @@ func (f *Fleet) judgeOnce(now time.Time) {
 			}
 		case silence >= ops.GoneAfter:
 			verdict := m.verdict()
-			f.bury(m, verdict, verdict, now)
+			f.bury(m, verdict, ops.SaysCentre, verdict, now)
 			if m.leave != nil { // a link that is silent is of no use: make way for a new one
 				m.leave(ops.Errorf(ops.Unavailable, "%s", silent(ops.GoneAfter)))
 			}
 		case silence >= ops.SuspectAfter && m.inst.State == ops.InstanceUp:
 			m.flaps.lost(now)
-			f.setState(m, ops.InstanceSuspect, silent(ops.SuspectAfter), now)
+			f.setState(m, ops.InstanceSuspect, silent(ops.SuspectAfter), ops.SaysCentre, now)
 		}
 	}
 	if tombstones > tombstonesPerService {

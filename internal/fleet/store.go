@@ -44,7 +44,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 			m.renewed = inst.LastSeen
 		} else {
 			f.alive.count(inst, 1)
-			f.setState(m, ops.InstanceSuspect, "not heard of since the centre restarted", now)
+			f.setState(m, ops.InstanceSuspect, "not heard of since the centre restarted", ops.SaysCentre, now)
 		}
 		f.add(m)
 	}

@@ -66,8 +66,11 @@ type Instance struct {
 	// StateSince is when State began; StateReason says why, in words.
 	StateSince  time.Time
 	StateReason string
-	Joined      time.Time
-	LastSeen    time.Time
+	// StateSays is who says so: SaysCentre, SaysProcess, or a source's name; empty =
+	// it is up.
+	StateSays string `json:",omitempty"`
+	Joined    time.Time
+	LastSeen  time.Time
 	// Heartbeat is the latest one; of a gone instance, its last words. Its zero
 	// value (At is zero) means none was ever heard.
 	Heartbeat Heartbeat
@@ -106,6 +109,12 @@ const (
 	InstanceUp      InstanceState = "up"
 	InstanceSuspect InstanceState = "suspect" // no sign of life for SuspectAfter
 	InstanceGone    InstanceState = "gone"    // none for GoneAfter, or it said goodbye
+)
+
+// Who says that an instance is not up, besides sources.
+const (
+	SaysCentre  = "centre"  // which hears nothing of it
+	SaysProcess = "process" // which said goodbye
 )
 
 // The lease of an instance.

@@ -69,6 +69,7 @@ export function instance(i: pb.Instance): ins.Instance {
     state: instanceStates[i.state] ?? "suspect",
     stateSince: ms(i.stateSince),
     stateReason: i.stateReason,
+    stateSays: i.stateSays,
     joined: ms(i.joined),
     lastSeen: ms(i.lastSeen),
     build: b

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "vitest";
 import { setLocale } from "../i18n";
 import { healthOf, instanceOf } from "../model/testdata";
-import { issueLines, rowReason } from "./issues";
+import { issueLines, releaseLines, rowReason, stateStory } from "./issues";
 
 afterEach(() => setLocale("en"));
 
@@ -31,4 +31,23 @@ test("a row tells the worst and how many more there are", () => {
   const i = instanceOf({ id: "a", health: healthOf("heap-slope=12/1 goroutines-slope=9/2", 1000) });
   expect(rowReason(i, 61_000)).toMatchObject({ text: "heap grows 12 GiB/h > 1", more: "+1" });
   expect(issueLines(i, 61_000)).toEqual(["heap grows 12 GiB/h > 1 · for 1 min", "goroutines grow 9/s > 2 · for 1 min"]);
+});
+
+test.each([
+  ["connection lost", "centre", /^connection lost · since .+ · says the centre$/, /^連線中斷 · 自 .+ · 中心判斷$/],
+  ["clean exit", "process", /^clean exit · since .+ · it said so itself$/, /^正常結束 · 自 .+ · 程序自行回報$/],
+  ["no longer listed by etcd", "etcd", /^no longer listed by etcd · since [^·]+$/, /^no longer listed by etcd · 自 [^·]+$/],
+  ["moved", "consul 10.0.0.1:8500", /says consul 10\.0\.0\.1:8500$/, /consul 10\.0\.0\.1:8500 的說法$/],
+  ["vanished", "", /^vanished · since [^·]+$/, /^突然消失 · 自 [^·]+$/], // known from before the centre kept who said so
+])("%s, says %s", (stateReason, stateSays, en, zh) => {
+  const i = instanceOf({ id: "a", state: "gone", stateSince: 1000, stateReason, stateSays });
+  setLocale("en");
+  expect(stateStory(i)).toMatch(en);
+  setLocale("zh-TW");
+  expect(stateStory(i)).toMatch(zh);
+});
+
+test("what runs side by side says since when", () => {
+  setLocale("en");
+  expect(releaseLines([{ version: "v1.5", revision: "3f2a1b9c0d11", n: 3, since: 1000 }, { version: "", revision: "", n: 1, since: 0 }])).toEqual([expect.stringMatching(/^v1\.5 \(3f2a1b9c0d\) ×3 since \S/), "? ×1 since ?"]);
 });

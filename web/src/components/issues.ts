@@ -1,6 +1,7 @@
 // What is wrong with an instance, in words.
 import { locale } from "../i18n";
-import { cores, count, latency, percent, shortSpan, span } from "../model/format";
+import { cores, count, dateTime, latency, percent, shortSpan, span } from "../model/format";
+import { releaseName, type Release } from "../model/fleet";
 import { worstIssue } from "../model/health";
 import type { HealthIssue, Instance } from "../model/instance";
 import { t, tn } from "../pages/fleet/words";
@@ -37,6 +38,27 @@ export function rowReason(i: Instance, now: number): { text: string; age: string
   const rest = i.health!.issues.length - 1;
   return { text: issueText(issue), age: age(issue.since), more: rest ? tn("issue.more", rest) : "" };
 }
+
+/** What runs side by side, a line each: "v1.5 (3f2a1b9c0d) ×3 since 09:10". */
+export const releaseLines = (all: Release[]): string[] =>
+  all.map((r) => t("version.of", { version: releaseName(r) || "?", n: r.n, at: r.since ? dateTime(r.since) : "?" }));
+
+/** Who says that an instance is not up; "" = nobody, or the reason tells it already. */
+export function saysText(i: Pick<Instance, "stateReason" | "stateSays">): string {
+  switch (i.stateSays) {
+    case "":
+      return "";
+    case "centre":
+      return t("says.centre");
+    case "process":
+      return t("says.process");
+    default:
+      return i.stateReason.includes(i.stateSays) ? "" : t("says.source", { who: i.stateSays });
+  }
+}
+
+/** Of who is not up: why, since when, and who says so. */
+export const stateStory = (i: Instance): string => [reasonText(i.stateReason), i.stateSince ? t("since", { at: dateTime(i.stateSince) }) : "", saysText(i)].filter(Boolean).join(" · ");
 
 /** Why an instance is in its state. The centre's sentences are known; what a source said of its own is told as it is. */
 export function reasonText(reason: string): string {

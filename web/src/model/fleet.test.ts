@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { applyFleet, beatFields, changesNames, copyBeat, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
+import { applyFleet, beatFields, changesNames, copyBeat, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, releaseName, releasesOf, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
 import type { Heartbeat, Instance } from "./instance";
-import { beat, fleetOf, healthOf } from "./testdata";
+import { beat, fleetOf, healthOf, instanceOf } from "./testdata";
 
 const now = Date.UTC(2026, 10, 22, 12);
 const view = (v: Partial<FleetView> = {}): FleetView => ({ ...defaultView, ...v });
@@ -145,4 +145,16 @@ test("5,000 instances are worked out within a frame or two", () => {
   const rows = rowsOf(filterFleet(many, view({ text: "zone" }), now).shown, view({ sort: "cpu", desc: true }), new Set(), nameRanks(many));
   expect(rows).toHaveLength(5040);
   expect(performance.now() - begin).toBeLessThan(20_000);
+});
+
+test("versions and revisions side by side, how many of each and since when", () => {
+  const build = (moduleVersion: string, vcsRevision: string, vcsModified = false) => ({ goVersion: "", modulePath: "", moduleVersion, vcsRevision, vcsTime: 0, vcsModified, goos: "", goarch: "", agentVersion: "" });
+  const of = (id: string, joined: number, b: Instance["build"], more: Partial<Instance> = {}) => instanceOf({ id, joined, build: b, ...more });
+  const list = [
+    of("a", 100, build("v1.4", "aaaaaaaaaaaa")), of("b", 50, build("v1.4", "aaaaaaaaaaaa")),
+    of("c", 200, build("v1.4", "bbbbbbbbbbbb")), // the same version, of another revision
+    of("d", 300, build("(devel)", "cccccccccccc", true)), of("e", 0, null),
+    of("f", 1, build("v1.3", ""), { state: "gone" }),
+  ];
+  expect(releasesOf(list).map((r) => `${releaseName(r) || "?"} ×${r.n} since ${r.since}`)).toEqual(["v1.4 (aaaaaaaaaa) ×2 since 50", "? ×1 since 0", "cccccccccc+ ×1 since 300", "v1.4 (bbbbbbbbbb) ×1 since 200"]);
 });

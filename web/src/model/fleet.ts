@@ -2,7 +2,7 @@
 // Pure, so that 5,000 instances are a test and not a demonstration.
 import { columnKeys } from "./columns";
 import { conditionOf, conditions, weight, type Condition } from "./health";
-import { cpuShare, goVersionOf, memoryShare, serviceKey, versionOf, type Health, type Heartbeat, type Instance } from "./instance";
+import { cpuShare, goVersionOf, memoryShare, serviceKey, unversioned, versionOf, type Health, type Heartbeat, type Instance } from "./instance";
 
 export interface FleetChange {
   /** The complete list: forget every other instance. */
@@ -338,6 +338,44 @@ function versionsOf(list: Instance[]): [string, number][] {
   for (const i of list) if (i.state !== "gone") n.set(versionOf(i), (n.get(versionOf(i)) ?? 0) + 1);
   n.delete("");
   return [...n].sort((a, b) => b[1] - a[1] || collator.compare(a[0], b[0]));
+}
+
+/** A build that instances run. */
+export interface Release {
+  /** "" = nobody says. */
+  version: string;
+  /** The VCS's, with a "+" where the work tree was changed. */
+  revision: string;
+  n: number;
+  /** When the first of those that live was started; 0 = unknown. */
+  since: number;
+}
+
+const revisionDigits = 10;
+
+/** "v1.5 (3f2a1b9c0d)": the version, and as much of the revision as tells two apart. */
+export function releaseName(r: Pick<Release, "version" | "revision">): string {
+  const revision = r.revision.slice(0, revisionDigits) + (r.revision.length > revisionDigits && r.revision.endsWith("+") ? "+" : "");
+  return r.version && revision ? `${r.version} (${revision})` : r.version || revision;
+}
+
+/** What the living of a list run, by version and revision, the most frequent first: more than one while something is rolled out. */
+export function releasesOf(list: Instance[]): Release[] {
+  const all = new Map<string, Release>();
+  for (const i of list) {
+    if (i.state === "gone") continue;
+    const b = i.build;
+    const version = b && b.moduleVersion !== unversioned ? b.moduleVersion : "";
+    const revision = b?.vcsRevision ? b.vcsRevision + (b.vcsModified ? "+" : "") : "";
+    const began = i.process?.startTime || i.joined;
+    const r = all.get(`${version} ${revision}`);
+    if (!r) all.set(`${version} ${revision}`, { version, revision, n: 1, since: began });
+    else {
+      r.n++;
+      if (began && (!r.since || began < r.since)) r.since = began;
+    }
+  }
+  return [...all.values()].sort((a, b) => b.n - a.n || collator.compare(releaseName(a), releaseName(b)));
 }
 
 /** The worst condition among the living of a group; "" = nobody lives. */

@@ -100,6 +100,8 @@ export interface Instance {
   state: InstanceState;
   stateSince: number;
   stateReason: string;
+  /** Who says so: "centre", "process" or a source; "" = it is up. */
+  stateSays: string;
   joined: number;
   lastSeen: number;
   build: Build | null;

@@ -8,7 +8,7 @@ export const beat = (h: Partial<Heartbeat> = {}): Heartbeat => ({
 });
 
 export const instanceOf = (i: Partial<Instance> & { id: string }): Instance => ({
-  project: "color", service: "user", source: "agent", agentless: false, address: i.id, labels: {}, state: "up", stateSince: 0, stateReason: "", joined: 0, lastSeen: 0,
+  project: "color", service: "user", source: "agent", agentless: false, address: i.id, labels: {}, state: "up", stateSince: 0, stateReason: "", stateSays: "", joined: 0, lastSeen: 0,
   build: null, process: null, kinds: [], heartbeat: null, predecessor: null, self: false, health: null, slot: 0, ...i,
 });
 

@@ -231,7 +231,10 @@ type Instance struct {
 	// How it does; unset of a gone one.
 	Health *Health `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
 	// The sources, besides source, that say the same process is there.
-	Seen          []*Sighting `protobuf:"bytes,20,rep,name=seen,proto3" json:"seen,omitempty"`
+	Seen []*Sighting `protobuf:"bytes,20,rep,name=seen,proto3" json:"seen,omitempty"`
+	// Who says that it is in this state: "centre" (it hears nothing), "process" (it said
+	// goodbye), or the name of a source; empty = it is up.
+	StateSays     string `protobuf:"bytes,21,opt,name=state_says,json=stateSays,proto3" json:"state_says,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +407,13 @@ func (x *Instance) GetSeen() []*Sighting {
 		return x.Seen
 	}
 	return nil
+}
+
+func (x *Instance) GetStateSays() string {
+	if x != nil {
+		return x.StateSays
+	}
+	return ""
 }
 
 // Sighting is a source's word that a process is there.
@@ -1861,7 +1871,7 @@ var File_opscenter_api_v1_model_proto protoreflect.FileDescriptor
 
 const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\a\n" +
+	"\x1copscenter/api/v1/model.proto\x12\x10opscenter.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\a\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
@@ -1884,7 +1894,9 @@ const file_opscenter_api_v1_model_proto_rawDesc = "" +
 	"\vpredecessor\x18\x11 \x01(\v2\x1d.opscenter.api.v1.PredecessorR\vpredecessor\x12\x12\n" +
 	"\x04self\x18\x12 \x01(\bR\x04self\x120\n" +
 	"\x06health\x18\x13 \x01(\v2\x18.opscenter.api.v1.HealthR\x06health\x12.\n" +
-	"\x04seen\x18\x14 \x03(\v2\x1a.opscenter.api.v1.SightingR\x04seen\x1a9\n" +
+	"\x04seen\x18\x14 \x03(\v2\x1a.opscenter.api.v1.SightingR\x04seen\x12\x1d\n" +
+	"\n" +
+	"state_says\x18\x15 \x01(\tR\tstateSays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"n\n" +

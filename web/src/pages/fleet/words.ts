@@ -34,6 +34,12 @@ export const table = {
   "reason.oom": ["likely OOM", "疑似 OOM"],
   "reason.vanished": ["vanished", "突然消失"],
 
+  since: ["since {at}", "自 {at}"],
+  "says.centre": ["says the centre", "中心判斷"],
+  "says.process": ["it said so itself", "程序自行回報"],
+  "says.source": ["says {who}", "{who} 的說法"],
+  "version.of": ["{version} ×{n} since {at}", "{version} ×{n}，自 {at}"],
+
   "group.release": ["service and version", "服務與版本"],
   "trouble.none": ["Nothing is in trouble", "目前沒有狀況"],
   "trouble.none.text": ["{n} instance is up and within its thresholds.|{n} instances are up and within their thresholds.", "{n} 個實例運作正常，都在門檻之內。"],
