@@ -65,9 +65,17 @@ func releasesOf(living []*apiv1.Instance) []release {
 	return out
 }
 
-// name is what people call it: the version, and as much of the revision as tells two apart.
+// inPseudoVersion is how much of the revision Go puts into a version that nobody
+// tagged: v0.0.0-20260102030405-0123456789ab.
+const inPseudoVersion = 12
+
+// name is what people call it: the version, and as much of the revision as tells two
+// apart, unless the version has it already.
 func (r release) name() string {
 	revision := r.Revision
+	if len(revision) >= inPseudoVersion && strings.Contains(r.Version, revision[:inPseudoVersion]) {
+		return clean(r.Version)
+	}
 	if plus := strings.HasSuffix(revision, "+"); len(revision) > 10 {
 		revision = revision[:10]
 		if plus {

@@ -10,6 +10,7 @@ import { captureWish, openCaptureDialog } from "../composables/captureDialog";
 import { centreKey, createCentre } from "../composables/centre";
 import { setLocale } from "../i18n";
 import { scopesOf, rowsOf } from "../model/fleet";
+import { dateTime } from "../model/format";
 import { parseColumns } from "../model/columns";
 import { SparkHistory } from "../model/history";
 import { captureOf, fleetOf, healthOf, instanceOf, targetOf } from "../model/testdata";
@@ -220,4 +221,8 @@ test("while something is rolled out the service's row has its versions side by s
   `, now);
   const { w } = await table({ rows: rowsOf(rolling, { group: "service", sort: "name", desc: false }, new Set()) });
   expect(w.findAll("[data-type=group]").map((r) => textOf(r.find(".mono.light").element))).toEqual(["v1.5 ×2 · v1.4 ×1", "v2"]);
+  const since = dateTime(now - 60_000);
+  const began = rolling.map((i) => ({ ...i, joined: now - 60_000, build: { ...i.build!, vcsRevision: "3f2a1b9c0d1111" } }));
+  const { w: told } = await table({ rows: rowsOf(began, { group: "service", sort: "name", desc: false }, new Set()) });
+  expect(told.findAll("[data-type=group]").map((r) => r.find(".mono.light").attributes("title"))).toEqual([`v1.5 (3f2a1b9c0d) ×2 since ${since}\nv1.4 (3f2a1b9c0d) ×1 since ${since}`, `v2 (3f2a1b9c0d) ×1 since ${since}`]);
 });

@@ -157,4 +157,5 @@ test("versions and revisions side by side, how many of each and since when", () 
     of("f", 1, build("v1.3", ""), { state: "gone" }),
   ];
   expect(releasesOf(list).map((r) => `${releaseName(r) || "?"} ×${r.n} since ${r.since}`)).toEqual(["v1.4 (aaaaaaaaaa) ×2 since 50", "? ×1 since 0", "cccccccccc+ ×1 since 300", "v1.4 (bbbbbbbbbb) ×1 since 200"]);
+  expect(releaseName({ version: "v0.0.0-20260102030405-aaaaaaaaaaaa+dirty", revision: "aaaaaaaaaaaaaaaa+" })).toBe("v0.0.0-20260102030405-aaaaaaaaaaaa+dirty");
 });

@@ -352,9 +352,12 @@ export interface Release {
 }
 
 const revisionDigits = 10;
+// How much of the revision Go puts into a version that nobody tagged: v0.0.0-20260102030405-0123456789ab.
+const inPseudoVersion = 12;
 
-/** "v1.5 (3f2a1b9c0d)": the version, and as much of the revision as tells two apart. */
+/** "v1.5 (3f2a1b9c0d)": the version, and as much of the revision as tells two apart, unless the version has it already. */
 export function releaseName(r: Pick<Release, "version" | "revision">): string {
+  if (r.revision && r.version.includes(r.revision.slice(0, inPseudoVersion))) return r.version;
   const revision = r.revision.slice(0, revisionDigits) + (r.revision.length > revisionDigits && r.revision.endsWith("+") ? "+" : "");
   return r.version && revision ? `${r.version} (${revision})` : r.version || revision;
 }
