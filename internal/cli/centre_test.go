@@ -32,6 +32,7 @@ func before(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(tes
 type centre struct {
 	apiv1connect.UnimplementedFleetServiceHandler
 	apiv1connect.UnimplementedCaptureServiceHandler
+	apiv1connect.UnimplementedDiscoveryServiceHandler
 
 	url     string
 	wallets *wallets
@@ -66,6 +67,7 @@ func newCentre(t *testing.T, wantToken string) *centre {
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewFleetServiceHandler(c))
 	mux.Handle(apiv1connect.NewCaptureServiceHandler(c))
+	mux.Handle(apiv1connect.NewDiscoveryServiceHandler(c))
 	mux.Handle(apiv1connect.NewConsoleServiceHandler(c.wallets))
 	mux.Handle(apiv1connect.NewControlServiceHandler(c.helm))
 	mux.HandleFunc("GET /api/audit.jsonl", c.helm.lines)
@@ -141,6 +143,24 @@ func standardFleet() []*apiv1.Instance {
 	fleet[7].Health = nil
 	fleet[7].Agentless, fleet[7].Source, fleet[7].Heartbeat, fleet[7].Process = true, "static", nil, nil
 	return fleet
+}
+
+func (c *centre) ListSources(context.Context, *connect.Request[apiv1.ListSourcesRequest]) (*connect.Response[apiv1.ListSourcesResponse], error) {
+	const refused = "the API server refuses to list and watch statefulsets in all namespaces: how many there should be is not known; give the centre's service account a role that may, or set no_expect"
+	return connect.NewResponse(&apiv1.ListSourcesResponse{
+		Sources: []*apiv1.Source{
+			{Name: "kubernetes", Targets: 5, Heard: before(time.Minute), Expects: 2, Unknown: refused},
+			{Name: "consul 10.0.0.1:8500", Targets: 2, Heard: before(time.Hour), Problem: "no answer", StaleSince: before(20 * time.Minute), Expects: 1},
+			{Name: "static", Targets: 1, Heard: before(time.Hour)},
+		},
+		Shortages: []*apiv1.Shortage{
+			{Project: "color-game", Service: "game-service", Expected: 4, Up: 2, Since: before(5 * time.Minute), Says: "Kubernetes deployment games/game-service", Alarm: true},
+			{Project: "poker", Service: "lost-service", Expected: 2, Since: before(time.Hour), Says: "Consul service lost-service", StaleSince: before(20 * time.Minute)},
+		},
+		Absences: []*apiv1.Absence{
+			{Source: "kubernetes", Project: "color-game", Service: "game-service", Address: "pod games/game-service-3", Since: before(5 * time.Minute), Problem: "no agent in it is connected", Complaint: "CrashLoopBackOff"},
+		},
+	}), nil
 }
 
 func (c *centre) ListInstances(_ context.Context, r *connect.Request[apiv1.ListInstancesRequest]) (*connect.Response[apiv1.ListInstancesResponse], error) {

@@ -70,11 +70,11 @@ func releasesOf(living []*apiv1.Instance) []release {
 const inPseudoVersion = 12
 
 // name is what people call it: the version, and as much of the revision as tells two
-// apart, unless the version has it already.
+// apart. A version that Go made of the revision says no more than that.
 func (r release) name() string {
-	revision := r.Revision
-	if len(revision) >= inPseudoVersion && strings.Contains(r.Version, revision[:inPseudoVersion]) {
-		return clean(r.Version)
+	version, revision := r.Version, r.Revision
+	if len(revision) >= inPseudoVersion && strings.Contains(version, revision[:inPseudoVersion]) {
+		version = ""
 	}
 	if plus := strings.HasSuffix(revision, "+"); len(revision) > 10 {
 		revision = revision[:10]
@@ -82,7 +82,7 @@ func (r release) name() string {
 			revision += "+"
 		}
 	}
-	return clean(strings.TrimSpace(r.Version + " " + revision))
+	return clean(strings.TrimSpace(version + " " + revision))
 }
 
 func versionText(b *apiv1.Build) string { return releaseOf(&apiv1.Instance{Build: b}).name() }

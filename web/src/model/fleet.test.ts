@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { applyFleet, beatFields, changesNames, copyBeat, eachChanged, countStates, defaultView, facets, filterFleet, livingOf, nameRanks, packBeats, releaseName, releasesOf, rowsOf, scopesOf, sortInstances, totals, worstOf, type FleetView, type Row, type Slots } from "./fleet";
-import type { Heartbeat, Instance } from "./instance";
+import { versionOf, type Heartbeat, type Instance } from "./instance";
 import { beat, fleetOf, healthOf, instanceOf } from "./testdata";
 
 const now = Date.UTC(2026, 10, 22, 12);
@@ -157,5 +157,7 @@ test("versions and revisions side by side, how many of each and since when", () 
     of("f", 1, build("v1.3", ""), { state: "gone" }),
   ];
   expect(releasesOf(list).map((r) => `${releaseName(r) || "?"} ×${r.n} since ${r.since}`)).toEqual(["v1.4 (aaaaaaaaaa) ×2 since 50", "? ×1 since 0", "cccccccccc+ ×1 since 300", "v1.4 (bbbbbbbbbb) ×1 since 200"]);
-  expect(releaseName({ version: "v0.0.0-20260102030405-aaaaaaaaaaaa+dirty", revision: "aaaaaaaaaaaaaaaa+" })).toBe("v0.0.0-20260102030405-aaaaaaaaaaaa+dirty");
+  expect(releaseName({ version: "v0.0.0-20260102030405-aaaaaaaaaaaa+dirty", revision: "aaaaaaaaaaaaaaaa+" })).toBe("aaaaaaaaaa+");
+  expect(versionOf(of("g", 0, build("v0.0.0-20260102030405-aaaaaaaaaaaa+dirty", "aaaaaaaaaaaaaaaa", true)))).toBe("aaaaaaaaaa+");
+  expect(versionOf(of("h", 0, build("v1.4", "aaaaaaaaaaaaaaaa")))).toBe("v1.4");
 });

@@ -2,7 +2,7 @@
 // Pure, so that 5,000 instances are a test and not a demonstration.
 import { columnKeys } from "./columns";
 import { conditionOf, conditions, weight, type Condition } from "./health";
-import { cpuShare, goVersionOf, memoryShare, serviceKey, unversioned, versionOf, type Health, type Heartbeat, type Instance } from "./instance";
+import { cpuShare, goVersionOf, madeOf, memoryShare, serviceKey, unversioned, versionOf, type Health, type Heartbeat, type Instance } from "./instance";
 
 export interface FleetChange {
   /** The complete list: forget every other instance. */
@@ -352,14 +352,12 @@ export interface Release {
 }
 
 const revisionDigits = 10;
-// How much of the revision Go puts into a version that nobody tagged: v0.0.0-20260102030405-0123456789ab.
-const inPseudoVersion = 12;
 
-/** "v1.5 (3f2a1b9c0d)": the version, and as much of the revision as tells two apart, unless the version has it already. */
+/** "v1.5 (3f2a1b9c0d)": the version, and as much of the revision as tells two apart. */
 export function releaseName(r: Pick<Release, "version" | "revision">): string {
-  if (r.revision && r.version.includes(r.revision.slice(0, inPseudoVersion))) return r.version;
   const revision = r.revision.slice(0, revisionDigits) + (r.revision.length > revisionDigits && r.revision.endsWith("+") ? "+" : "");
-  return r.version && revision ? `${r.version} (${revision})` : r.version || revision;
+  const version = madeOf(r.version, r.revision) ? "" : r.version;
+  return version && revision ? `${version} (${revision})` : version || revision;
 }
 
 /** What the living of a list run, by version and revision, the most frequent first: more than one while something is rolled out. */

@@ -145,11 +145,17 @@ export const serviceKey = (i: { project: string; service: string }): string => `
 /** The module's version of what was built from a work tree without saying of which revision. */
 export const unversioned = "(devel)";
 
+/**
+ * Whether Go made the version out of the revision, because nobody tagged it:
+ * v0.0.0-20260102030405-0123456789ab. Beside another such, it is cut where they differ.
+ */
+export const madeOf = (version: string, revision: string): boolean => revision.length >= 12 && version.includes(revision.slice(0, 12));
+
 /** The version people would name: the module's, else the revision's beginning. */
 export function versionOf(i: Instance): string {
   const b = i.build;
   if (!b) return "";
-  if (b.moduleVersion && b.moduleVersion !== unversioned) return b.moduleVersion;
+  if (b.moduleVersion && b.moduleVersion !== unversioned && !madeOf(b.moduleVersion, b.vcsRevision)) return b.moduleVersion;
   if (b.vcsRevision) return b.vcsRevision.slice(0, 10) + (b.vcsModified ? "+" : "");
   return b.moduleVersion;
 }
