@@ -25,6 +25,10 @@ func TestARealConsul(t *testing.T) {
 			Set:    func(t *testing.T, targets []ops.Target) { c.Set(t, targets) },
 			Stop:   func(t *testing.T) { c.Kill(t) },
 			Start:  func(t *testing.T) { c.Start(t) },
+			Refuse: func(t *testing.T) string {
+				c.Guard(t)
+				return "shows nothing without a token: set token_file"
+			},
 		}
 	})
 }

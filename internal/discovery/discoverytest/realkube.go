@@ -115,6 +115,23 @@ func (k *RealKube) Kill(testing.TB) {
 	k.cmd = nil
 }
 
+// Elsewhere makes the version of all that it holds go on, while it is away or not.
+func (k *RealKube) Elsewhere(t testing.TB) {
+	t.Helper()
+	body := bytes.NewReader([]byte(`{"key": "ZWxzZXdoZXJl", "value": "eA=="}`)) // "elsewhere", in the JSON of etcd's gateway
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+k.etcd.Client+"/v3/kv/put", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := k.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+}
+
 // Kubeconfig is a file that says how to reach it as who has the token.
 func (k *RealKube) Kubeconfig(t testing.TB, token string) string {
 	t.Helper()
@@ -199,6 +216,14 @@ func (k *RealKube) Namespace(t testing.TB, name string) {
 		return
 	}
 	if _, err := k.call(http.MethodPost, "/api/v1/namespaces", map[string]any{"metadata": map[string]any{"name": name}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Call calls its API, which has to take it.
+func (k *RealKube) Call(t testing.TB, method, path string, body any) {
+	t.Helper()
+	if _, err := k.call(method, path, body); err != nil {
 		t.Fatal(err)
 	}
 }

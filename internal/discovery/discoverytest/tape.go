@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,10 +36,12 @@ import (
 type Tape struct {
 	*Server
 
-	t      testing.TB
-	file   string // to write; "" = none
-	client *http.Client
-	from   string // URL of the real backend; "" = nobody is asked
+	t        testing.TB
+	file     string // to write; "" = none
+	client   *http.Client
+	from     string // URL of the real backend; "" = nobody is asked
+	watchFor int    // Original's
+	bearer   string // Original's
 
 	mu      sync.Mutex // guards all below
 	scene   int
@@ -51,6 +54,11 @@ type Original struct {
 	URL    string
 	Binary string // which program it is, and what it was built from
 	Module string // whose version counts
+	// WatchFor has it end watches after so many seconds, so that it is seen how; 0 =
+	// as long as the source asks for.
+	WatchFor int
+	// Bearer is the token of who asks, for clients that show none but over TLS.
+	Bearer string
 }
 
 type recording struct {
@@ -107,7 +115,7 @@ func PlayTape(t testing.TB, file string) *Tape {
 // the test fails; "" = only to be there, so that the test sees the real one.
 func RecordTape(t testing.TB, file string, o Original) *Tape {
 	t.Helper()
-	p := &Tape{t: t, file: file, from: o.URL, changed: make(chan struct{})}
+	p := &Tape{t: t, file: file, from: o.URL, watchFor: o.WatchFor, bearer: o.Bearer, changed: make(chan struct{})}
 	info, err := buildinfo.ReadFile(o.Binary)
 	if err != nil {
 		t.Fatal(err)
@@ -205,13 +213,21 @@ func (p *Tape) record(w http.ResponseWriter, r *http.Request) {
 		end(cut)
 		panic(http.ErrAbortHandler)
 	}
-	req, err := http.NewRequestWithContext(r.Context(), r.Method, p.from+r.URL.RequestURI(), r.Body)
+	u := *r.URL
+	if q := u.Query(); p.watchFor > 0 && q.Has("timeoutSeconds") {
+		q.Set("timeoutSeconds", strconv.Itoa(p.watchFor))
+		u.RawQuery = q.Encode()
+	}
+	req, err := http.NewRequestWithContext(r.Context(), r.Method, p.from+u.RequestURI(), r.Body)
 	if err != nil {
 		broken()
 		return
 	}
 	req.Header = r.Header.Clone()
 	req.Header.Del("Accept-Encoding")
+	if p.bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+p.bearer)
+	}
 	resp, err := p.client.Do(req)
 	if err != nil {
 		broken()
@@ -379,4 +395,13 @@ func (p *Tape) reach(ctx context.Context, scene int) bool {
 			return false
 		}
 	}
+}
+
+// Said reports whether an answer contained this.
+func (p *Tape) Said(text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.said.Takes, func(k *take) bool {
+		return slices.ContainsFunc(k.Said, func(l line) bool { return strings.Contains(l.Text, text) })
+	})
 }
