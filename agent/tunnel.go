@@ -50,7 +50,7 @@ const (
 
 // runTunnel keeps a tunnel to the centre until Close.
 func (a *Agent) runTunnel() {
-	var attempt int
+	again := redial{base: a.tune.backoffBase, most: a.tune.backoffMax, random: rand.Float64}
 	down := false // whether the operator was told
 	for {
 		began := time.Now()
@@ -67,11 +67,7 @@ func (a *Agent) runTunnel() {
 			a.log.Warn("centre not reached, will keep trying", slog.String("centre", a.cfg.center.Host), slog.Any("error", err))
 			down = true
 		}
-		if joined && time.Since(began) > steadyAfter {
-			attempt = 0
-		}
-		wait := time.NewTimer(backoff(attempt, a.tune.backoffBase, a.tune.backoffMax, rand.Float64()))
-		attempt++
+		wait := time.NewTimer(again.after(joined, time.Since(began)))
 		select {
 		case <-wait.C:
 		case <-a.ctx.Done():
@@ -79,6 +75,22 @@ func (a *Agent) runTunnel() {
 			return
 		}
 	}
+}
+
+// redial is when to dial next.
+type redial struct {
+	attempt    int
+	base, most time.Duration
+	random     func() float64 // of [0, 1)
+}
+
+// after is the wait after a dial that had a tunnel for a while, or had none.
+func (r *redial) after(joined bool, held time.Duration) time.Duration {
+	if joined && held > steadyAfter {
+		r.attempt = 0
+	}
+	r.attempt++
+	return backoff(r.attempt-1, r.base, r.most, r.random())
 }
 
 // backoff is the wait before the next dial: a random part, but not less than a

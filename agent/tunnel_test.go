@@ -12,9 +12,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -259,6 +261,42 @@ func TestBackoff(t *testing.T) {
 	} {
 		if got := backoff(tc.attempt, 500*time.Millisecond, 30*time.Second, tc.random); got != tc.at {
 			t.Errorf("attempt %d, random %v: %v, want %v", tc.attempt, tc.random, got, tc.at)
+		}
+	}
+}
+
+// TestThousandsComeBackSpread follows the schedules of agents that lose their centre
+// in one instant: nobody waits, the times are those at which they would dial.
+func TestThousandsComeBackSpread(t *testing.T) {
+	for _, tc := range []struct {
+		away          time.Duration
+		busiest, last string // share of all that dial in the busiest second from its return on; until the last one is back
+	}{
+		{100 * time.Millisecond, "100 %", "1s"}, // nobody notices: at once, but one by one
+		{2 * time.Second, "55 %", "8s"},
+		{10 * time.Second, "15 %", "30s"},
+		{time.Minute, "7 %", "30s"},
+		{time.Hour, "6 %", "30s"},
+	} {
+		tune := defaultTuning()
+		random := mathrand.New(mathrand.NewPCG(1, 2)) //nolint:gosec // the same every time
+		const agents = 3000
+		bySecond, last := map[int]int{}, time.Duration(0)
+		for range agents {
+			again := redial{base: tune.backoffBase, most: tune.backoffMax, random: random.Float64}
+			at := again.after(true, time.Hour)
+			for at < tc.away {
+				at += again.after(false, 0)
+			}
+			bySecond[int((at-tc.away)/time.Second)]++
+			last = max(last, at-tc.away)
+		}
+		busiest := 0
+		for _, n := range bySecond {
+			busiest = max(busiest, n)
+		}
+		if got := fmt.Sprintf("%.0f %%", 100*float64(busiest)/agents); got != tc.busiest || last.Round(time.Second).String() != tc.last {
+			t.Errorf("away for %v: %s in the busiest second, want %s; the last after %v, want %s", tc.away, got, tc.busiest, last.Round(time.Second), tc.last)
 		}
 	}
 }

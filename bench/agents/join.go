@@ -85,6 +85,11 @@ func storm(ctx context.Context, n int, settle, away, cut time.Duration) error {
 	if now, err = centre.ask("cpu"); err != nil {
 		return err
 	}
+	// Their schedule has 15 % of them in the busiest second after 10 s, as a test of
+	// the agent says; a slow machine gathers some more.
+	if away >= 10*time.Second && now.Busiest > n/3 {
+		return fmt.Errorf("a herd: %d of %d agents came back in one second after %v", now.Busiest, n, away)
+	}
 	fmt.Printf("kill -9, %v away: all %d back %.1f s after the start (busiest second: %d connections, CPU %.1f s)\n", away, n, back.Seconds(), now.Busiest, now.CPU.Seconds())
 	if err := rest(ctx, settle); err != nil {
 		return err

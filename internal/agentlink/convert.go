@@ -210,7 +210,7 @@ func instanceOf(h *agentv1.HelloResponse, offset time.Duration) (ops.Instance, e
 	}
 	p := h.GetProcess()
 	i.Process = ops.Process{
-		PID: int(count(p.GetPid())), Hostname: clip(p.GetHostname(), maxText), StartTime: onOurClock(p.GetStartTime(), 0),
+		PID: int(count(p.GetPid())), Hostname: clip(p.GetHostname(), maxText), StartTime: onOurClock(p.GetStartTime(), offset),
 		GOMAXPROCS: int(count(p.GetGomaxprocs())), NumCPU: int(count(p.GetNumCpu())), CPUQuotaCores: finite(p.GetCpuQuotaCores()),
 		MemoryLimitBytes: count(p.GetMemoryLimitBytes()), GoMemoryLimitBytes: count(p.GetGoMemoryLimitBytes()),
 		GOGC: int(max(p.GetGogc(), -1)), Executable: clip(p.GetExecutable(), maxText),

@@ -117,7 +117,7 @@ func (g *games) captured(instance string) string {
 	id := started.Msg.GetCapture().GetId()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		got, err := captures.GetDiagnosis(g.t.Context(), connect.NewRequest(&apiv1.GetDiagnosisRequest{CaptureId: id}))
-		if err == nil && strings.Contains(string(got.Msg.GetJson()), instance) {
+		if err == nil && strings.Contains(got.Msg.GetJson(), instance) {
 			return id
 		}
 		if time.Now().After(deadline) {

@@ -49,7 +49,7 @@ func started(i ops.Instance) time.Time {
 	if i.Process.StartTime.IsZero() {
 		return i.Joined
 	}
-	return i.Process.StartTime.Add(-i.ClockOffset)
+	return i.Process.StartTime
 }
 
 func succeeds(next, prev *member) bool {

@@ -140,7 +140,7 @@ type Build struct {
 type Process struct {
 	PID                int
 	Hostname           string
-	StartTime          time.Time
+	StartTime          time.Time // on the centre's clock
 	GOMAXPROCS, NumCPU int
 	CPUQuotaCores      float64 // 0 = none
 	MemoryLimitBytes   int64   // of the cgroup; 0 = none

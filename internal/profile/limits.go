@@ -2,8 +2,10 @@ package profile
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -110,7 +112,13 @@ func isGzip(in []byte) bool { return bytes.HasPrefix(in, []byte{0x1f, 0x8b}) }
 // returns with an error is memory as well.
 func inflated(f *inflate.Inflater, dst, in []byte, lim Limits) ([]byte, error) {
 	bound := lim.bound(len(in))
-	out, err := f.Gzip(dst, in, bound)
+	out, err := f.Gzip(dst, in, min(bound, believable(len(in))))
+	if errors.Is(err, inflate.ErrTooLarge) && believable(len(in)) < bound {
+		// No ordinary profile becomes that large: it is measured before it gets memory.
+		if size := unpackedSize(in, bound); size <= bound {
+			out, err = f.Gzip(slices.Grow(out[:0], int(size)+sizeSlack), in, bound)
+		}
+	}
 	switch {
 	case errors.Is(err, inflate.ErrTooLarge):
 		err = tooLarge(bound)
@@ -118,6 +126,25 @@ func inflated(f *inflate.Inflater, dst, in []byte, lim Limits) ([]byte, error) {
 		err = ops.Errorf(ops.Corrupt, "the profile's gzip data is damaged (%w): capture it again", err)
 	}
 	return out, err
+}
+
+// believable is what so many bytes of gzip may become at once. The profiles of real
+// programs become 3 to 12 times as large.
+func believable(compressed int) int64 { return max(64<<20, 32*int64(compressed)) }
+
+// sizeSlack is room behind the result in which the unpacking writes.
+const sizeSlack = 1 << 10
+
+// unpackedSize is what a gzip file becomes, or more than bound where it becomes
+// more. What is damaged is as large as it is up to there: unpacking says what is
+// wrong with it.
+func unpackedSize(in []byte, bound int64) int64 {
+	zr, err := gzip.NewReader(bytes.NewReader(in))
+	if err != nil {
+		return 0
+	}
+	size, _ := io.Copy(io.Discard, io.LimitReader(zr, bound+1)) // see above
+	return size
 }
 
 // believed is a hint as far as ordinary data compresses.
