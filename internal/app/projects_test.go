@@ -209,7 +209,7 @@ func (g *games) traces(asked, answer string) (found []string) {
 // TestAGameSeesNothingOfTheOther makes every call that there is, about the hidden
 // game and about nothing, as somebody with every right in the other game. That an
 // administrator is shown the hidden game by the same requests is the proof that
-// there was something to see.
+// there was something to see. Then streams, retention and rights change for one game.
 func TestAGameSeesNothingOfTheOther(t *testing.T) {
 	g := twoGames(t)
 	shown, made := map[string]bool{}, 0
@@ -256,6 +256,7 @@ func TestAGameSeesNothingOfTheOther(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	g.apart(t)
 }
 
 // files asks for everything that is no call: downloads, tools, metrics, the record.
@@ -283,10 +284,10 @@ func (g *games) files(t *testing.T) {
 	}
 }
 
-// TestAGamesStreamRightsAndRetentionAreItsOwn: what is streamed, what is deleted
-// and who may look, each changed in the running centre for one game alone.
-func TestAGamesStreamRightsAndRetentionAreItsOwn(t *testing.T) {
-	g := twoGames(t)
+// apart looks at what is streamed, what is deleted and who may look, each changed
+// in the running centre for one game alone.
+func (g *games) apart(t *testing.T) {
+	t.Helper()
 	stream, err := apiv1connect.NewWatchServiceClient(g.bob, g.url).Watch(t.Context(), connect.NewRequest(&apiv1.WatchRequest{
 		Fleet: true, Captures: true, MetricsInstanceIds: []string{g.instance["color"], g.instance["hidden-chess"]},
 	}))
