@@ -185,7 +185,8 @@ func TestALimitBelowWhatLivesMakesItTooMuch(t *testing.T) {
 		cause, effect ops.RuleID
 	}{
 		{1, "memory-limit-thrash", "retained-objects"},
-		{0.9, "retained-objects", "memory-limit-thrash"},
+		{0.9, "memory-limit-thrash", "retained-objects"},
+		{0.8, "retained-objects", "memory-limit-thrash"},
 	} {
 		thrash := finding("memory-limit-thrash", 69, "main.view")
 		thrash.Evidence = append(thrash.Evidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "live_heap_bytes", Share: c.of})

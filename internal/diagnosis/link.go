@@ -67,6 +67,7 @@ var bonds = []struct {
 	// A pool of HTTP connections whose bodies stay open is told by its bodies.
 	{"response-body-leak", "pool-leaked", twin, openBodies},
 	// Whoever receives is slow because of what it waits for itself.
+	{"lock-held-across-io", "slow-call", effect, samePlace},
 	{"downstream-wait", "channel-backpressure", effect, samePlace},
 	{"pool-exhausted", "channel-backpressure", effect, samePlace},
 	{"pool-leaked", "channel-backpressure", effect, samePlace},
@@ -158,11 +159,11 @@ func shareOf(f *ops.Finding, metric string) float64 {
 	return 0
 }
 
-// belowNeed reports whether the limit is less than what lives, of which the objects
-// are a part: what is too much there, the limit has made too much. Where what lives
-// still fits, they are what fills it.
+// belowNeed reports whether the limit is hardly more than what lives, of which the
+// objects are a part and which does not grow: what is too much there, the limit has made
+// too much. Where there is room, they are what fills it.
 func belowNeed(thrash, _ *ops.Finding) bool {
-	return thrash.Severity() != ops.Notice && shareOf(thrash, "live_heap_bytes") >= 1
+	return thrash.Severity() != ops.Notice && shareOf(thrash, "live_heap_bytes") >= 0.85
 }
 
 // openBodies reports whether a pool is empty because of responses that nobody

@@ -114,12 +114,36 @@ func place(s evidence.Stack) (at int, isOwn bool) {
 			return at, true
 		}
 		up += at + 1
+		if sorter := comparing(s, at); sorter >= 0 {
+			at = sorter
+			continue
+		}
 		sorting := up > at+1 && s[at+1:up].Has("sort.", "slices.", "container/heap.")
 		if !sorting && outer(s[at].Function) != outer(s[up].Function) || outer(s[at].Function) == s[at].Function && !sorting {
 			return at, true
 		}
 		at = up
 	}
+}
+
+// comparing is who sorts if frame at is part of a comparison that is made of several of
+// the program's functions and computes by itself; −1 if it is not. One that has work of
+// another kind done is to be changed itself.
+func comparing(s evidence.Stack, at int) int {
+	if classOf(s, at) != &own {
+		return -1
+	}
+	sorts := at + 1
+	for sorts < len(s) && s[sorts].Origin == evidence.OwnCode {
+		sorts++
+	}
+	if sorts == len(s) || sorts == at+1 || !s[sorts:sorts+1].Has("sort.", "slices.", "container/heap.") {
+		return -1
+	}
+	if up := s[sorts:].Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode && !generated(f) }); up >= 0 {
+		return sorts + up
+	}
+	return -1
 }
 
 // assembly tells the compiler's helpers, such as gcWriteBarrier: they belong to

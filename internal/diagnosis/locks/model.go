@@ -54,8 +54,10 @@ type lock struct {
 // scene is what goroutines did at one moment; in the trace, what they did all
 // the time.
 type scene struct {
-	kind   ops.Kind
-	actors []actor
+	kind ops.Kind
+	// earlier is set of the snapshot at the window's start: a link leads to the later one.
+	earlier bool
+	actors  []actor
 	// Which actors have a function, and a method of a type, in their stacks: a dump
 	// may have thousands of groups and hundreds of locks.
 	function, method map[string][]int
@@ -156,7 +158,7 @@ func (m *model) addScenes() {
 		if g.from == nil {
 			continue
 		}
-		sc := scene{kind: g.kind}
+		sc := scene{kind: g.kind, earlier: g.from == e.GoroutinesBefore}
 		for i := range g.from.Groups {
 			x := &g.from.Groups[i]
 			sc.actors = append(sc.actors, actor{stack: x.Stack, count: x.Count, does: inGroup(x), wait: x.Wait, created: x.CreatedBy})

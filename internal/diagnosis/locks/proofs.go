@@ -115,17 +115,27 @@ func (m *model) since() ops.Text {
 	return rule.Say("in the window", "時窗內")
 }
 
-// sceneProofs is how many wait in the snapshot that shows the most.
-func (m *model) sceneProofs(v *verdict) []ops.Proof {
-	best, at := 0, -1
+// crowdedScene is the snapshot in which the most wait, with how many; at is −1 if nobody does.
+func (m *model) crowdedScene(v *verdict, earlier bool) (best, at int) {
+	at = -1
 	for k, sc := range m.scenes {
 		n := 0
 		for _, s := range v.sites {
 			n += s.waiting[k]
 		}
-		if n > best && sc.kind != ops.KindTrace {
+		if n > best && sc.kind != ops.KindTrace && sc.earlier == earlier {
 			best, at = n, k
 		}
+	}
+	return best, at
+}
+
+// sceneProofs is how many wait in the snapshot that shows the most: of those that a
+// reader is led to, if it shows any.
+func (m *model) sceneProofs(v *verdict) []ops.Proof {
+	best, at := m.crowdedScene(v, false)
+	if at < 0 {
+		best, at = m.crowdedScene(v, true)
 	}
 	if at < 0 {
 		return nil

@@ -294,6 +294,18 @@ func (c *crowds) grew(x *crowd) bool {
 	return x.growth() >= 10 && float64(x.growth()) >= 4*math.Sqrt(moving)
 }
 
+// moved reports whether most of a growth at a line is goroutines of the same function
+// that were elsewhere before: as a whole they are hardly more.
+func (c *crowds) moved(x *crowd) bool {
+	grown := 0
+	for _, o := range c.all {
+		if o.start == x.start {
+			grown += o.growth()
+		}
+	}
+	return 2*grown < x.growth()
+}
+
 // rate is by how many goroutines a second a crowd grows.
 func (c *crowds) rate(x *crowd) float64 { return float64(x.growth()) / c.window.Seconds() }
 

@@ -110,6 +110,9 @@ func (l *leakSearch) suspect(x *crowd) *leakSuspect {
 	if s.growing && l.c.traced > 0 && x.open+x.ended > 0 && !s.stuck && !s.ticking && !l.clientsGone(x) {
 		s.growing = false // a queue that moves on
 	}
+	if s.growing && l.c.moved(x) {
+		s.growing = false // goroutines that were there before have come to wait here
+	}
 	if s.growing && x.handler && x.state == goroutines.Sleep {
 		s.growing = false // a slow handler, which ends
 	}

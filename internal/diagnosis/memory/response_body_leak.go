@@ -125,6 +125,11 @@ func (b *bodySearch) finding() ops.Finding {
 	if len(callers) > 0 && sure && b.c.compared {
 		f.Confidence = ops.High
 	}
+	if len(callers) > 0 {
+		if at := b.drops(callers[0]); at != nil {
+			callers = append([]*evidence.Frame{at}, callers...)
+		}
+	}
 	for _, at := range callers[:min(3, len(callers))] {
 		f.Where = append(f.Where, rule.At(ops.RoleCall, at))
 	}
@@ -202,6 +207,40 @@ func (b *bodySearch) calls() (out []*evidence.Frame, sure bool) {
 		}
 	}
 	return out, len(out) == 1
+}
+
+// drops is the one of several http.RoundTrippers around a call that keeps an answer to
+// itself: a goroutine is seen to wait in it after the call, as it does who tries again.
+// nil = there is one only, or none is seen to.
+func (b *bodySearch) drops(call *evidence.Frame) *evidence.Frame {
+	if b.e.Trace == nil {
+		return nil
+	}
+	var asks evidence.Stack
+	for i := range b.e.Trace.Sites {
+		if s := b.e.Trace.Sites[i].Stack; callOf(s, httpCalls) == call {
+			asks = s
+			break
+		}
+	}
+	at := slices.Index(asks, call)
+	if at < 0 {
+		return nil
+	}
+	within := asks[at:]
+	send := within.Index(evidence.Named("net/http.send"))
+	if send < 0 {
+		return nil
+	}
+	within = within[:send]
+	for i := range b.e.Trace.Sites {
+		s := b.e.Trace.Sites[i].Stack
+		in, after, ok := evidence.Shared(asks, s)
+		if ok && in != call && in.Line < after.Line && slices.Contains(within, in) && s[:slices.Index(s, after)].Index(httpCalls) < 0 {
+			return in
+		}
+	}
+	return nil
 }
 
 // leaves is the share of a call's answers that are not seen to be read or closed,

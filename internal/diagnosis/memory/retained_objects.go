@@ -82,6 +82,8 @@ func (r *retained) finding(score int) ops.Finding {
 	f.Where = append([]ops.Place{rule.At(ops.RoleAlloc, s.frame)}, callers(s.stack, s.frame)...)
 	f.Title = rule.Say("%[3]s from `%[1]s` stay in memory (%[2]s)", "`%[1]s` 配置的 %[3]s 一直留在記憶體裡（%[2]s）", name, line, size)
 	if t != nil {
+		// Of the objects of a line some may be of another type, such as their buffers.
+		count, size := rule.Count(about(float64(t.Objects))), rule.Bytes(t.Bytes)
 		f.Title = rule.Say("%[4]s live `%[3]s` (%[5]s), made in `%[1]s` (%[2]s)", "%[4]s 個 `%[3]s` 留在記憶體（%[5]s），由 `%[1]s` 建立（%[2]s）", name, line, typeName(t), count, size)
 	}
 	f.Summary = rule.Say("About %s objects from %s are live: %s, %s of all that the process holds.", "來自 %[2]s 的物件約有 %[1]s 個存活：%[3]s，占行程所有存活物件的 %[4]s。", count, line, size, rule.Pct(r.share))

@@ -63,7 +63,7 @@ func judgeUnbounded(e *evidence.Evidence) rule.Result {
 	for _, s := range swarms {
 		largest = max(largest, s.after, int(s.average))
 	}
-	looked := rule.Say("%s goroutines, at most %s of one function that are at work or wait their turn", "共有 %s 個 goroutine，同一個函式在工作或排隊的最多 %s 個", rule.Count(int64(c.total)), rule.Count(int64(largest)))
+	looked := rule.Say("%s goroutines, of those that are started one for each item at most %s of one function", "共有 %s 個 goroutine，其中每個項目各開一個的，同一個函式最多 %s 個", rule.Count(int64(c.total)), rule.Count(int64(largest)))
 	if len(found) == 0 && !c.compared && c.traced == 0 && largest >= crowdLeast {
 		return rule.CouldNotCheck(rule.Say("%s; whether they are made all the time, one snapshot cannot say", "%s；但只有一次快照，看不出是否一直在增加", looked), again(ops.KindGoroutine, ops.KindTrace))
 	}

@@ -340,7 +340,7 @@ func addSender(all []sender, w *wait) []sender {
 func (v *view) judgeSender(s *sender) {
 	t := sum(s.waits)
 	s.maybe = !slices.ContainsFunc(s.waits, func(w *wait) bool {
-		return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") || v.backedUp(w) || namedGiver(w.user) && v.pushes(w)
+		return w.state != goroutines.Select || v.wokenBy(w, "runtime.chanrecv") || v.backedUp(w) || namedGiver(w.user) && (v.pushes(w) || w.handler && v.handsOver(w))
 	})
 	s.busy = v.busyAll(s.waits)
 	if s.busy == 0 {
@@ -491,11 +491,34 @@ func (v *view) scoreSender(s *sender) int {
 	case spreading, reacting:
 		score = byShare
 	}
-	if s.maybe {
+	switch {
+	case s.maybe && s.role == answering && v.behindSlow(s):
+		score = min(score, 74)
+	case s.maybe:
 		score = min(score, pacedAtMost)
 	}
 	return score
 }
+
+// behindSlow reports whether requests that hand something over, or get it, wait for a
+// few goroutines that spend all of their time waiting for answers, each soon there: with
+// more of them the requests would wait less, whichever side sends. One that polls for
+// what somebody will say waits longer for each.
+func (v *view) behindSlow(s *sender) bool {
+	if len(s.receivers) != 1 {
+		return false
+	}
+	r := &s.receivers[0]
+	if r.slow == nil || !r.slow.asks() || r.n == 0 || r.busy < 0.9*float64(r.n) || s.busy < 2*r.busy {
+		return false
+	}
+	d, atLeast, ok := v.mean(r.slow)
+	return ok && !atLeast && d < soonThere
+}
+
+// soonThere is an answer that nobody held back on purpose: long polls are held for
+// seconds.
+const soonThere = 500 * time.Millisecond
 
 // scoreProducer judges senders that only produce: what counts is why their
 // receivers are slow.

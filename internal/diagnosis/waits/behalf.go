@@ -85,10 +85,19 @@ func (v *view) forRequests(p *place) (longest time.Duration, queued bool) {
 }
 
 // startedIn reports whether the function that a goroutine began with is written in
-// one of those of a stack.
+// one of those of a stack, be that a closure itself.
 func startedIn(w *wait, s evidence.Stack) bool {
-	parent, _, closure := strings.Cut(w.start, ".func")
-	return closure && s.Index(func(f *evidence.Frame) bool { return own(f) && f.Plain() == plainName(parent) }) >= 0
+	start := plainName(w.start)
+	for {
+		at := strings.LastIndexAny(start, ".-")
+		if at < 0 || !strings.Contains(start, ".func") {
+			return false
+		}
+		start = start[:at]
+		if s.Index(func(f *evidence.Frame) bool { return own(f) && f.Plain() == start }) >= 0 {
+			return true
+		}
+	}
 }
 
 func plainName(function string) string { return (&evidence.Frame{Function: function}).Plain() }

@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	ended    = regexp.MustCompile(`waits in \S+ s of trace: ([\d,]+) ended, [\d,]+ more not over at its end; together (\S+(?: \S+)?), which is (\S+ \S+) for each that ended; the longest (\S+ \S+)`)
-	all      = regexp.MustCompile(`waits in \S+ s of trace: ([\d,]+)(?:, none of which ended)?[,;] together (\S+(?: \S+)?), (?:which is )?(\S+ \S+) each(?: so far)?[,;] the longest (\S+ \S+)`)
+	ended    = regexp.MustCompile(`waits in \S+ s of trace: ([\d,]+) ended, [\d,]+ more not over at its end; together (\S+(?: \S+)?), which is (\S+ \S+) for each that ended; the longest (\S+ [^\s;]+)`)
+	all      = regexp.MustCompile(`waits in \S+ s of trace: ([\d,]+)(?:, none of which ended)?[,;] together (\S+(?: \S+)?), (?:which is )?(\S+ \S+) each(?: so far)?[,;] the longest (\S+ [^\s;]+)`)
 	duration = regexp.MustCompile(`\d[\d.]* (?:ns|µs|ms|s)\b`)
 )
 
