@@ -73,7 +73,7 @@ export const table = {
   "fact.now": ["Now", "現在"],
   "fact.state": ["State", "狀態"],
   "fact.wait": ["Waits in", "等待於"],
-  "fact.age": ["Waiting for", "已等待"],
+  "fact.age": ["Has waited", "已等待"],
   "fact.age.span": ["{youngest} to {oldest} minutes, {n} of them", "{youngest} 至 {oldest} 分鐘，其中 {n} 個"],
   "fact.age.none": ["not known; only a dump says so, from a minute on", "未知；只有完整傾印會記錄滿一分鐘的等待"],
   "fact.ids": ["Ids", "編號"],

@@ -80,6 +80,8 @@ export const table = {
   "interval.nostack": ["The trace has no stack of it.", "追蹤裡沒有它的呼叫堆疊。"],
   "interval.none": ["It was not there at this time.", "它在這個時間不存在。"],
   "interval.for": ["{state} for {length}", "{state} {length}"],
+  "interval.open": ["{state} for at least {length}", "{state}，至少 {length}"],
+  "interval.goesOn": ["nobody: it goes on when the trace ends", "還沒有：追蹤結束時仍在等"],
   focus: ["Focus", "聚焦"],
   pin: ["Pin", "釘選"],
   unpin: ["Unpin", "取消釘選"],
