@@ -31,6 +31,7 @@ export const table = {
   "at.clear": ["Show all places", "顯示所有位置"],
   states: ["Goroutines by state; choose to filter", "依狀態分布；點選即可篩選"],
   "tone.running": ["running", "執行中"],
+  "tone.either": ["running or ready", "執行中或可執行"],
   "tone.runnable": ["ready to run", "等待處理器"],
   "tone.syscall": ["system call", "系統呼叫"],
   "tone.network": ["network", "網路"],
