@@ -332,9 +332,16 @@ func TestAnAgentWhoseClockIsAnHourOff(t *testing.T) {
 	for i, off := range []time.Duration{time.Hour, -time.Hour} {
 		l := &liar{boot: fmt.Sprintf("boot-clock-%d", i), clock: off, lies: []lie{{name: "goroutine.pprof", kind: agentv1.Kind_KIND_GOROUTINE, data: namedProfile(t)}}}
 		l.dial(t, url)
-		all := instances(t, c, url, i+2)
+		instances(t, c, url, i+2)
 		got := capturedAnyway(t, c, url, l.boot, "goroutine")
-		one := all[slices.IndexFunc(all, func(i *apiv1.Instance) bool { return i.GetId() == l.boot })]
+		var one *apiv1.Instance
+		for deadline := time.Now().Add(time.Minute); one.GetHeartbeat() == nil; time.Sleep(20 * time.Millisecond) {
+			all := instances(t, c, url, i+2)
+			one = all[slices.IndexFunc(all, func(i *apiv1.Instance) bool { return i.GetId() == l.boot })]
+			if time.Now().After(deadline) {
+				t.Fatalf("%v off: its heartbeat never came: %v", off, one)
+			}
+		}
 		for what, at := range map[string]*timestamppb.Timestamp{
 			"joined": one.GetJoined(), "up since": one.GetStateSince(), "last seen": one.GetLastSeen(), "its heartbeat": one.GetHeartbeat().GetAt(), "process start": one.GetProcess().GetStartTime(),
 			"the artifact": got.GetTargets()[0].GetArtifacts()[0].GetTakenAt(), "the window": got.GetTargets()[0].GetWindowStart(), "created": got.GetCreated(),
