@@ -83,11 +83,11 @@ func (w *watches) set(run context.Context, names []string) {
 	w.s.tell()
 }
 
-// health asks for the instances of a service, those as well that do not pass: they
-// should be there.
+// health asks for the instances of a service, those as well that do not pass, unless
+// nobody wants to know: they should be there.
 func (w *watches) health(name string) query {
 	return func(ctx context.Context, o *api.QueryOptions) (*api.QueryMeta, error) {
-		entries, meta, err := w.client.Health().ServiceMultipleTags(name, w.s.cfg.Tags, false, o)
+		entries, meta, err := w.client.Health().ServiceMultipleTags(name, w.s.cfg.Tags, w.s.cfg.NoExpect && !w.s.cfg.All, o)
 		if err != nil {
 			return nil, err
 		}
