@@ -131,7 +131,7 @@ func (f *Fleet) count(now time.Time) (alarms []Shortage) {
 	for _, k := range slices.SortedFunc(maps.Keys(f.expected), func(a, b ops.ServiceKey) int { return cmp.Compare(a.String(), b.String()) }) {
 		w := f.expected[k]
 		switch {
-		case w.up >= w.Count-w.Away || !(w.declared || w.known):
+		case w.up >= w.Count-w.Away || !w.declared && !w.known:
 			w.since, w.alarm = time.Time{}, false
 		case w.since.IsZero():
 			w.since = now

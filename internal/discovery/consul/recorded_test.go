@@ -28,10 +28,10 @@ type played struct {
 // a real Consul too, which -record writes the tape from. guarded = one with an ACL.
 func play(t *testing.T, guarded bool, cfg Config, test func(p *played)) {
 	file := filepath.Join("testdata", filepath.Base(t.Name())+".json")
-	begin := func(t *testing.T, tape *discoverytest.Tape, real *discoverytest.RealConsul) {
+	begin := func(t *testing.T, tape *discoverytest.Tape, server *discoverytest.RealConsul) {
 		cfg := cfg
 		cfg.Address, cfg.NoExpect = tape.Address, true // the tapes have what passes alone
-		p := &played{T: t, tape: tape, real: real}
+		p := &played{T: t, tape: tape, real: server}
 		p.s, p.lists = run(t, cfg)
 		test(p)
 	}

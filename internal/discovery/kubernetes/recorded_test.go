@@ -37,11 +37,11 @@ type scenes struct {
 
 func (c scenes) run(t *testing.T) {
 	file := filepath.Join("testdata", filepath.Base(t.Name())+".json")
-	begin := func(t *testing.T, tape *discoverytest.Tape, real *discoverytest.RealKube) {
+	begin := func(t *testing.T, tape *discoverytest.Tape, server *discoverytest.RealKube) {
 		cfg := c.cfg
 		cfg.NoExpect = true // workloads are watched beside, in an order of their own
 		cfg.Kubeconfig = kubeconfig(t, tape.Address)
-		p := &played{T: t, tape: tape, real: real}
+		p := &played{T: t, tape: tape, real: server}
 		p.s, p.lists = run(t, cfg)
 		c.play(p)
 	}
