@@ -25,7 +25,7 @@ import (
 
 // revision is counted up whenever a rule, a threshold or a text changes what is
 // said of the same evidence: what was said before is then said anew.
-const revision = 18
+const revision = 19
 
 // Rules are all rules, by id.
 func Rules() []rule.Rule {
@@ -65,10 +65,24 @@ func Diagnose(ctx context.Context, e *evidence.Evidence) (ops.Diagnosis, error) 
 	link(&d)
 	moments(&d, e.Trace)
 	sights(&d, e)
-	slices.SortStableFunc(d.Findings, func(a, b ops.Finding) int {
-		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.ID(), b.ID()))
-	})
+	order(d.Findings)
 	return d, nil
+}
+
+// order puts the worst first, and of what is equally bad the cause before its effects.
+func order(all []ops.Finding) {
+	depth := make(map[string]int, len(all))
+	for _, f := range all {
+		for i := range all {
+			if f.ID() != all[i].ID() && causes(all, &all[i], &f) {
+				depth[f.ID()]++
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ops.Finding) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Score, a.Score),
+			cmp.Compare(depth[a.ID()], depth[b.ID()]), cmp.Compare(a.ID(), b.ID()))
+	})
 }
 
 func rank(f ops.Finding) int {

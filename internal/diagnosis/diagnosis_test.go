@@ -96,6 +96,24 @@ func TestACauseKeepsItsEffectBelowIt(t *testing.T) {
 	}
 }
 
+func TestOfWhatIsEquallyBadTheCauseComesFirst(t *testing.T) {
+	d := ops.Diagnosis{Findings: []ops.Finding{
+		finding("channel-backpressure", 100, "main.send", "main.write"),
+		finding("cpu-hot-path", 100, "main.other"),
+		finding("unbounded-concurrency", 100, "main.send"),
+		finding("downstream-wait", 90, "main.write"),
+	}}
+	link(&d)
+	order(d.Findings)
+	var got []ops.RuleID
+	for _, f := range d.Findings {
+		got = append(got, f.Rule)
+	}
+	if want := []ops.RuleID{"cpu-hot-path", "downstream-wait", "channel-backpressure", "unbounded-concurrency"}; !slices.Equal(got, want) {
+		t.Errorf("in the order %v, want %v", got, want)
+	}
+}
+
 func TestTheCollectorIsAnEffectOfWhatAllocatesBesideItsWork(t *testing.T) {
 	path, collector := finding("cpu-hot-path", 80, "main.sign"), finding("cpu-gc-pressure", 40, "main.sign")
 	collector.Where[0].Role = ops.RoleAlloc
