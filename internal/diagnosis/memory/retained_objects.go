@@ -20,6 +20,10 @@ import (
 // large pieces (buffers, an arena): neither looks forgotten. Thresholds by
 // reasoning.
 //
+// Where about as many goroutines of the same package wait at one line, and there are no
+// connections for them, that line comes first: each holds one of the objects until
+// what it waits for happens.
+//
 // It must not be confused with growth, which has a rule of its own, nor with a
 // healthy cache of modest size.
 func retainedObjects() rule.Rule {
@@ -57,11 +61,16 @@ func judgeRetainedObjects(e *evidence.Evidence) rule.Result {
 		}
 	}
 	turnover := v.compared && v.allocs && s.replaced > s.after.bytes/100 && s.kept() < 0.5
-	few := s.after.objects <= fewPieces
+	objects := s.after.objects
+	if t := typeAt(e, s.frame); t != nil {
+		objects = t.Objects
+	}
+	held := holdersOf(e, s.frame, objects)
+	few := s.after.objects <= fewPieces && held == nil
 	if turnover || few {
 		score = min(score, 45)
 	}
-	r := &retained{e: e, v: v, site: s, share: share, limit: limit, turnover: turnover, few: few}
+	r := &retained{e: e, v: v, site: s, share: share, limit: limit, turnover: turnover, few: few, held: held}
 	return rule.Found(looked, r.finding(score))
 }
 
@@ -72,6 +81,7 @@ type retained struct {
 	share         float64
 	limit         int64
 	turnover, few bool
+	held          *holders // nil = nobody in particular
 }
 
 func (r *retained) finding(score int) ops.Finding {
@@ -100,6 +110,13 @@ func (r *retained) finding(score int) ops.Finding {
 		f.Remedies = append([]ops.Text{rule.Say("Look at what can hold them: `%s`.", "先看可能持有它們的：`%s`。", joined(t.Containers))}, f.Remedies...)
 	}
 	r.proofs(&f, t)
+	if r.held != nil {
+		name := rule.Line(s.frame)
+		if t != nil {
+			name = "`" + typeName(t) + "`"
+		}
+		r.held.tell(&f, name)
+	}
 	return f
 }
 
