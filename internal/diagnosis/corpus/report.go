@@ -168,7 +168,7 @@ func (r Result) Print(w io.Writer) {
 			fmt.Fprintf(w, "    found     %v\n", m.Got)
 		}
 		if m.Got != nil && !m.Top {
-			fmt.Fprintf(w, "              but not before what is false\n")
+			fmt.Fprintf(w, "              but not before what is false, or its effect\n")
 		}
 	}
 	for _, f := range r.False {

@@ -57,7 +57,7 @@ type Match struct {
 	// Function and Line are right; a right line is in a right function.
 	Function bool `json:"right_function"`
 	Line     bool `json:"right_line"`
-	// Top: nothing that is not true was reported before it.
+	// Top: nothing that is not true was reported before it, nor any effect of it.
 	Top bool     `json:"top"`
 	Got *Finding `json:"got"`
 }
@@ -117,7 +117,10 @@ func Judge(p Program, way Way, findings []Finding) Result {
 	}
 	for i := range r.Expected {
 		m := &r.Expected[i]
-		m.Top = m.Got != nil && !slices.ContainsFunc(r.False, func(f Finding) bool { return before(findings, f, *m.Got) })
+		m.Top = m.Got != nil && !slices.ContainsFunc(findings, func(f Finding) bool {
+			untrue := slices.ContainsFunc(r.False, func(g Finding) bool { return g.ID == f.ID })
+			return (untrue || explained(f, findings, map[string]bool{m.Got.ID: true})) && before(findings, f, *m.Got)
+		})
 	}
 	return r
 }

@@ -90,7 +90,7 @@ WRONG
 			notice timer-leak main.tick:6`, `
 WRONG
     found     critical lock-held-across-io 80 at main.(*room).bet /build/main.go:24
-              but not before what is false
+              but not before what is false, or its effect
     false     critical heap-growth 80 at main.grow /build/main.go:3
     also      warning goroutine-leak 80 at main.leak /build/main.go:5`},
 		"the same rule at the wrong place as well": {lock, Agent, `
@@ -98,7 +98,7 @@ WRONG
 			warning lock-held-across-io main.(*room).bet:24`, `
 WRONG
     found     warning lock-held-across-io 80 at main.(*room).bet /build/main.go:24
-              but not before what is false
+              but not before what is false, or its effect
     false     critical lock-held-across-io 80 at main.other /build/main.go:2`},
 		"an effect of an effect of what is true": {lock, Agent, `
 			critical lock-held-across-io main.(*room).bet:24 = a
@@ -108,6 +108,13 @@ right
     found     critical lock-held-across-io 80 at main.(*room).bet /build/main.go:24
     also      critical lock-contention 80 at main.(*room).bet /build/main.go:22
     also      warning scheduler-latency 80 at main.main /build/main.go:22`},
+		"an effect before its cause": {lock, Agent, `
+			critical lock-contention main.(*room).bet:22 <- a = b
+			critical lock-held-across-io main.(*room).bet:24 = a`, `
+right
+    found     critical lock-held-across-io 80 at main.(*room).bet /build/main.go:24
+              but not before what is false, or its effect
+    also      critical lock-contention 80 at main.(*room).bet /build/main.go:22`},
 		"an effect of something false, and a circle": {lock, Agent, `
 			critical lock-held-across-io main.(*room).bet:24
 			warning heap-growth main.x:1 = x
@@ -123,7 +130,7 @@ WRONG
 			critical cpu-password-hashing main.register:9`, `
 WRONG
     found     critical cpu-password-hashing 80 at main.register /build/main.go:9
-              but not before what is false
+              but not before what is false, or its effect
     false     critical lock-contention 80 at main.register /build/main.go:9`},
 		"the other rule": {Label{Findings: []Expected{hashing}}, Agent, `critical lock-contention main.register:9`, `
 right
