@@ -114,6 +114,25 @@ func TestOfWhatIsEquallyBadTheCauseComesFirst(t *testing.T) {
 	}
 }
 
+func TestGoroutinesThatHoldWhatStaysAreNotFine(t *testing.T) {
+	held := finding("retained-objects", 70, "main.(*session).hold")
+	held.Evidence = []ops.Proof{{Metric: "goroutines", Value: 1005}}
+	for _, c := range []struct {
+		f    ops.Finding
+		want string
+	}{
+		{finding("retained-objects", 70, "main.open"), "none of them looks forgotten"},
+		{held, "the number of goroutines does not grow; that 1,005 of them stand, about one for each object that stays, is told as part of retained-objects/main.(*session).hold"},
+	} {
+		d := ops.Diagnosis{Findings: []ops.Finding{c.f}, Checks: []ops.Check{
+			{Rule: "goroutine-leak", Verdict: ops.VerdictOK, Reason: rule.Say("none of them looks forgotten", "看不出有被遺忘的")}}}
+		link(&d)
+		if got := d.Checks[0].Reason.EN; got != c.want {
+			t.Errorf("the check for leaks says %q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestTheCollectorIsAnEffectOfWhatAllocatesBesideItsWork(t *testing.T) {
 	path, collector := finding("cpu-hot-path", 80, "main.sign"), finding("cpu-gc-pressure", 40, "main.sign")
 	collector.Where[0].Role = ops.RoleAlloc

@@ -245,6 +245,25 @@ func link(d *ops.Diagnosis) {
 		}
 	}
 	d.Findings = left
+	standing(d)
+}
+
+// standing keeps the check for leaks from calling those goroutines fine that hold what
+// another finding says should have gone: their number does not grow any more.
+func standing(d *ops.Diagnosis) {
+	for i := range d.Findings {
+		f := &d.Findings[i]
+		n := valueOf(f, "goroutines")
+		if f.Rule != "retained-objects" || n == 0 {
+			continue
+		}
+		for j := range d.Checks {
+			if k := &d.Checks[j]; k.Rule == "goroutine-leak" && k.Verdict == ops.VerdictOK {
+				k.Reason = rule.Say("the number of goroutines does not grow; that %s of them stand, about one for each object that stays, is told as part of %s",
+					"goroutine 的數量沒有增加；其中 %s 個停著不動，大約每個殘留物件各有一個，已併入 %s 說明", rule.Count(int64(n)), f.ID())
+			}
+		}
+	}
 }
 
 // worst returns the finding of a rule with the highest score that is about the

@@ -60,12 +60,12 @@ func judgeRetainedObjects(e *evidence.Evidence) rule.Result {
 			score = min(score, 74)
 		}
 	}
-	turnover := v.compared && v.allocs && s.replaced > s.after.bytes/100 && s.kept() < 0.5
 	objects := s.after.objects
 	if t := typeAt(e, s.frame); t != nil {
 		objects = t.Objects
 	}
 	held := holdersOf(e, s.frame, objects)
+	turnover := v.compared && v.allocs && s.replaced > s.after.bytes/100 && s.kept() < 0.5 && held == nil
 	few := s.after.objects <= fewPieces && held == nil
 	if turnover || few {
 		score = min(score, 45)
@@ -97,6 +97,10 @@ func (r *retained) finding(score int) ops.Finding {
 		f.Title = rule.Say("%[4]s live `%[3]s` (%[5]s), made in `%[1]s` (%[2]s)", "%[4]s 個 `%[3]s` 留在記憶體（%[5]s），由 `%[1]s` 建立（%[2]s）", name, line, typeName(t), count, size)
 	}
 	f.Summary = rule.Say("About %s objects from %s are live: %s, %s of all that the process holds.", "來自 %[2]s 的物件約有 %[1]s 個存活：%[3]s，占行程所有存活物件的 %[4]s。", count, line, size, rule.Pct(r.share))
+	if t != nil && 10*t.Objects < 9*s.after.objects {
+		f.Summary = rule.Say("What %s made and is live takes %s, %s of all that the process holds: about %s `%s` and what belongs to them.", "%s 建立且仍存活的物件占 %s，是行程所有存活物件的 %s：約 %s 個 `%s`，以及屬於它們的物件。",
+			line, size, rule.Pct(r.share), rule.Count(about(float64(t.Objects))), typeName(t))
+	}
 	if r.limit > 0 {
 		f.Summary = rule.Say("%s That is %s of the memory limit of %s.", "%s相當於記憶體上限 %[3]s 的 %[2]s。", f.Summary, rule.Pct(float64(s.after.bytes)/float64(r.limit)), rule.Bytes(r.limit))
 	}
@@ -139,7 +143,9 @@ func (r *retained) proofs(f *ops.Finding, t *evidence.HeapType) {
 		add(ops.KindHeap, "inuse_objects", float64(s.after.objects), "objects", rule.Say("these are only %s pieces: buffers rather than forgotten objects", "只有 %s 塊：比較像緩衝區，不像被遺忘的物件", rule.Count(s.after.objects)))
 	}
 	if r.limit <= 0 {
-		f.Confidence = ops.Low
+		if r.held == nil {
+			f.Confidence = ops.Low
+		}
 		add(ops.KindRuntime, "memory_limit", 0, "bytes", rule.Say("no memory limit is known: whether this is much, only you can say", "不知道記憶體上限：這樣算不算多，只有你能判斷"))
 	}
 }
