@@ -81,6 +81,10 @@ func (d *downstream) callee() *ops.NextCapture {
 	return &ops.NextCapture{Remote: name}
 }
 
+// unlike is how many times its mean the longest wait is where the mean is one of two
+// kinds of waits, such as quick answers and a database that stood still; by reasoning.
+const unlike = 5
+
 // say writes title, summary and explanation.
 func (d *downstream) say(f *ops.Finding, p *place) {
 	who, at := rule.Code(p.user), rule.Line(p.user)
@@ -122,6 +126,9 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 	}
 	if p.times > 0 {
 		f.Summary = rule.Say("Waiting for %[2]s: %[1]s at a time, %[3]s for each answer and %[4]s for all that a request asks for.", "同一時間%[1]s 在等 %[2]s，每個回應平均 %[3]s，一個請求合計 %[4]s。", rule.Goroutines(d.busy), d.name(), rule.Dur(p.answer), rule.Dur(p.delay))
+	}
+	if most := sum(p.waits).max; p.known && !p.upTo && !p.atLeast && most >= unlike*max(p.delay, p.answer) {
+		f.Summary = rule.Say("%s Some take much longer than that, up to %s: look at these in the timeline.", "%s有些久得多，最長 %s：在時間軸上看這幾次。", f.Summary, rule.Dur(most))
 	}
 	if len(d.places) > 1 {
 		f.Summary = rule.Say("%[1]s The lines that ask: %[2]s.", "%[1]s發出請求的程式碼：%[2]s。", f.Summary, list(d.places))
