@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, call, captured, centre, fits, launch, open, self, visit } from "./harness.mjs";
+import { accessible, call, captured, centre, fits, launch, open, says, self, visit } from "./harness.mjs";
 
 let browser, own, one, two;
 before(async () => {
@@ -14,7 +14,7 @@ after(async () => {
   for (const c of [one, two]) if (c) await call("CaptureService/DeleteCapture", { captureId: c.id });
 });
 
-const ready = (page) => page.waitForSelector("[data-t=flame]:not([data-shown='0'])");
+const ready = (page) => page.waitForSelector("[data-t=flame][aria-busy=false]:not([data-shown='0'])");
 
 test("two captures of the list, side by side", async () => {
   const page = await open(browser);
@@ -24,14 +24,16 @@ test("two captures of the list, side by side", async () => {
   // The older one is what was before, whatever was chosen first.
   await page.waitForURL((u) => u.searchParams.get("a") === `${one.id}/*` && u.searchParams.get("b") === `${two.id}/*`);
   await page.waitForSelector("[data-t=appeared]");
-  assert.match(await page.innerText("[data-t=side-A]"), /before the release/);
+  await says(page, "[data-t=side-A]", /before the release/);
   await page.click("[data-t=show-profiles]");
   await page.click("[data-kind=goroutine]");
+  await page.waitForURL(/profile=goroutine/);
   await ready(page);
   await page.click("[data-t=diff-normalised]");
   await page.waitForURL(/mode=normalised/);
   await page.selectOption("[data-t=diff-least]", "1");
   await page.waitForURL(/min=1/);
+  await ready(page);
   await page.locator("[data-t=flame-table] [data-fn]").first().click();
   await page.waitForSelector("[data-t=flame-detail] >> text=→");
   const address = page.url();
@@ -64,7 +66,7 @@ test("from nothing: choose a side, then the ends of its window", async () => {
   await page.waitForSelector("[data-t=outliers]");
   await page.click("[data-t=show-profiles]");
   await ready(page);
-  assert.equal(await page.locator("[data-kind=heap]").count(), 1);
+  await page.waitForSelector("[data-kind=heap]");
   await page.click("[data-t=swap]");
   await page.waitForURL((u) => u.searchParams.get("b") === `${two.id}/*@before`);
   assert.deepEqual(page.errors, []);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { accessible, call, centre, fits, launch, open, visit } from "./harness.mjs";
+import { accessible, call, centre, count, fits, follow, launch, open, says, until, visit } from "./harness.mjs";
 
 const stack = process.env.COLORGAME_STACK && JSON.parse(readFileSync(process.env.COLORGAME_STACK, "utf8"));
 const shots = process.env.SHOTS;
@@ -19,7 +19,7 @@ before(async () => {
   // A service that is one process shows nothing of batches.
   const users = stack.processes.find((p) => p.name === "user-service").api;
   for (let n = 0; n < 2; n++) more.push(spawn("colorgame", ["gateway-service", "--center", centre, "--users", users], { stdio: "ignore" }));
-  for (let n = 0; n < 240 && (await gateways()).length < 3; n++) await new Promise((r) => setTimeout(r, 250));
+  await until("three gateways", async () => (await gateways()).length === 3);
 });
 after(async () => {
   await browser.close();
@@ -48,11 +48,12 @@ test("a setting with a time to live, and back at once", async (t) => {
   await page.waitForSelector("[data-t=run-control]:enabled");
   await page.click("[data-t=run-control]");
   await page.waitForSelector("[data-t=change] >> text=100 → 60");
-  assert.match(await page.textContent("[data-t=back]"), /back in (5:00|4:5\d)/);
+  // Five minutes, and what a crowded machine takes to look.
+  await says(page, "[data-t=back]", /back in (5:00|[34]:\d\d)/);
   await accessible(page, "a control over its page");
   await page.keyboard.press("Escape");
   await page.waitForSelector("[data-t=run-control]", { state: "detached" });
-  assert.match(await page.textContent("[data-name=gogc]"), /changed(5:00|4:5\d)60/);
+  assert.match(await page.textContent("[data-name=gogc]"), /changed(5:00|[34]:\d\d)60/);
   await fits(page, "an instance with controls");
 
   // By the address, as somebody who was sent it; the setting is seen by all.
@@ -72,13 +73,10 @@ test("a setting with a time to live, and back at once", async (t) => {
 test("the game's own control on all instances, one first, and both on record", async (t) => {
   if (!stack) return t.skip("the game does not run");
   const page = await open(browser);
-  const all = await gateways();
-  assert.equal(all.length, 3);
-  await visit(page, "/");
-  await page.keyboard.press("Control+k");
-  await page.waitForSelector("[data-t=palette-search]");
-  await page.keyboard.type("control gateway");
-  await page.keyboard.press("Enter");
+  const all = await until("three gateways", async () => ((await gateways()).length === 3 ? gateways() : undefined));
+  await visit(page, "/?q=gateway-service");
+  await page.waitForSelector(`[data-id="${all[0].id}"]`);
+  await follow(page, "control gateway", `control-service/${service}`);
   await page.waitForURL(/\/control\?service=color-game(\/|%2F)gateway-service/);
   await page.click("[data-name=kick-slow]");
   await page.fill("[data-param=behind]", "17");
@@ -86,12 +84,13 @@ test("the game's own control on all instances, one first, and both on record", a
   await page.fill("[data-param=behind]", "16");
   await page.fill("[data-t=batch]", "1");
   await page.waitForSelector("[data-t=plan] >> text=1 → 1 → 1");
-  assert.match(await page.textContent("[data-t=affects]"), /3 instances of gateway-service/);
+  await says(page, "[data-t=affects]", /3 instances of gateway-service/);
   await allow(page, "gateway-service");
   await page.click("[data-t=run-control]");
   await page.waitForSelector("[data-t=outcome][data-outcome=ok]");
-  assert.equal(await page.locator("[data-t=results] [data-result=ok]").count(), 3);
-  assert.equal(await page.inputValue("[data-t=confirm]"), "", "what comes next is confirmed anew");
+  await count(page, "[data-t=results] [data-result=ok]", 3);
+  // What comes next is confirmed anew.
+  await page.waitForFunction(() => document.querySelector("[data-t=confirm]").value === "");
   await accessible(page, "controls of a service");
   await fits(page, "controls of a service");
   await shot(page, "control-light");
@@ -104,18 +103,18 @@ test("the game's own control on all instances, one first, and both on record", a
   await page.waitForSelector("[data-t=results] [data-result=ok]");
   await page.click("[data-t=stop-run]");
   await page.waitForSelector("[data-t=outcome][data-outcome=partial]");
-  assert.equal(await page.locator("[data-t=results] [data-result=skipped]").count(), 2);
+  await count(page, "[data-t=results] [data-result=skipped]", 2);
   await page.click("[data-t=on-record]");
   await page.waitForSelector("[data-t=audit-detail] [data-step]");
 
   await visit(page, "/audit?target=gateway-service");
-  for (const subject of ["gogc", "kick-slow", "gc"]) await page.waitForSelector(`[data-subject=${subject}]`);
+  for (const subject of ["kick-slow", "gc"]) await page.waitForSelector(`[data-subject=${subject}]`);
   await page.fill("[data-t=audit-search]", "a browser test");
   await page.click("[data-outcome=partial]");
   await page.waitForURL(/outcome=partial/);
-  await page.waitForSelector("[data-subject=gogc]", { state: "detached" });
+  await page.waitForSelector("[data-subject=kick-slow]", { state: "detached" });
   await page.click("[data-subject=gc]");
-  assert.equal(await page.locator("[data-t=audit-detail] [data-step]").count(), 3);
+  await count(page, "[data-t=audit-detail] [data-step]", 3);
   await page.click("[data-t=verify]");
   await page.waitForSelector("[data-t=verify-report].good");
   await accessible(page, "the audit page");
@@ -134,7 +133,7 @@ test("the game's own control on all instances, one first, and both on record", a
   await shot(other, "audit-dark-zh");
   await visit(other, `/control?service=${service}&control=gogc&on=${all[0].id}`);
   await other.waitForSelector("[data-param=percent]");
-  assert.equal(await other.locator("[data-target] input:checked").count(), 1);
+  await count(other, "[data-target] input:checked", 1);
   await accessible(other, "controls, dark");
   await shot(other, "control-dark-zh");
   assert.deepEqual(other.errors, []);

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { accessible, call, centre, ended, fits, launch, open, self, visit } from "./harness.mjs";
+import { accessible, call, captured, centre, fits, launch, open, says, visit } from "./harness.mjs";
 
 // The Color Game's login storm: its user-service compares a password with bcrypt
 // for every request of a player.
@@ -28,9 +28,8 @@ test("from a slow service to its line", game, async () => {
   await page.selectOption("[data-t=service]", "color-game/user-service");
   await page.fill("[data-t=duration]", "5");
   await page.click("[data-t=start]");
-  await page.waitForSelector("[data-t=diagnosis-later]");
   const finding = page.locator("[data-t=diagnosis] [data-finding]").first();
-  await finding.waitFor({ timeout: 60_000 });
+  await finding.waitFor();
   assert.equal(await finding.locator("[data-t=place]").first().innerText(), place);
   assert.equal(await finding.locator("[data-severity]").first().getAttribute("data-severity"), "critical");
   assert.match(await finding.locator(".title").first().innerText(), /bcrypt/);
@@ -46,8 +45,7 @@ test("from a slow service to its line", game, async () => {
   await page.waitForURL((u) => u.searchParams.get("finding")?.includes("/cpu-password-hashing/"));
   const profile = finding.locator('[data-evidence="cpu"]').first();
   const [flame] = await Promise.all([page.context().waitForEvent("page"), profile.locator("[data-t=flame]").click()]);
-  await flame.waitForLoadState();
-  assert.match(await flame.locator("body").innerText(), /bcrypt/);
+  await says(flame, "body", /bcrypt/);
   assert.equal((await flame.locator("#errors").innerText()).trim(), "", "pprof finds the places of the finding");
   await flame.close();
   const [top] = await Promise.all([page.context().waitForEvent("page"), profile.locator("[data-t=top]").click()]);
@@ -69,7 +67,7 @@ test("from a slow service to its line", game, async () => {
     await visit(other, address.slice(centre.length));
     const same = other.locator("[data-t=diagnosis] [data-finding]").first();
     await same.locator('[data-evidence="cpu"]').first().waitFor();
-    assert.match(await same.locator(".title").first().innerText(), /密碼雜湊/);
+    await same.locator(".title").first().filter({ hasText: /密碼雜湊/ }).waitFor();
     assert.equal(await same.locator("[data-t=place]").first().innerText(), place);
     await other.click("[data-t=checked] button");
     await other.waitForURL(/checked=1/);
@@ -85,9 +83,7 @@ test("from a slow service to its line", game, async () => {
 });
 
 test("what a narrow capture could not check is one click from being captured", async () => {
-  const own = await self();
-  const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: "1s", kinds: ["runtime"] }, note: "narrow" });
-  await ended(capture.id);
+  const capture = await captured(1, "narrow", ["runtime"]);
   for (const theme of ["light", "dark"]) {
     const page = await open(browser, { theme });
     await visit(page, `/captures/${capture.id}`);
@@ -96,8 +92,8 @@ test("what a narrow capture could not check is one click from being captured", a
     assert.match(await gap.innerText(), /ops capture .*--kinds /);
     await accessible(page, `gaps, ${theme}`);
     await gap.locator("[data-t=next-capture]").click();
-    await page.waitForSelector("[role=dialog]");
-    assert.match(await page.innerText("[role=dialog]"), /Affects 1 instance\b/);
+    await says(page, "[role=dialog]", /Affects 1 instance\b/);
+    await page.waitForSelector("[role=dialog] .kinds input[value=goroutine]:checked");
     const ticked = await page.locator("[role=dialog] .kinds input:checked").evaluateAll((all) => all.map((i) => i.value));
     assert.ok(ticked.includes("goroutine") && !ticked.includes("heap"), `ticked: ${ticked}`);
     assert.deepEqual(page.errors, []);

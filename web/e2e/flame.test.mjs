@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, call, captured, centre, fits, launch, open, visit } from "./harness.mjs";
+import { accessible, call, captured, centre, fits, launch, open, says, visit } from "./harness.mjs";
 
 // The centre's own goroutines: there are always some, and they are always the same.
 let browser, capture;
@@ -13,8 +13,12 @@ after(async () => {
   if (capture) await call("CaptureService/DeleteCapture", { captureId: capture.id });
 });
 
-const ready = (page) => page.waitForSelector("[data-t=flame]:not([data-shown='0'])");
-const line = (page) => page.innerText("[data-t=flame-line]");
+const ready = (page) => page.waitForSelector("[data-t=flame][aria-busy=false]:not([data-shown='0'])");
+/** All that is known of the function that is selected. */
+const detail = async (page) => {
+  await page.waitForSelector("[data-t=flame-detail][aria-busy=false]");
+  return page.innerText("[data-t=flame-detail]");
+};
 const query = (page, key) => new URL(page.url()).searchParams.get(key);
 
 test("from the capture to a function, and the address shows it to somebody else", async () => {
@@ -30,9 +34,9 @@ test("from the capture to a function, and the address shows it to somebody else"
   await page.keyboard.press("/");
   await page.keyboard.type("net/http.(*conn).serve");
   await page.waitForSelector("[data-t=flame-found] >> text=/of the whole · [0-9]+ match/");
-  await page.waitForURL(/q=net/);
+  await page.waitForURL((u) => u.searchParams.get("q") === "net/http.(*conn).serve");
   await page.keyboard.press("Enter");
-  assert.match(await line(page), /net\/http\.\(\*conn\)\.serve.*of all/s);
+  await says(page, "[data-t=flame-line]", /net\/http\.\(\*conn\)\.serve.*of all/s);
 
   // By keys into the graph: the cursor's box is zoomed to, and that can be taken back.
   await page.focus("[data-t=flame-canvas]");
@@ -50,7 +54,7 @@ test("from the capture to a function, and the address shows it to somebody else"
   await page.waitForURL(/sandwich=/);
   await ready(page);
   const address = page.url();
-  const there = await page.innerText("[data-t=flame-detail]");
+  const there = await detail(page);
   assert.match(there, /Calls/);
   assert.deepEqual(page.errors, []);
   await page.context().close();
@@ -60,7 +64,7 @@ test("from the capture to a function, and the address shows it to somebody else"
     await visit(other, address.slice(centre.length));
     await ready(other);
     await other.waitForSelector("[data-chip=sandwich]");
-    await other.waitForFunction((text) => document.querySelector("[data-t=flame-detail]")?.innerText === text, there);
+    assert.equal(await detail(other), there);
     assert.equal(await other.inputValue("[data-t=flame-search]"), "net/http.(*conn).serve");
     await accessible(other, `a flame graph, ${theme}`);
     await fits(other, `a flame graph, ${theme}`);

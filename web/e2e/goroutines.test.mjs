@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, call, captured, fits, launch, open, visit } from "./harness.mjs";
+import { accessible, call, captured, fits, focused, launch, open, says, visit } from "./harness.mjs";
 
 let browser;
 let capture;
@@ -29,6 +29,7 @@ test("from everybody to one stack, by keys, and the address shows it to somebody
   const all = await page.locator('[role="grid"]').getAttribute("aria-rowcount");
 
   await page.keyboard.press("/");
+  await focused(page, "search");
   await page.keyboard.type("opscenter");
   await page.waitForURL(/q=opscenter/);
   await page.waitForFunction((n) => document.querySelector('[role="grid"]')?.getAttribute("aria-rowcount") !== n, all);
@@ -37,6 +38,7 @@ test("from everybody to one stack, by keys, and the address shows it to somebody
   await page.keyboard.press("ArrowDown");
   await page.waitForSelector("[data-t=stack]");
   await page.waitForURL(/group=[0-9a-f]{16}/);
+  await page.waitForSelector("[data-t=stack] li");
   const folded = await page.locator("[data-t=stack] li").count();
   await page.keyboard.press("e");
   await page.waitForFunction((n) => document.querySelectorAll("[data-t=stack] li").length > n, folded);
@@ -50,7 +52,6 @@ test("from everybody to one stack, by keys, and the address shows it to somebody
   await page.context().close();
   const other = await open(browser, { theme: "dark", locale: "zh-TW", width: 1920, height: 1080 });
   await visit(other, address);
-  await other.waitForSelector("[data-t=stack]");
   assert.equal(await other.innerText("[data-t=stack] header b"), title);
   await accessible(other, "goroutines, dark");
   await other.locator("[data-t=change]").selectOption("gone");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, accessibleInBothThemes, call, fits, launch, open, visit } from "./harness.mjs";
+import { accessible, accessibleInBothThemes, call, fits, follow, launch, open, says, visit } from "./harness.mjs";
 
 let browser;
 const sample = {};
@@ -29,7 +29,7 @@ test("from what one hears to the line, on a real capture, and into its views", a
 
   // The capture that it advises, filled in.
   await page.click("[data-t=guide-capture]");
-  await page.waitForSelector("[role=dialog]");
+  await page.waitForSelector("[role=dialog] .kinds input[value=mutex]:checked");
   const ticked = await page.locator("[role=dialog] .kinds input:checked").evaluateAll((all) => all.map((i) => i.value));
   assert.ok(ticked.includes("mutex") && !ticked.includes("heap"), `ticked: ${ticked}`);
   await page.keyboard.press("Escape");
@@ -41,7 +41,7 @@ test("from what one hears to the line, on a real capture, and into its views", a
   await page.click("[data-step='2']");
   await page.waitForURL(`**/captures/${sample[4]}/goroutines?*`);
   await page.waitForSelector("[data-t=stack]");
-  assert.match(await page.innerText("[data-t=groups]"), /placeStrict/);
+  await says(page, "[data-t=groups]", /placeStrict/);
 
   // And back from its finding.
   await page.click("[data-t=tab-diagnosis]");
@@ -58,7 +58,7 @@ test("a rule's page, in the dark and the other language", async () => {
   await accessible(page, "the guide, dark");
   await page.click("[data-rule=timer-leak] a");
   await page.waitForSelector("[data-part=thresholds]");
-  assert.match(await page.innerText("[data-part=means]"), /計時器/);
+  await says(page, "[data-part=means]", /計時器/);
   await accessible(page, "a rule, dark");
   await page.click("[data-t=rule-chapter]");
   await page.waitForURL("**/guide/5");
@@ -72,15 +72,11 @@ test("a rule's page, in the dark and the other language", async () => {
 test("what is over before anybody can click: the complaint leads to the rule, and one click arms it", async () => {
   const page = await open(browser);
   await visit(page, "/");
-  await page.keyboard.press("Control+k");
-  await page.waitForSelector("[data-t=palette-search]");
-  await page.keyboard.type("lag spike");
-  await page.waitForSelector('[data-entry="guide/6"][aria-selected=true]');
-  await page.keyboard.press("Enter");
+  await follow(page, "lag spike", "guide/6");
   await page.waitForURL("**/guide/6");
   const finding = page.locator("[data-t=sample] [data-finding]").first();
   await finding.waitFor();
-  assert.match(await page.innerText("[data-t=sample]"), /audit\.go:\d+/);
+  await says(page, "[data-t=sample]", /audit\.go:\d+/);
 
   // Armed and disarmed, as the rule's file says then.
   const enabled = async () => (await call("TriggerService/ListTriggers")).files.flatMap((f) => f.rules).find((r) => r.name === "stall").enabled ?? false;

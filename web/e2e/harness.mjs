@@ -4,6 +4,9 @@ import assert from "node:assert/strict";
 import { AxeBuilder } from "@axe-core/playwright";
 import { chromium } from "playwright-core";
 
+/** Longest wait for what has to come, in milliseconds: a crowded machine is slow, not wrong. */
+const patience = 60_000;
+
 /** The centre under test, without a slash at the end; its own process is the instance that is captured. */
 export const centre = (process.env.OPS_URL ?? "http://127.0.0.1:8080").replace(/\/$/, "");
 
@@ -14,6 +17,7 @@ export const launch = () => chromium.launch({ executablePath: process.env.CHROMI
 /** A fresh browser profile with one page; what the console says in red is kept in page.errors. */
 export async function open(browser, { theme = "light", locale = "en-US", width = 1280, height = 800 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, locale, reducedMotion: "reduce", acceptDownloads: true });
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   watchErrors(page);
   return page;
@@ -28,7 +32,49 @@ export function watchErrors(page) {
 /** Goes to a path of the page and waits until it shows how things are. */
 export async function visit(page, path) {
   await page.goto(centre + path);
-  await page.waitForSelector('[data-live="live"]', { timeout: 60_000 });
+  await page.waitForSelector('[data-live="live"]');
+}
+
+const pause = (ms) => new Promise((r) => setTimeout(r, ms));
+
+/** What fn finds, which may take a while on a busy machine. */
+export async function until(what, fn, within = 90_000) {
+  for (const by = Date.now() + within; Date.now() < by; ) {
+    const found = await fn().catch(() => undefined);
+    if (found) return found;
+    await pause(200);
+  }
+  assert.fail(`${what}: not within ${within / 1000} s`);
+}
+
+/** Waits until the first of what is there says it, and returns all that it says. */
+export async function says(page, selector, pattern) {
+  let text = "";
+  for (const by = Date.now() + patience; Date.now() < by; await pause(50)) {
+    text = await page.locator(selector).first().innerText();
+    if (pattern.test(text)) break;
+  }
+  assert.match(text, pattern, selector);
+  return text;
+}
+
+/** Waits until there are so many. */
+export async function count(page, selector, n) {
+  let there = -1;
+  for (const by = Date.now() + patience; Date.now() < by && there !== n; await pause(50)) there = await page.locator(selector).count();
+  assert.equal(there, n, selector);
+}
+
+/** Waits until the keys go there: what opens takes the focus a moment later. */
+export const focused = (page, name) => page.waitForFunction((t) => document.activeElement?.getAttribute("data-t") === t, name);
+
+/** Opens the palette, types, and follows the entry when it is the one that Enter takes. */
+export async function follow(page, text, entry) {
+  await page.keyboard.press("Control+k");
+  await focused(page, "palette-search");
+  await page.keyboard.type(text);
+  await page.waitForSelector(`[data-entry="${entry}"][aria-selected=true]`);
+  await page.keyboard.press("Enter");
 }
 
 /**
@@ -52,6 +98,28 @@ export async function accessibleInBothThemes(page, what) {
   await page.waitForFunction((t) => document.documentElement.dataset.theme === t, other);
   await accessible(page, `${what}, ${other}`, { rules: ["color-contrast", "link-in-text-block"] });
   await page.emulateMedia({ colorScheme: now, reducedMotion: "reduce" });
+  await page.waitForFunction((t) => document.documentElement.dataset.theme === t, now);
+}
+
+/**
+ * Draws the pointer over an element until that has come to something: points gives where,
+ * of its size. What stands above a chart may come or go meanwhile and move it away.
+ */
+export async function drag(page, selector, points, done) {
+  for (const by = Date.now() + patience; Date.now() < by; ) {
+    const box = await page.locator(selector).first().boundingBox();
+    if (!box) continue;
+    const [from, to] = points(box);
+    await page.mouse.move(box.x + from[0], box.y + from[1]);
+    await page.mouse.down();
+    await page.mouse.move(box.x + to[0], box.y + to[1], { steps: 5 });
+    await page.mouse.up();
+    for (let n = 0; n < 40; n++) {
+      if (await done()) return;
+      await pause(50);
+    }
+  }
+  assert.fail(`drawing over ${selector} came to nothing`);
 }
 
 /** Fails if the page needs to scroll sideways. */
@@ -76,28 +144,28 @@ export async function self() {
   return own;
 }
 
-/** Captures the centre itself and waits for the end. */
-export async function captured(seconds = 1, note = "browser test") {
+/** Captures the centre itself and waits for the end; without kinds, all of them. */
+export async function captured(seconds = 1, note = "browser test", kinds = []) {
   const own = await self();
   for (;;) {
     try {
-      const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s` }, note });
+      const { capture } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: `${seconds}s`, kinds }, note });
       return await ended(capture.id);
     } catch (err) {
       const rest = / has to rest: try again in (\d+)s/.exec(err.message); // after many tests in a row
       if (!rest) throw err;
-      await new Promise((r) => setTimeout(r, rest[1] * 1000));
+      await pause(rest[1] * 1000);
     }
   }
 }
 
 /** Waits for the end of a capture. */
 export async function ended(id) {
-  for (let n = 0; n < 240; n++) {
+  for (const by = Date.now() + 120_000; Date.now() < by; ) {
     const { capture: c } = await call("CaptureService/GetCapture", { captureId: id });
     if (["CAPTURE_STATE_DONE", "CAPTURE_STATE_PARTIAL"].includes(c.state)) return c;
     assert.ok(!["CAPTURE_STATE_FAILED", "CAPTURE_STATE_CANCELLED"].includes(c.state), `${c.state}: ${c.reason}`);
-    await new Promise((r) => setTimeout(r, 250));
+    await pause(250);
   }
-  throw new Error("the capture did not end within a minute");
+  throw new Error("the capture did not end within two minutes");
 }

@@ -1,19 +1,26 @@
 // A centre and services of a test's own: what dies there is nobody else's.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { until } from "./harness.mjs";
 
-/** What fn finds, which may take a while on a busy machine. */
-export async function until(what, fn) {
-  for (const by = Date.now() + 90_000; Date.now() < by; ) {
-    const found = await fn().catch(() => undefined);
-    if (found) return found;
-    await new Promise((r) => setTimeout(r, 200));
+/**
+ * A port that nobody listens on, of those that systems do not give out by themselves:
+ * one of theirs could be taken before its centre is up, even by a connection.
+ */
+export async function freePort() {
+  for (let n = 0; n < 100; n++) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const probe = createServer();
+    const free = await new Promise((done) => probe.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+    if (!free) continue;
+    await new Promise((done) => probe.close(done));
+    return port;
   }
-  assert.fail(`${what}: not within 90 s`);
+  assert.fail("no port is free");
 }
 
 const listening = (server) => new Promise((done) => server.listen(0, "127.0.0.1", () => done(server.address().port)));
@@ -29,9 +36,10 @@ export const end = (p, signal) =>
 /** Starts a centre; close ends all that was started with it. */
 export async function ownCentre(name) {
   const dir = await mkdtemp(join(tmpdir(), `${name}-`));
-  const probe = createServer();
-  const port = await listening(probe);
-  await new Promise((done) => probe.close(done));
+  const port = await freePort();
+  // How the machine treats who is looked at is not what is looked at.
+  const health = join(dir, "health.yaml");
+  await writeFile(health, "defaults:\n  sched-latency: {off: true}\n  cpu: {off: true}\n  throttled: {off: true}\n");
   const url = `http://127.0.0.1:${port}`;
   const started = [];
   const wires = [];
@@ -40,7 +48,7 @@ export async function ownCentre(name) {
     started.push(p);
     return p;
   };
-  start("ops", "serve", "--listen", `127.0.0.1:${port}`, "--data", dir, "--log-level", "error");
+  start("ops", "serve", "--listen", `127.0.0.1:${port}`, "--data", dir, "--health", health, "--log-level", "error");
   await until("the centre", () => fetch(url).then((r) => r.ok));
   return {
     url,

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { accessible, accessibleInBothThemes, call, fits, launch, open, self, visit } from "./harness.mjs";
+import { accessible, accessibleInBothThemes, call, fits, launch, open, self, until, visit } from "./harness.mjs";
+import { freePort } from "./owncentre.mjs";
 
 let browser;
 let own;
@@ -93,21 +93,13 @@ const installed = (() => {
 
 test("the door of a centre that asks for a login", { skip: !installed && "needs ops in PATH" }, async () => {
   const dir = mkdtempSync(join(tmpdir(), "ops-door-"));
-  const port = await new Promise((done) => {
-    const s = createServer().listen(0, "127.0.0.1", () => {
-      const p = s.address().port;
-      s.close(() => done(p));
-    });
-  });
+  const port = await freePort();
   ops("user", "add", "ann", "--admin", "--generate", "--data", dir);
   const door = `http://127.0.0.1:${port}`;
   const centre = spawn("ops", ["serve", "--listen", `127.0.0.1:${port}`, "--data", dir, "--login", "required", "--log-level", "error"], { stdio: "ignore" });
   const ended = new Promise((done) => centre.on("exit", done));
   try {
-    for (let n = 0; !(await fetch(`${door}/healthz`).then((r) => r.ok, () => false)); n++) {
-      assert.ok(n < 300, "the centre did not come up within 30 s");
-      await new Promise((r) => setTimeout(r, 100));
-    }
+    await until("the centre", () => fetch(`${door}/healthz`).then((r) => r.ok));
     for (const [locale, theme] of [["en-US", "light"], ["zh-TW", "dark"]]) {
       const page = await open(browser, { locale, theme });
       await page.goto(`${door}/`);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { centre, launch, open, self, visit, watchErrors } from "./harness.mjs";
+import { centre, launch, open, says, self, visit, watchErrors } from "./harness.mjs";
 
 let browser;
 let own;
@@ -33,7 +33,7 @@ test("without a shared worker the page does it alone, says when it is cut off, a
   cut = true;
   await page.reload();
   await page.waitForSelector('[data-live="reconnecting"]');
-  assert.match(await page.innerText("[data-live]"), /Reconnecting/);
+  await says(page, "[data-live]", /Reconnecting/);
   cut = false;
   // The page tries by itself as well: on a busy machine it can be back first.
   await page.evaluate(() => document.querySelector("[data-live] button")?.click());

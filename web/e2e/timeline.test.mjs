@@ -2,7 +2,7 @@
 // one interval, and the address that shows it again.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { accessible, call, captured, fits, launch, open, self, visit, ended } from "./harness.mjs";
+import { accessible, captured, drag, fits, focused, launch, open, says, visit } from "./harness.mjs";
 
 let browser;
 let capture;
@@ -12,25 +12,29 @@ before(async () => {
 });
 after(() => browser?.close());
 
-const shown = (page) => page.waitForSelector('[data-t="timeline"][data-busy="false"]', { timeout: 60_000 });
+const shown = (page) => page.waitForSelector('[data-t="timeline"][data-busy="false"]');
 const range = (page) => page.textContent('[data-t="range"]');
 
 /** Waits for an address that has something. */
-const address = (page, part) => page.waitForURL((u) => decodeURIComponent(u.href).includes(part), { timeout: 60_000 });
+const address = (page, part) => page.waitForURL((u) => decodeURIComponent(u.href).includes(part));
+const looksAt = (page, id) => page.waitForURL((u) => u.searchParams.get("g") === id);
 
-/** How many different colours the drawing has. */
-const colours = (page) =>
-  page.evaluate(() => {
+/** Waits until it says exactly that. */
+const shows = (page, name, text) => page.waitForFunction(([t, is]) => document.querySelector(`[data-t="${t}"]`)?.textContent === is, [name, text]);
+
+/** Waits until the drawing has more than so many different colours. */
+const colours = (page, n) =>
+  page.waitForFunction((n) => {
     const c = document.querySelector("canvas.below");
-    return new Set(new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer)).size;
-  });
+    return c?.width && new Set(new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer)).size > n;
+  }, n);
 
 test("from the whole trace to one wait, and back by its address", async () => {
   const page = await open(browser, { theme: "dark" });
   await visit(page, `/captures/${capture.id}`);
   await page.click('[data-t="tab-timeline"]');
   await shown(page);
-  assert.ok((await colours(page)) > 3, "states are drawn in their colours");
+  await colours(page, 3); // states are drawn in theirs
   await accessible(page, "the timeline, dark");
   await fits(page, "the timeline");
 
@@ -38,14 +42,14 @@ test("from the whole trace to one wait, and back by its address", async () => {
   const fold = page.locator('.name.group [data-t="fold"]').first();
   await fold.click();
   await page.waitForSelector(".name.goroutine");
-  assert.equal(await page.locator('.name.group [data-t="fold"]').first().getAttribute("aria-expanded"), "true");
+  await page.waitForSelector('.name.group [data-t="fold"][aria-expanded=true]');
   await address(page, "groups=");
 
   // Keys zoom around the pointer, and pan.
   const whole = await range(page);
   const box = await page.locator('[data-t="canvas"]').boundingBox();
   await page.mouse.move(box.x + box.width / 2, box.y + 120);
-  assert.notEqual(await page.textContent('[data-t="hover"]'), "", "what is pointed at is told");
+  await page.waitForSelector('[data-t="hover"] b'); // what is pointed at is told
   for (let n = 0; n < 4; n++) await page.keyboard.press("w");
   await address(page, "t=");
   const near = await range(page);
@@ -74,10 +78,10 @@ test("from the whole trace to one wait, and back by its address", async () => {
   await fresh.goto(link);
   await shown(fresh);
   await fresh.waitForSelector('[data-t="interval"]');
-  assert.equal(await range(fresh), await range(page));
-  assert.equal(await fresh.textContent('[data-t="interval"]'), await page.textContent('[data-t="interval"]'));
-  assert.equal(await fresh.getAttribute('[data-t="only-sync"]', "aria-pressed"), "true");
-  assert.ok(await fresh.locator(".name.chosen").count(), "its row is there");
+  await shows(fresh, "range", await range(page));
+  await shows(fresh, "interval", await page.textContent('[data-t="interval"]'));
+  await fresh.waitForSelector('[data-t="only-sync"][aria-pressed=true]');
+  await fresh.waitForSelector(".name.chosen"); // its row is there
   await accessible(fresh, "a goroutine, light");
   assert.deepEqual(fresh.errors, []);
 
@@ -85,7 +89,7 @@ test("from the whole trace to one wait, and back by its address", async () => {
   await page.keyboard.press("Escape");
   await page.waitForSelector('[data-t="interval"]', { state: "detached" });
   await page.keyboard.press("Escape");
-  await page.waitForFunction((was) => document.querySelector('[data-t="range"]').textContent === was, whole);
+  await shows(page, "range", whole);
   assert.deepEqual(page.errors, []);
   await Promise.all([page.context().close(), fresh.context().close()]);
 });
@@ -94,16 +98,10 @@ test("a stretch adds up, search finds a goroutine, the longest wait is a click a
   const page = await open(browser);
   await visit(page, `/captures/${capture.id}/timeline`);
   await shown(page);
-  const box = await page.locator('[data-t="canvas"]').boundingBox();
   await page.keyboard.down("Shift");
-  await page.mouse.move(box.x + 60, box.y + 70);
-  await page.mouse.down();
-  await page.mouse.move(box.x + 300, box.y + 180, { steps: 4 });
-  await page.mouse.up();
+  await drag(page, '[data-t="canvas"]', () => [[60, 70], [300, 180]], () => page.url().includes("sel="));
   await page.keyboard.up("Shift");
-  await page.waitForSelector('[data-t="statistics"]');
-  await address(page, "sel=");
-  assert.match(await page.textContent('[data-t="statistics"]'), /%/);
+  await says(page, '[data-t="statistics"]', /%/);
   const again = page.url();
   await page.reload();
   await page.waitForSelector('[data-t="statistics"]');
@@ -124,14 +122,18 @@ test("a stretch adds up, search finds a goroutine, the longest wait is a click a
 
   await page.locator('[data-t="longest"]').first().click();
   await page.waitForSelector('[data-t="interval"]');
+  await address(page, "g=");
   const id = new URL(page.url()).searchParams.get("g");
   await page.keyboard.press("Escape");
+  await page.waitForSelector('[data-t="interval"]', { state: "detached" });
   await page.keyboard.press("/");
+  await focused(page, "search");
   await page.keyboard.type(`G${id}`);
   await page.waitForSelector('[data-t="hits"] button');
+  // Whatever is shown by now: Enter takes what was typed.
   await page.keyboard.press("Enter");
+  await looksAt(page, id);
   await page.waitForSelector('[data-t="interval"]');
-  assert.equal(new URL(page.url()).searchParams.get("g"), id);
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });
@@ -154,13 +156,14 @@ test("who woke whom is an arrow between their rows", async () => {
     }
   }
   assert.ok(found, "a wait was ended by somebody");
+  await address(page, "g=");
   const woken = new URL(page.url()).searchParams.get("g");
   await page.keyboard.press("p");
   await page.keyboard.press("f");
   await address(page, "t=");
   const waker = (await page.textContent('[data-t="waker"]')).slice(1);
   await page.click('[data-t="waker"]');
-  await address(page, `g=${waker}`);
+  await looksAt(page, waker);
   await page.keyboard.press("p");
   await address(page, `pin=${woken},${waker}`);
   await shown(page);
@@ -170,9 +173,7 @@ test("who woke whom is an arrow between their rows", async () => {
 });
 
 test("a capture without a trace offers to take one", async () => {
-  const own = await self();
-  const { capture: started } = await call("CaptureService/StartCapture", { project: own.project, service: own.service, instanceIds: [own.id], spec: { duration: "1s", kinds: ["goroutine"] }, note: "no trace" });
-  const bare = await ended(started.id);
+  const bare = await captured(1, "no trace", ["goroutine"]);
   const page = await open(browser, { locale: "zh-TW" });
   await visit(page, `/captures/${bare.id}/timeline`);
   await page.click('[data-t="capture-trace"]');

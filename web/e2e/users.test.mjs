@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { accessible, fits, launch, open } from "./harness.mjs";
+import { accessible, fits, launch, open, says, until } from "./harness.mjs";
+import { freePort } from "./owncentre.mjs";
 
 const ops = (...args) => execFileSync("ops", args, { encoding: "utf8" });
 const installed = (() => {
@@ -36,22 +36,14 @@ async function enter(page, door, name, password, own) {
 
 test("a user is added, given a role, gets a new password and is kept out", { skip: !installed && "needs ops in PATH" }, async () => {
   const dir = mkdtempSync(join(tmpdir(), "ops-users-"));
-  const port = await new Promise((done) => {
-    const s = createServer().listen(0, "127.0.0.1", () => {
-      const p = s.address().port;
-      s.close(() => done(p));
-    });
-  });
+  const port = await freePort();
   const secret = /\S{16,}/.exec(ops("user", "add", "ann", "--admin", "--generate", "--data", dir).split("\n").find((l) => /^\s*\S{16,}\s*$/.test(l)) ?? "")?.[0];
   assert.ok(secret, "the password that was made is printed on a line of its own");
   const door = `http://127.0.0.1:${port}`;
   const centre = spawn("ops", ["serve", "--listen", `127.0.0.1:${port}`, "--data", dir, "--login", "required", "--log-level", "error"], { stdio: "ignore" });
   const ended = new Promise((done) => centre.on("exit", done));
   try {
-    for (let n = 0; !(await fetch(`${door}/healthz`).then((r) => r.ok, () => false)); n++) {
-      assert.ok(n < 300, "the centre did not come up within 30 s");
-      await new Promise((r) => setTimeout(r, 100));
-    }
+    await until("the centre", () => fetch(`${door}/healthz`).then((r) => r.ok));
     const page = await open(browser);
     await enter(page, door, "ann", secret, "a password of her own");
     await page.waitForSelector("[data-live=live]");
@@ -62,7 +54,7 @@ test("a user is added, given a role, gets a new password and is kept out", { ski
     await page.fill("[data-t=user-scope]", "color-game");
     await page.click("[data-t=user-add]");
     await page.waitForSelector("[data-user=bob] .role");
-    assert.match(await page.innerText("[data-user=bob]"), /operator@color-game/);
+    await says(page, "[data-user=bob]", /operator@color-game/);
     await accessible(page, "users");
     await fits(page, "users");
     const first = await page.innerText("[data-t=secret]");
