@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from "vitest";
 import { setLocale } from "../i18n";
-import { activityText, lossText } from "./said";
+import { readdirSync, readFileSync } from "node:fs";
+import { activityText, losses, lossText, noteText } from "./said";
 
 afterEach(() => setLocale("en"));
 
@@ -20,4 +21,22 @@ test("a target that was killed says what is waited for", () => {
   expect(activityText("waiting for the instance to come back")).toMatch(/^Connection lost: it waits up to 30 s/);
   setLocale("zh-TW");
   expect([activityText("recording"), activityText("first heap snapshot"), activityText("finishing cpu")]).toEqual(["錄製中", "起始 heap 快照", "finishing cpu"]);
+});
+
+// What the agent and the centre say of a loss, as their sources write it; each % of a
+// format is told by an example.
+test("every loss that the Go sources word is told in the reader's language", () => {
+  const files = [...readdirSync("../agent").map((f) => `../agent/${f}`), "../internal/capture/derive.go"].filter((f) => f.endsWith(".go") && !f.endsWith("_test.go"));
+  const said = files.flatMap((f) =>
+    [...readFileSync(f, "utf8").matchAll(/\b(?:loss|lost)\([^"\n]*?, "((?:[^"\\]|\\.)+)"/g)].map((m) => m[1]!));
+  const words = said.filter((f) => !/^(%[vsq]|[:, ])+$/.test(f)).map((f) => f.replaceAll("%q", '"at work"').replaceAll(/%d/g, "7").replaceAll(/%\.2f/g, "0.97").replaceAll(/%[vs]/g, "2s"));
+  expect(words.length).toBeGreaterThan(25);
+  expect(words.filter((w) => !losses.some(([pattern]) => pattern.test(w)))).toEqual([]);
+});
+
+test("the call on which a rule fired, and the reason within a reason", () => {
+  setLocale("zh-TW");
+  expect(noteText("http:POST /bets took 71.68ms, 50ms or longer")).toBe("http:POST /bets 花了 71.68ms，達到門檻 50ms");
+  expect(lossText("heap.pprof is as of the last garbage collection: none was run for it, because the collector already ran 6 times in the last 5s"))
+    .toBe("heap.pprof 停留在上一次垃圾回收時的狀態：沒有為它執行 GC，原因：過去 5s 內垃圾回收已執行 6 次");
 });
