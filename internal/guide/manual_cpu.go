@@ -6,14 +6,14 @@ import "github.com/opscenter/opscenter/internal/ops"
 func cpuManual() map[ops.RuleID]Manual {
 	return map[ops.RuleID]Manual{
 		"cpu-password-hashing": {
-			Means:      say("The process spends its CPU on hashing passwords. Logins spin while the database idles, and everything else the service does waits behind them.", "程序的 CPU 都花在密碼雜湊上。登入一直轉圈圈而資料庫很閒，這個服務的其他工作也都排在後面等。"),
+			Means:      say("The process spends its CPU on hashing passwords. Logins spin while the database idles, and everything else the service does waits behind them.", "行程的 CPU 都花在密碼雜湊上。登入一直轉圈圈而資料庫很閒，這個服務的其他工作也都排在後面等。"),
 			Evidence:   say("The share of the CPU profile below bcrypt, scrypt, argon2 or PBKDF2, who calls it, and how much of the CPU limit is in use: quota, GOMAXPROCS, throttling, goroutines that queue for a processor.", "CPU profile 中 bcrypt、scrypt、argon2、PBKDF2 底下的占比、誰呼叫它，以及 CPU 上限用了多少：配額、GOMAXPROCS、限流、排隊等處理器的 goroutine。"),
-			Thresholds: say("It counts how much of the CPU limit hashing takes: 40 % of it is critical, because latency roughly doubles at half load. 5 %, as in a healthy service with other work, is nothing, and so is hashing that dominates an idle process.", "看的是雜湊占 CPU 上限的多少：40 % 就是嚴重，因為負載過半後延遲大約會加倍。健康而有其他工作的服務只有 5 %，不算問題；閒置程序裡雜湊占比再高也不算。"),
+			Thresholds: say("It counts how much of the CPU limit hashing takes: 40 % of it is critical, because latency roughly doubles at half load. 5 %, as in a healthy service with other work, is nothing, and so is hashing that dominates an idle process.", "看的是雜湊占 CPU 上限的多少：40 % 就是嚴重，因為負載過半後延遲大約會加倍。健康而有其他工作的服務只有 5 %，不算問題；閒置行程裡雜湊占比再高也不算。"),
 			NotThis:    say("TLS handshakes and signatures are a hot path. A queue at a lock around the hash is an effect of the hashing.", "TLS 交握與簽章屬於熱點路徑。圍著雜湊的鎖大排長龍，是雜湊的結果而不是原因。"),
 			Kinds:      []ops.Kind{ops.KindCPU, ops.KindRuntime, ops.KindTrace}, Related: []ops.RuleID{"cpu-hot-path", "lock-contention", "scheduler-latency"},
 		},
 		"cpu-hot-path": {
-			Means:      say("One place in the program, or one kind of work such as JSON, regular expressions or compression, takes most of the CPU. It is what would have to change for the process to need less.", "程式中的某一處，或某一種工作（例如 JSON、正規表示式、壓縮），用掉大部分 CPU。要讓程序省下 CPU，就得改這裡。"),
+			Means:      say("One place in the program, or one kind of work such as JSON, regular expressions or compression, takes most of the CPU. It is what would have to change for the process to need less.", "程式中的某一處，或某一種工作（例如 JSON、正規表示式、壓縮），用掉大部分 CPU。要讓行程省下 CPU，就得改這裡。"),
 			Evidence:   say("The CPU profile by the innermost function of your own code, the kind of work done there, how much of the CPU limit is in use, and whether anybody waits for a processor.", "CPU profile 依你自己的程式碼中最內層的函式加總、那裡做的是哪一種工作、CPU 上限用了多少，以及有沒有人在等處理器。"),
 			Thresholds: say("A busy process is no fault. The share of the limit counts: a warning from 30 % on, critical near 60 %, and never critical while nobody waits for processors. Work that can be a program's very purpose is a notice as long as nobody waits.", "忙碌本身不是錯。看的是占上限的多少：30 % 起是警告，接近 60 % 是嚴重；只要沒有人在等處理器就不會是嚴重。本來就可能是程式目的的工作，在沒有人等待時只是提示。"),
 			NotThis:    say("Password hashing and the garbage collector have rules of their own. A batch job that keeps a core busy is as it should be.", "密碼雜湊與垃圾回收各有自己的規則。批次工作把一個核心用滿是正常的。"),
@@ -22,15 +22,15 @@ func cpuManual() map[ops.RuleID]Manual {
 		"cpu-gc-pressure": {
 			Means:      say("The garbage collector takes a good part of the CPU, because the program makes much garbage for a small heap. Requests get slow when they have to help the collector.", "垃圾回收用掉相當一部分 CPU，因為程式以很小的堆積製造大量垃圾。請求被迫協助回收時就會變慢。"),
 			Evidence:   say("The collector's share of the CPU profile, the runtime's own account, assists and collections in the trace, and which lines allocated in the window.", "CPU profile 中回收器的占比、執行期自己的統計、trace 中的協助與回收次數，以及時間窗內由哪幾行配置記憶體。"),
-			Thresholds: say("2 to 10 % is usual, 15 % with a tiny heap. A third of what the process can get is a warning, two thirds are critical. Of a process that uses half of what it can get, a third of the CPU time that it uses is a warning as well, what is marked on idle processors included.", "2 至 10 % 是常態，堆積極小時 15 % 也正常。占可用 CPU 的三分之一是警告，三分之二是嚴重。程序已用掉一半可用 CPU 時，回收占其 CPU 時間三分之一（含在閒置處理器上的標記）也是警告。"),
+			Thresholds: say("2 to 10 % is usual, 15 % with a tiny heap. A third of what the process can get is a warning, two thirds are critical. Of a process that uses half of what it can get, a third of the CPU time that it uses is a warning as well, what is marked on idle processors included.", "2 至 10 % 是常態，堆積極小時 15 % 也正常。占可用 CPU 的三分之一是警告，三分之二是嚴重。行程已用掉一半可用 CPU 時，回收占其 CPU 時間三分之一（含在閒置處理器上的標記）也是警告。"),
 			NotThis:    say("A heap at its memory limit is collected as often without much being allocated: that is memory limit thrashing. A burst of allocation at start is over soon.", "堆積頂到記憶體上限時，配置不多也會不停回收：那是記憶體上限震盪。啟動時的一陣配置很快就過去了。"),
 			Kinds:      []ops.Kind{ops.KindCPU, ops.KindAllocs, ops.KindRuntime, ops.KindTrace}, Related: []ops.RuleID{"memory-limit-thrash", "heap-growth"},
 		},
 		"cpu-throttled": {
-			Means:      say("The CPU quota of the container stops the process again and again. While it is stopped everything stands still, usually until the next tenth of a second begins.", "容器的 CPU 配額一再暫停程序。暫停期間一切靜止，通常要等到下一個十分之一秒。"),
+			Means:      say("The CPU quota of the container stops the process again and again. While it is stopped everything stands still, usually until the next tenth of a second begins.", "容器的 CPU 配額一再暫停行程。暫停期間一切靜止，通常要等到下一個十分之一秒。"),
 			Evidence:   say("The share of the window's periods in which the cgroup was stopped, and for how long; the quota against GOMAXPROCS; who waits meanwhile.", "時間窗內 cgroup 被暫停的週期占比與時間長度、配額與 GOMAXPROCS 的對照，以及這段期間誰在等。"),
 			Thresholds: say("Stopped in a quarter of the periods is a warning: one request in four meets a stop. Half of them is critical. Where nobody waits it is a notice.", "四分之一的週期被暫停是警告，等於每四個請求就有一個遇上；一半是嚴重。沒有人在等時只是提示。"),
-			NotThis:    say("A slow downstream: throttled processes wait for everything a little longer. What uses up the quota is the cause.", "不是下游變慢：被限流的程序等什麼都會久一點。用光配額的才是原因。"),
+			NotThis:    say("A slow downstream: throttled processes wait for everything a little longer. What uses up the quota is the cause.", "不是下游變慢：被限流的行程等什麼都會久一點。用光配額的才是原因。"),
 			Kinds:      []ops.Kind{ops.KindRuntime, ops.KindCPU}, Related: []ops.RuleID{"cpu-hot-path", "scheduler-latency", "cpu-gc-pressure"},
 		},
 		"memory-limit-thrash": {
@@ -55,7 +55,7 @@ func cpuManual() map[ops.RuleID]Manual {
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine}, Related: []ops.RuleID{"thread-explosion", "downstream-wait"},
 		},
 		"thread-explosion": {
-			Means:      say("The process has far more threads than it can run. Each takes memory, and platforms and Go itself end the process at some number of them.", "程序的執行緒遠多於能執行的數量。每條都吃記憶體，平台與 Go 都會在超過某個數量時結束程序。"),
+			Means:      say("The process has far more threads than it can run. Each takes memory, and platforms and Go itself end the process at some number of them.", "行程的執行緒遠多於能執行的數量。每條都吃記憶體，平台與 Go 都會在超過某個數量時結束行程。"),
 			Evidence:   say("The number of threads over the window, and what keeps them: goroutines in blocking system calls or C, or locked to their thread.", "時間窗內的執行緒數，以及是什麼占住它們：卡在阻塞式系統呼叫或 C 的 goroutine，或鎖定在執行緒上的 goroutine。"),
 			Thresholds: say("What counts are the threads beyond GOMAXPROCS and a dozen: 400 are critical. Container platforms often allow 1,024 a pod, Go ends the program at 10,000.", "計算超出 GOMAXPROCS 加上十餘條的部分：400 條是嚴重。容器平台常限制一個 Pod 1,024 條，Go 在 10,000 條時結束程式。"),
 			NotThis:    say("A burst in the past whose threads are idle now is a notice: Go keeps every thread that it ever needed at once.", "過去的一陣尖峰留下的閒置執行緒只是提示：Go 會保留曾經同時需要過的每一條執行緒。"),
@@ -65,7 +65,7 @@ func cpuManual() map[ops.RuleID]Manual {
 			Means:      say("Timers, tickers and sleeps fire so often that waking goroutines is what the processors do: polling instead of waiting.", "計時器、ticker 與 sleep 觸發得太頻繁，處理器都忙著喚醒 goroutine：那是輪詢，而不是等待。"),
 			Evidence:   say("The share of CPU time in the runtime's timers, how many waits a timer ended per second and at which lines, and how much of the CPU limit is in use.", "CPU 時間花在執行期計時器的占比、每秒有多少等待是由計時器結束、在哪幾行，以及 CPU 上限用了多少。"),
 			Thresholds: say("Below 5,000 wake-ups a second nothing is said. 40 % of what the process can get is critical; it stays a warning while nobody waits.", "每秒喚醒不到 5,000 次就不列出。占可用 CPU 的 40 % 是嚴重；沒有人在等時止於警告。"),
-			NotThis:    say("An idle process spends most of its little CPU time in timers. Timers that are never stopped are a leak, not a storm.", "閒置程序本來就把僅有的 CPU 時間花在計時器上。從未停止的計時器是洩漏，不是風暴。"),
+			NotThis:    say("An idle process spends most of its little CPU time in timers. Timers that are never stopped are a leak, not a storm.", "閒置行程本來就把僅有的 CPU 時間花在計時器上。從未停止的計時器是洩漏，不是風暴。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindCPU, ops.KindRuntime}, Related: []ops.RuleID{"timer-leak", "goroutine-churn"},
 		},
 		"goroutine-churn": {

@@ -28,7 +28,7 @@ func locksManual() map[ops.RuleID]Manual {
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindMutex, ops.KindGoroutine}, Related: []ops.RuleID{"lock-held-across-io", "lock-contention"},
 		},
 		"deadlock": {
-			Means:      say("Goroutines wait for each other and nothing can wake them: a lock that its own holder locks again, several who hold what the others want, a lock that nobody gave back, goroutines that wait for each other over channels. With a listener or a timer in the process Go never notices, and the CPU idles.", "goroutine 互相等待，誰也叫不醒誰：持鎖者又鎖同一把鎖、彼此握著對方要的鎖、沒有人歸還的鎖，或透過 channel 互相等待。程序裡只要有 listener 或計時器，Go 就不會發現，而 CPU 很閒。"),
+			Means:      say("Goroutines wait for each other and nothing can wake them: a lock that its own holder locks again, several who hold what the others want, a lock that nobody gave back, goroutines that wait for each other over channels. With a listener or a timer in the process Go never notices, and the CPU idles.", "goroutine 互相等待，誰也叫不醒誰：持鎖者又鎖同一把鎖、彼此握著對方要的鎖、沒有人歸還的鎖，或透過 channel 互相等待。行程裡只要有 listener 或計時器，Go 就不會發現，而 CPU 很閒。"),
 			Evidence:   say("Waits that lasted the whole trace while nobody else waited long, or a minute and more by the dump; then who could hold the lock, by which goroutines are behind a Lock of it. Block and mutex profiles have nothing of waits that never end.", "整段 trace 都沒有結束、而其他人都沒有久等的等待，或完整傾印中超過一分鐘的等待；再看誰可能握著鎖。永遠不會結束的等待不會出現在 block 與 mutex profile。"),
 			Thresholds: say("One goroutine that stands for good is critical: those that come after join it.", "有一個永遠停住就是嚴重：後來的都會加入。"),
 			NotThis:    say("Holders who wait for something outside, however long, wake up some day. Slow consumers are channel backpressure. Idle workers miss nobody.", "等外界的持鎖者總有一天會醒。慢消費者是 channel 背壓。閒置的 worker 沒有人在等它。"),

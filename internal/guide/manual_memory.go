@@ -6,7 +6,7 @@ import "github.com/opscenter/opscenter/internal/ops"
 func memoryManual() map[ops.RuleID]Manual {
 	return map[ops.RuleID]Manual{
 		"goroutine-leak": {
-			Means:      say("Goroutines are started again and again and never end. Each keeps its stack and all that it refers to, until the process is killed for memory.", "goroutine 一再被啟動卻從不結束。每一個都留住自己的堆疊與它所參考的一切，直到程序因記憶體被殺掉。"),
+			Means:      say("Goroutines are started again and again and never end. Each keeps its stack and all that it refers to, until the process is killed for memory.", "goroutine 一再被啟動卻從不結束。每一個都留住自己的堆疊與它所參考的一切，直到行程因記憶體被殺掉。"),
 			Evidence:   say("How many there are at the window's ends by start function and line; from the trace, how many waits at that line began and ended; ages from a dump; Go's own leak profile where the build has it.", "時間窗兩端依啟動函式與行號的數量；trace 中該行的等待開始與結束了多少；完整傾印中的等待時間；建置版本支援時，Go 自己的洩漏 profile。"),
 			Thresholds: say("By the rate, 3 more a second are critical (a quarter of a million a day), and by the number, 4,000 that are stuck. Growth has to be more than chance and hardly any of them may end.", "依速率，每秒多 3 個是嚴重（一天二十五萬個）；依數量，卡住 4,000 個是嚴重。成長必須超出隨機，而且幾乎沒有任何一個結束。"),
 			NotThis:    say("Workers that wait for work stay the same in number. Connections that come on bring goroutines. Requests that pile up behind a lock, a pool or a slow downstream are those rules' business.", "等工作的 worker 數量不變。新連線會帶來 goroutine。堆在鎖、連線池或慢下游後面的請求，由那些規則負責。"),
@@ -16,7 +16,7 @@ func memoryManual() map[ops.RuleID]Manual {
 			Means:      say("The live heap grows: objects are made and never let go. It ends with the memory limit.", "存活的堆積持續成長：物件產生後就不放掉。最後會撞上記憶體上限。"),
 			Evidence:   say("The heap profiles of the window's ends by line and by type, what was allocated in between, the live heap after each collection, the memory limit.", "時間窗兩端依行號與型別的 heap profile、其間配置了多少、每次回收後的存活堆積、記憶體上限。"),
 			Thresholds: say("If the limit is reached within an hour at this pace it is critical: that is what somebody who is called needs. Without a limit, 1 GiB an hour. A growth must be more than three standard deviations of what sampling alone does.", "以這個速度一小時內會撞上限就是嚴重：那是被叫醒的人需要的時間。沒有上限時，以每小時 1 GiB 計。成長必須超過取樣誤差的三個標準差。"),
-			NotThis:    say("The sawtooth of garbage, a cold start, a batch, a cache that is full, where as much goes as comes. In the first minutes of a process it is at most a warning.", "垃圾的鋸齒、冷啟動、批次工作、已滿的快取（進多少就出多少）。程序剛啟動的幾分鐘內最多只到警告。"),
+			NotThis:    say("The sawtooth of garbage, a cold start, a batch, a cache that is full, where as much goes as comes. In the first minutes of a process it is at most a warning.", "垃圾的鋸齒、冷啟動、批次工作、已滿的快取（進多少就出多少）。行程剛啟動的幾分鐘內最多只到警告。"),
 			Kinds:      []ops.Kind{ops.KindHeap, ops.KindAllocs, ops.KindRuntime, ops.KindHeapTypes}, Related: []ops.RuleID{"goroutine-leak", "retained-objects", "memory-limit-thrash"},
 		},
 		"retained-objects": {
@@ -36,7 +36,7 @@ func memoryManual() map[ops.RuleID]Manual {
 		"timer-leak": {
 			Means:      say("Timers are made again and again and never stopped: AfterFunc, contexts with a deadline that nobody cancels, tickers in goroutines that never end.", "計時器一再建立卻從不停止：AfterFunc、沒有人取消的 context 期限、永遠不結束的 goroutine 裡的 ticker。"),
 			Evidence:   say("What package time allocated and is still live by line, at the window's ends; goroutines that become more and are woken by timers alone.", "時間窗兩端 time 套件配置且仍存活的物件，依行號；越來越多、只由計時器喚醒的 goroutine。"),
-			Thresholds: say("500 more a second, or 100,000 live ones, are critical. In the first five minutes of a process it is at most a warning.", "每秒多 500 個，或存活 100,000 個，是嚴重。程序啟動的前五分鐘最多只到警告。"),
+			Thresholds: say("500 more a second, or 100,000 live ones, are critical. In the first five minutes of a process it is at most a warning.", "每秒多 500 個，或存活 100,000 個，是嚴重。行程啟動的前五分鐘最多只到警告。"),
 			NotThis:    say("One ticker for each of many connections: their number stays. Few and busy timers are a storm, not a leak.", "每條連線一個 ticker：數量不變。少而頻繁的計時器是風暴，不是洩漏。"),
 			Kinds:      []ops.Kind{ops.KindHeap, ops.KindAllocs, ops.KindGoroutine, ops.KindTrace}, Related: []ops.RuleID{"timer-storm", "goroutine-leak"},
 		},

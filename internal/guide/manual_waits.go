@@ -9,7 +9,7 @@ func waitsManual() map[ops.RuleID]Manual {
 			Means:      say("The service looks idle because it waits for somebody else: requests were sent to a database, a cache or another service, and the answers are slow.", "服務看起來很閒，因為它在等別人：請求送去了資料庫、快取或其他服務，而回應很慢。"),
 			Evidence:   say("The trace's network waits by client library and line, how many waited at a time and how long one wait lasts; the snapshots at both ends; CPU use; what pools and labels know of the remote.", "trace 中依用戶端函式庫與行號分類的網路等待、同時有幾個在等、一次等多久；兩端的快照；CPU 用量；連線池與標籤對遠端的了解。"),
 			Thresholds: say("A wait of 200 ms with several goroutines in it at a time is critical, 100 ms a warning; twice as much for HTTP. People notice a tenth of a second, and a request usually asks more than once. Where the trace shows a request ask many times one after the other (N+1), or queue for a few workers that ask, what it waits in all counts.", "同時有好幾個 goroutine、每次等 200 毫秒是嚴重，100 毫秒是警告；HTTP 為兩倍。人會察覺十分之一秒，而一個請求通常不只問一次。若 trace 顯示一個請求依序詢問多次（N+1），或排隊等少數代為詢問的 worker，則以它總共等待的時間計算。"),
-			NotThis:    say("Subscriptions, streams and long polls, where nobody promised to answer soon. Waiting for a free connection is an exhausted pool. A process too busy to read answers has a CPU problem.", "訂閱、串流與長輪詢本來就沒有承諾很快回應。等空閒連線是連線池耗盡。忙到沒空讀回應的程序是 CPU 問題。"),
+			NotThis:    say("Subscriptions, streams and long polls, where nobody promised to answer soon. Waiting for a free connection is an exhausted pool. A process too busy to read answers has a CPU problem.", "訂閱、串流與長輪詢本來就沒有承諾很快回應。等空閒連線是連線池耗盡。忙到沒空讀回應的行程是 CPU 問題。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindRuntime, ops.KindCPU}, Related: []ops.RuleID{"pool-exhausted", "pool-leaked", "lock-held-across-io"},
 		},
 		"slow-call": {

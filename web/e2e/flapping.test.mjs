@@ -47,7 +47,7 @@ test("who comes and goes is one row that says so, and then a tombstone that says
   await light.waitForSelector(`${row(id)} >> text=/反覆斷線 ([3-9]|\\d\\d) 次/`);
 
   await end(service, "SIGTERM");
-  for (const [page, words] of [[dark, /clean exit · since \S.* · it said so itself/], [light, /正常結束 · 自 \S.* · 程序自行回報/]]) {
+  for (const [page, words] of [[dark, /clean exit · since \S.* · it said so itself/], [light, /正常結束 · 自 \S.* · 行程自行回報/]]) {
     await page.waitForSelector(`${row(id)}.gone`);
     await page.hover(row(id));
     await says(page, "[data-t=tombstone]", words);

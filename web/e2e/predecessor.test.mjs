@@ -33,7 +33,7 @@ test("of a process that was killed, the next one shows how it ended and the last
   });
   assert.equal(next.predecessor.instanceId, dead.id);
 
-  for (const [theme, locale, words] of [["dark", "en-US", [/Before it/, /the last it sent/, /rule near-the-end/]], ["light", "zh-TW", [/前一個程序/, /它最後送出的擷取/, /規則 near-the-end/]]]) {
+  for (const [theme, locale, words] of [["dark", "en-US", [/Before it/, /the last it sent/, /rule near-the-end/]], ["light", "zh-TW", [/前一個行程/, /它最後送出的擷取/, /規則 near-the-end/]]]) {
     const page = await open(browser, { theme, locale });
     await page.goto(`${centre.url}/instances/${next.id}`);
     await page.waitForSelector("[data-t=last-capture]");

@@ -338,7 +338,7 @@ func judgeHotPath(e *evidence.Evidence) rule.Result {
 	l := loadOf(e)
 	all := intoLoops(spots(e, typ))
 	if len(all) == 0 || l.Total < leastCPU {
-		return rule.OK(rule.Say("the process used %s of CPU time in this window: too little for any path to matter", "此程序在這段時間只用了 %s 的 CPU：沒有哪條路徑值得在意", rule.Dur(l.Total)))
+		return rule.OK(rule.Say("the process used %s of CPU time in this window: too little for any path to matter", "此行程在這段時間只用了 %s 的 CPU：沒有哪條路徑值得在意", rule.Dur(l.Total)))
 	}
 	var found []ops.Finding
 	for _, sp := range dominating(all, l) {

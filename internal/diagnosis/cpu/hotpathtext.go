@@ -138,9 +138,9 @@ func alsoAt(sp *spot) (out []ops.Place) {
 func assumed(l load) ops.Text {
 	if l.Assumed > 1 {
 		return rule.Say("how many cores the process may use is not known: %.0[1]f were assumed, because %.2[2]f were in use on average; if there are more, this weighs less",
-			"不知道此程序可用的核心數：平均使用 %.2[2]f 核心，因此以 %.0[1]f 核心估計；實際若更多，影響就較小", l.Assumed, l.Cores)
+			"不知道此行程可用的核心數：平均使用 %.2[2]f 核心，因此以 %.0[1]f 核心估計；實際若更多，影響就較小", l.Assumed, l.Cores)
 	}
-	return rule.Say("how many cores the process may use is not known: one was assumed; if there are more, this weighs less", "不知道此程序可用的核心數：以一個核心估計；實際若更多，影響就較小")
+	return rule.Say("how many cores the process may use is not known: one was assumed; if there are more, this weighs less", "不知道此行程可用的核心數：以一個核心估計；實際若更多，影響就較小")
 }
 
 // doubts adds what limits any finding about CPU time, and lowers its confidence.
@@ -159,6 +159,6 @@ func doubts(f *ops.Finding, e *evidence.Evidence, l load) {
 	}
 	if s := l.Stolen(); s >= 0.3 {
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "stolen_share", Value: s, Unit: "share", Share: s,
-			Text: rule.Say("in %s of the time in which goroutines had a processor, something else had the CPU: other processes on the machine, the host, or the quota", "goroutine 佔有處理器的時間中，有 %s 其實拿不到 CPU：被機器上的其他程序、宿主機或配額佔走", rule.Pct(s))})
+			Text: rule.Say("in %s of the time in which goroutines had a processor, something else had the CPU: other processes on the machine, the host, or the quota", "goroutine 佔有處理器的時間中，有 %s 其實拿不到 CPU：被機器上的其他行程、宿主機或配額佔走", rule.Pct(s))})
 	}
 }

@@ -97,7 +97,7 @@ func limitFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Fin
 		f.Confidence = ops.Medium
 		f.Title = rule.Say("the heap has no room: %[1]s live, the next collection comes at %[2]s, %.0[3]f times a second", "堆積沒有空間：存活 %[1]s，達 %[2]s 就再次回收，每秒 %.0[3]f 次", rule.Bytes(c.Live), rule.Bytes(c.Goal), c.Cycles)
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "memory_limit_bytes", Unit: "B",
-			Text: rule.Say("the memory limit itself is not visible from outside of the process: a GOGC below 10 would look the same", "從程序外部看不到記憶體上限本身：GOGC 小於 10 看起來也一樣")})
+			Text: rule.Say("the memory limit itself is not visible from outside of the process: a GOGC below 10 would look the same", "從行程外部看不到記憶體上限本身：GOGC 小於 10 看起來也一樣")})
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
 	doubts(&f, e, l)

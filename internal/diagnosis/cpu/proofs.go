@@ -27,9 +27,9 @@ func ofUsable(l load, share float64) ops.Text {
 	case l.Limit > 0:
 		return rule.Say("%s of what the process can get", "為可用 CPU 的 %s", rule.Pct(share))
 	case l.Assumed <= 1:
-		return rule.Say("%s of one core (how many the process may use is not known)", "為一個核心的 %s（不知道此程序可用的核心數）", rule.Pct(share))
+		return rule.Say("%s of one core (how many the process may use is not known)", "為一個核心的 %s（不知道此行程可用的核心數）", rule.Pct(share))
 	}
-	return rule.Say("%[1]s of %.0[2]f cores (how many the process may use is not known; %.2[3]f were in use)", "為 %.0[2]f 核心的 %[1]s（不知道此程序可用的核心數；使用了 %.2[3]f）", rule.Pct(share), l.Assumed, l.Cores)
+	return rule.Say("%[1]s of %.0[2]f cores (how many the process may use is not known; %.2[3]f were in use)", "為 %.0[2]f 核心的 %[1]s（不知道此行程可用的核心數；使用了 %.2[3]f）", rule.Pct(share), l.Assumed, l.Cores)
 }
 
 // cores counts cores in words.
@@ -48,7 +48,7 @@ func inUse(l load) ops.Text {
 	if l.Limit > 0 {
 		return rule.Say("%s of what the process can get is in use", "可用的 CPU 使用了 %s", rule.Pct(l.Use()))
 	}
-	return rule.Say("%.2f cores are in use (how many the process may use is not known)", "使用了 %.2f 核心（不知道此程序可用的核心數）", l.Cores)
+	return rule.Say("%.2f cores are in use (how many the process may use is not known)", "使用了 %.2f 核心（不知道此行程可用的核心數）", l.Cores)
 }
 
 // processors counts processors in words; 0 = unknown.
@@ -68,13 +68,13 @@ func loadProofs(e *evidence.Evidence, l load) (out []ops.Proof) {
 		p := ops.Proof{Artifact: ops.KindCPU, Metric: "cpu_cores", Value: l.Cores, Unit: "cores", Share: min(1, l.Cores/l.Limit),
 			Text: rule.Say("%.2f cores were in use on average, of %.4g that the process may use", "平均使用 %.2f 核心，上限 %.4g 核心", l.Cores, l.Limit)}
 		if got := l.Got(); got > 0 {
-			p.Text = rule.Say("%[1]s, of which others left it %.2[2]f", "%[1]s，其中其他程序留給它 %.2[2]f 核心", p.Text, got)
+			p.Text = rule.Say("%[1]s, of which others left it %.2[2]f", "%[1]s，其中其他行程留給它 %.2[2]f 核心", p.Text, got)
 		}
 		out = append(out, p)
 	}
 	if l.Throttled > 0.01 {
 		out = append(out, ops.Proof{Artifact: ops.KindRuntime, Metric: "throttled_periods", Value: float64(e.Runtime.Cgroup.ThrottledPeriods), Unit: "periods", Share: l.Throttled,
-			Text: rule.Say("the cgroup stopped the process in %s of its periods", "cgroup 在 %s 的週期內暫停了此程序", rule.Pct(l.Throttled))})
+			Text: rule.Say("the cgroup stopped the process in %s of its periods", "cgroup 在 %s 的週期內暫停了此行程", rule.Pct(l.Throttled))})
 	}
 	if l.Queue > 0.05 {
 		out = append(out, ops.Proof{Artifact: ops.KindTrace, Metric: "runnable_per_running", Value: l.Queue, Unit: "s/s",

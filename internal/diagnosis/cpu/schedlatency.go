@@ -177,7 +177,7 @@ func latencyFinding(e *evidence.Evidence, l load, q queue, ours bool, score int)
 func latencyExplanation(ours bool) ops.Text {
 	if !ours {
 		return rule.Say("This program does not fill its processors by itself: its threads are ready, but the machine gives the CPU to something else (other processes, other pods, the host), or the quota stops them.",
-			"這個程式自己並沒有用滿處理器：它的執行緒已可執行，但機器把 CPU 給了別人（其他程序、其他 Pod 或宿主機），或被配額暫停。")
+			"這個程式自己並沒有用滿處理器：它的執行緒已可執行，但機器把 CPU 給了別人（其他行程、其他 Pod 或宿主機），或被配額暫停。")
 	}
 	return rule.Say("There is more to compute than there are processors (GOMAXPROCS). Whoever is woken joins a queue behind goroutines that may each run for 10 ms: every step of a request, however short, pays that wait again, and so do timers and heartbeats.",
 		"要計算的工作比處理器（GOMAXPROCS）多。被喚醒的 goroutine 要排在每個最多可跑 10 毫秒的其他 goroutine 後面：請求的每一步不論多短都要重新等一次，計時器與心跳也一樣。")
@@ -193,7 +193,7 @@ func latencyRemedies(ours bool) []ops.Text {
 	return []ops.Text{
 		rule.Say("Look at what keeps the processors busy (the first place): making that cheaper, or less frequent, makes everything else quicker.", "先看是什麼佔住處理器（第一個位置）：讓它更省或更少執行，其他工作就會變快。"),
 		rule.Say("Bound how many goroutines compute at once (a semaphore of GOMAXPROCS − 1, and of 1 at least), so that short work gets a processor at once.", "限制同時計算的 goroutine 數量（GOMAXPROCS − 1、至少為 1 的 semaphore），讓短工作能立刻取得處理器。"),
-		rule.Say("Move batch work to a process of its own, or add pods.", "把批次工作移到獨立的程序，或增加 Pod。"),
+		rule.Say("Move batch work to a process of its own, or add pods.", "把批次工作移到獨立的行程，或增加 Pod。"),
 	}
 }
 

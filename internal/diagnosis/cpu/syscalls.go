@@ -85,7 +85,7 @@ type callKind struct {
 var callKinds = []callKind{
 	{[]string{"syscall.Flock", "syscall.FcntlFlock", "golang.org/x/sys/unix.Flock", "golang.org/x/sys/unix.FcntlFlock", "cmd/go/internal/lockedfile", "github.com/gofrs/flock", "go.etcd.io/bbolt.flock"},
 		rule.Say("a file lock", "檔案鎖"),
-		rule.Say("Lock in the process first (a sync.Mutex or a single writer goroutine in front of the file), so that only one goroutine waits for the file lock, and hold it for less.", "先在程序內上鎖（檔案前面放 sync.Mutex 或單一寫入 goroutine），讓只有一個 goroutine 等檔案鎖，並縮短持有時間。")},
+		rule.Say("Lock in the process first (a sync.Mutex or a single writer goroutine in front of the file), so that only one goroutine waits for the file lock, and hold it for less.", "先在行程內上鎖（檔案前面放 sync.Mutex 或單一寫入 goroutine），讓只有一個 goroutine 等檔案鎖，並縮短持有時間。")},
 	{[]string{"syscall.Fsync", "syscall.Fdatasync", "os.(*File).Sync", "golang.org/x/sys/unix.Fsync", "golang.org/x/sys/unix.Fdatasync", "golang.org/x/sys/unix.SyncFileRange"},
 		rule.Say("the disk to confirm a write (fsync)", "磁碟確認寫入（fsync）"),
 		rule.Say("Join writes: one fsync for all that came in within a few milliseconds (group commit).", "合併寫入：幾毫秒內的寫入共用一次 fsync（group commit）。")},
@@ -257,7 +257,7 @@ func syscallFinding(e *evidence.Evidence, c *call) ops.Finding {
 		f.Confidence = ops.High
 	}
 	if v, ok := e.Runtime.Max("ops/threads:threads"); ok {
-		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "threads", Value: v, Unit: "threads", Text: rule.Say("the process has %.0f threads", "程序有 %.0f 個執行緒", v)})
+		f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindRuntime, Metric: "threads", Value: v, Unit: "threads", Text: rule.Say("the process has %.0f threads", "行程有 %.0f 個執行緒", v)})
 	}
 	return f
 }

@@ -81,10 +81,10 @@ func judgeThreads(e *evidence.Evidence) rule.Result {
 	}
 	f := ops.Finding{
 		Rule: "thread-explosion", Score: score, Confidence: ops.High,
-		Title:   rule.Say("the process has %s threads", "程序有 %s 個執行緒", rule.Count(int64(threads))),
+		Title:   rule.Say("the process has %s threads", "行程有 %s 個執行緒", rule.Count(int64(threads))),
 		Summary: rule.Say("%[1]s threads for %[2]s.%[3]s", "%[2]s卻有 %[1]s 個執行緒。%[3]s", rule.Count(int64(threads)), processors(e.Procs()), whoHolds(holders)),
 		Explanation: rule.Say("A goroutine in a blocking system call or a C function, or one that called runtime.LockOSThread, keeps a thread for itself, and Go starts another one for those that can run. Threads are never given back. Each costs kernel memory and counts towards the pod's limit of processes; at 10,000 Go ends the program.",
-			"停在阻塞式系統呼叫或 C 函式裡的 goroutine，或呼叫過 runtime.LockOSThread 的 goroutine，會獨佔一個執行緒，Go 只好為其他可執行的再開一個。執行緒不會歸還。每個都佔用核心記憶體並計入 Pod 的程序數上限；到 10,000 個時 Go 會終止程式。"),
+			"停在阻塞式系統呼叫或 C 函式裡的 goroutine，或呼叫過 runtime.LockOSThread 的 goroutine，會獨佔一個執行緒，Go 只好為其他可執行的再開一個。執行緒不會歸還。每個都佔用核心記憶體並計入 Pod 的行程數上限；到 10,000 個時 Go 會終止程式。"),
 		Remedies: []ops.Text{
 			rule.Say("Bound how many goroutines may be in such calls at once (a semaphore).", "限制同時進行這類呼叫的 goroutine 數量（semaphore）。"),
 			rule.Say("Open files, FIFOs and devices non-blocking where they can be, so that Go waits without a thread; replace C or cgo name resolution (GODEBUG=netdns=go).", "能以非阻塞方式開啟的檔案、FIFO 與裝置就用非阻塞，讓 Go 不佔執行緒等待；避免透過 C 解析名稱（GODEBUG=netdns=go）。"),

@@ -24,7 +24,7 @@ import (
 // everything a little longer. What uses up the quota is the cause.
 var throttled = rule.Rule{
 	ID:    "cpu-throttled",
-	Name:  rule.Say("the CPU quota stops the process", "CPU 配額暫停了程序"),
+	Name:  rule.Say("the CPU quota stops the process", "CPU 配額暫停了行程"),
 	Judge: judgeThrottled,
 }
 
@@ -36,7 +36,7 @@ func judgeThrottled(e *evidence.Evidence) rule.Result {
 	case r == nil:
 		return rule.Needs(e, ops.KindRuntime)
 	case r.Instance.Agentless || e.Instance.Agentless:
-		return rule.CouldNotCheck(rule.Say("the cgroup is not visible from outside of the process: it needs the agent", "從程序外部看不到 cgroup：需要安裝 agent"), nil)
+		return rule.CouldNotCheck(rule.Say("the cgroup is not visible from outside of the process: it needs the agent", "從行程外部看不到 cgroup：需要安裝 agent"), nil)
 	case r.Cgroup.Version == 0:
 		return rule.NotApplicable(rule.Say("no cgroup", "沒有 cgroup"))
 	case r.Cgroup.CPUQuotaCores <= 0 && r.Cgroup.Periods == 0:
@@ -56,9 +56,9 @@ func judgeThrottled(e *evidence.Evidence) rule.Result {
 	}
 	f := ops.Finding{
 		Rule: "cpu-throttled", Score: score, Confidence: ops.High,
-		Title: rule.Say("the CPU quota of %[2]s stops the process in %[1]s of all periods", "%[2]s的 CPU 配額在 %[1]s 的週期內暫停了程序", rule.Pct(l.Throttled), quotaOf(c.CPUQuotaCores)),
+		Title: rule.Say("the CPU quota of %[2]s stops the process in %[1]s of all periods", "%[2]s的 CPU 配額在 %[1]s 的週期內暫停了行程", rule.Pct(l.Throttled), quotaOf(c.CPUQuotaCores)),
 		Summary: rule.Say("In %[1]s of the periods (usually of 100 ms) the quota was used up before their end, and the whole process stood still until the next one: %.2[2]f s of standing threads in this window. %[3]s",
-			"有 %[1]s 的週期（通常為 100 毫秒）在結束前就用完配額，整個程序停到下一個週期：這段時間執行緒共停了 %.2[2]f 秒。%[3]s", rule.Pct(l.Throttled), c.ThrottledSeconds, whoStands(l)),
+			"有 %[1]s 的週期（通常為 100 毫秒）在結束前就用完配額，整個行程停到下一個週期：這段時間執行緒共停了 %.2[2]f 秒。%[3]s", rule.Pct(l.Throttled), c.ThrottledSeconds, whoStands(l)),
 		Explanation: rule.Say("The kernel lets all threads of the cgroup together use a budget of CPU time in each period. With %[1]s (GOMAXPROCS) in parallel the budget of %.4[2]g cores is spent in a part of the period; then every thread stops, also those that only had to answer a ping or hold a lock. From outside it looks like a slow network or database.",
 			"核心讓 cgroup 的所有執行緒在每個週期共用一份 CPU 時間。以 %[1]s（GOMAXPROCS）並行時，%.4[2]g 核心的額度只要週期的一部分就用完；之後所有執行緒都停住，包括只是要回應 ping 或正持有鎖的。從外面看就像網路或資料庫變慢。", processors(l.procs), c.CPUQuotaCores),
 		Remedies: throttledRemedies(l, c.CPUQuotaCores),

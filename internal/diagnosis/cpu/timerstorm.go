@@ -188,7 +188,7 @@ func timerFinding(e *evidence.Evidence, l load, alarms []alarm, rate, share floa
 		Title:   rule.Say("timers take %s of the CPU", "計時器佔 CPU %s", rule.Pct(share)),
 		Summary: rule.Say("%[1]s of the CPU time goes into timers and into scheduling what they wake.%[2]s", "CPU 時間有 %[1]s 花在計時器與排程被它們喚醒的 goroutine。%[2]s", rule.Pct(share), wakesOf(top, rate, traced)),
 		Explanation: rule.Say("Each tick or sleep that ends takes a timer from a heap, makes a goroutine ready and finds it a processor, a microsecond at least, to find in most cases that there is nothing to do. With many goroutines, or short periods, that is all that the process does.",
-			"每次 tick 或 sleep 結束，都要從 heap 取出計時器、把 goroutine 設為可執行並找到處理器，至少 1 微秒，而多半發現沒事可做。goroutine 很多或週期很短時，程序就只在做這件事。"),
+			"每次 tick 或 sleep 結束，都要從 heap 取出計時器、把 goroutine 設為可執行並找到處理器，至少 1 微秒，而多半發現沒事可做。goroutine 很多或週期很短時，行程就只在做這件事。"),
 		Remedies: []ops.Text{
 			rule.Say("Wait instead of looking: a channel, a condition variable or a context tells when there is something to do.", "改成等待而不是反覆查看：用 channel、條件變數或 context 通知有事可做。"),
 			rule.Say("One ticker for all: a single loop that walks over a list, instead of a ticker per object.", "共用一個 ticker：由單一迴圈走訪清單，而不是每個物件一個 ticker。"),

@@ -35,7 +35,7 @@ test("a row tells the worst and how many more there are", () => {
 
 test.each([
   ["connection lost", "centre", /^connection lost · since .+ · says the centre$/, /^連線中斷 · 自 .+ · 中心判斷$/],
-  ["clean exit", "process", /^clean exit · since .+ · it said so itself$/, /^正常結束 · 自 .+ · 程序自行回報$/],
+  ["clean exit", "process", /^clean exit · since .+ · it said so itself$/, /^正常結束 · 自 .+ · 行程自行回報$/],
   ["no longer listed by etcd", "etcd", /^no longer listed by etcd · since [^·]+$/, /^no longer listed by etcd · 自 [^·]+$/],
   ["moved", "consul 10.0.0.1:8500", /says consul 10\.0\.0\.1:8500$/, /consul 10\.0\.0\.1:8500 的說法$/],
   ["vanished", "", /^vanished · since [^·]+$/, /^突然消失 · 自 [^·]+$/], // known from before the centre kept who said so

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { nextTick } from "vue";
 import { en } from "./en";
@@ -24,6 +25,17 @@ test("Chinese has full-width punctuation, a space between scripts, and no simpli
     expect(s, key).not.toMatch(/[\u4e00-\u9fff][A-Za-z]{2}|[A-Za-z]{2}[\u4e00-\u9fff]/);
     expect(s, key).not.toMatch(/[们这为时实应进远发连无关开设请过还没标删载错误询务级页览态码执线处]/u);
   }
+});
+
+// The page, the rules' texts and the documents call a thing by one name.
+test("one word for one thing, and Taiwan's", () => {
+  const others = /程序(?!碼)|執行個體|執行軌跡|進程|線程|內存|緩存|默認|網絡|服務器|協程/;
+  for (const [key, , s] of all) expect(s, key).not.toMatch(others);
+  const read = (dir: string, name: RegExp): string[] =>
+    readdirSync(dir, { withFileTypes: true, recursive: true }).filter((f) => f.isFile() && name.test(f.name)).map((f) => `${f.parentPath}/${f.name}`);
+  const files = [...read("../internal/diagnosis", /(?<!_test)\.go$/).filter((f) => !f.includes("testdata")), ...read("../docs", /zh-TW\.md$/)];
+  expect(files.length).toBeGreaterThan(40);
+  for (const f of files) expect(readFileSync(f, "utf8").match(others)?.[0], f).toBeUndefined();
 });
 
 test.each([

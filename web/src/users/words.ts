@@ -59,7 +59,7 @@ export const table = {
   expired: ["expired", "已過期"],
   "used.up": ["used up", "已用盡"],
   joins: ["Join tokens", "加入權杖"],
-  "joins.lead": ["What processes of a service join with, over TLS. One is for one process within half an hour; a deployment's is good for all of its processes until it is revoked.", "服務的程序透過 TLS 加入時使用。單次權杖供一個程序於半小時內使用；部署權杖供所有程序使用，直到撤銷為止。"],
+  "joins.lead": ["What processes of a service join with, over TLS. One is for one process within half an hour; a deployment's is good for all of its processes until it is revoked.", "服務的行程透過 TLS 加入時使用。單次權杖供一個行程於半小時內使用；部署權杖供所有行程使用，直到撤銷為止。"],
   "joins.none": ["There are no join tokens.", "尚無加入權杖。"],
   project: ["Project", "專案"],
   service: ["Service", "服務"],

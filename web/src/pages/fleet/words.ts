@@ -36,7 +36,7 @@ export const table = {
 
   since: ["since {at}", "自 {at}"],
   "says.centre": ["says the centre", "中心判斷"],
-  "says.process": ["it said so itself", "程序自行回報"],
+  "says.process": ["it said so itself", "行程自行回報"],
   "says.source": ["says {who}", "{who} 的說法"],
   "version.of": ["{version} ×{n} since {at}", "{version} ×{n}，自 {at}"],
 

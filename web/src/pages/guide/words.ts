@@ -50,7 +50,7 @@ export const table = {
   "1.short": ["Password hashing uses up the CPU", "密碼雜湊耗盡 CPU"],
   "1.symptom": ["The login API takes seconds. The database is idle. The pods of the user service use all the CPU they have.", "登入 API 要好幾秒，資料庫很閒，使用者服務的 Pod 把 CPU 用滿。"],
   "1.read.1": ["Almost the whole width of the flame graph is one tower: bcrypt.CompareHashAndPassword, below user.(*Service).Login. When all is well the same players make it a few per cent.", "火焰圖幾乎整個寬度是同一座塔：user.(*Service).Login 底下的 bcrypt.CompareHashAndPassword。正常時，同一批玩家只讓它占幾個百分點。"],
-  "1.read.2": ["The process runs at its limit. A hash that dominates an idle process is no trouble.", "程序真的用到了上限。在閒置程序裡占比很高的雜湊不是問題。"],
+  "1.read.2": ["The process runs at its limit. A hash that dominates an idle process is no trouble.", "行程真的用到了上限。在閒置行程裡占比很高的雜湊不是問題。"],
   "1.read.3": ["So ask why Login is called so often. In the Color Game sessions expire after a second instead of an hour: a login storm.", "所以要問 Login 為什麼被呼叫得這麼頻繁。在 Color Game 裡，session 的有效期從一小時變成一秒：這是登入風暴。"],
   "1.not.1": ["runtime.gcBgMarkWorker or runtime.mallocgc is wide: garbage collection, not hashing.", "寬的是 runtime.gcBgMarkWorker 或 runtime.mallocgc：那是垃圾回收，不是雜湊。"],
   "1.not.2": ["The CPU is full by the quota only: give it more before you change code.", "只是被配額限流：先給資源，再談改程式。"],

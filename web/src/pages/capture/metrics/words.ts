@@ -7,7 +7,7 @@ export const table = {
   "absent.text": ["This capture did not bring those of this instance. Its losses, with the files, say why.", "這次擷取沒有取得這個實例的指標，原因列在「檔案」的缺漏裡。"],
   ends: ["Only the ends of the window", "只有時間窗的兩端"],
   "ends.text": ["An instance without an agent tells its figures before and after, not once a second.", "沒有 agent 的實例只有前後兩個時間點的數字，沒有每秒的數列。"],
-  head: ["The process ended before the window did", "程序在時間窗結束前就結束了"],
+  head: ["The process ended before the window did", "行程在時間窗結束前就結束了"],
   "head.text": ["What it said when the window began is all there is of its metrics.", "時間窗開始時的數字就是全部的指標。"],
   seconds: ["{n} s window, one figure a second", "{n} 秒的時間窗，每秒一筆"],
   cpu: ["CPU", "CPU"],
@@ -58,7 +58,7 @@ export const table = {
   "fact.limit.noMemory": ["no memory limit", "沒有記憶體上限"],
   "fact.goroutines": ["Goroutines started", "啟動的 goroutine"],
   marks: ["Marks", "標示"],
-  "mark.trace": ["execution trace", "執行軌跡"],
+  "mark.trace": ["execution trace", "執行追蹤"],
   "mark.before": ["first snapshots", "第一次快照"],
   "mark.after": ["last snapshots", "最後一次快照"],
 } as const;
