@@ -11,7 +11,10 @@ mkdir -p "$dir"
 
 go build -o "$dir/ops" ./cmd/ops
 go build -o "$dir/colorgame" ./examples/colorgame
-port=$(node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})')
+# One that systems do not give out by themselves: nobody is given it meanwhile.
+port=$(node -e '
+  const s = require("net").createServer(), listen = () => s.listen(20000 + Math.floor(Math.random() * 10000), "127.0.0.1");
+  s.on("error", listen).on("listening", () => { console.log(s.address().port); s.close() }); listen()')
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)}
 PATH=$dir:$PATH
 # What is free on this disk is not what is tested.
@@ -31,12 +34,12 @@ up() { ops services --project color-game --json 2>/dev/null | node -e '
   let s = ""; process.stdin.on("data", d => s += d).on("end", () => {
     try { console.log(JSON.parse(s).services.filter(r => r.up > 0).length) } catch { console.log(0) }
   })'; }
-for _ in $(seq 90); do
+for _ in $(seq 180); do
   kill -0 $demo 2>/dev/null || { echo "with-demo: the demo ended:"; cat "$dir/demo.log"; exit 1; }
   [ "$(up)" -ge 4 ] && break
   sleep 1
 done
-[ "$(up)" -ge 4 ] || { echo "with-demo: the game did not come up within 90 s:"; cat "$dir/demo.log"; exit 1; }
+[ "$(up)" -ge 4 ] || { echo "with-demo: the game did not come up within 180 s:"; cat "$dir/demo.log"; exit 1; }
 
 status=0
 "$@" || status=$?
