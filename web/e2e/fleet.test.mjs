@@ -68,6 +68,14 @@ test("the table works by keys alone", async () => {
   await says(page, "[role=dialog]", /Affects 1 instance\b/);
   await page.keyboard.press("Escape");
   await page.waitForSelector("[role=dialog]", { state: "detached" });
+  // The headers come after the table: Enter sorts by one.
+  await page.focus("[role=treegrid]");
+  await page.keyboard.press("Tab");
+  const sorted = () => document.activeElement.closest("[role=columnheader]")?.getAttribute("aria-sort");
+  const before = await page.evaluate(sorted);
+  assert.ok(before, "no header has the focus");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction((was) => document.activeElement.closest("[role=columnheader]")?.getAttribute("aria-sort") !== was, before);
   await page.keyboard.press("?");
   await page.waitForSelector("[role=dialog] >> text=Keyboard shortcuts");
   await says(page, "[role=dialog]", /Go to the filter/);

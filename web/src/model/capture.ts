@@ -163,8 +163,12 @@ export function targetProgress(t: Target, durationSeconds: number): number {
 /** A gap below this share of the window changes no figure that anybody would read. */
 const smallGap = 0.01;
 
-/** Whether a loss is worth a note only: a gap between two segments that is short beside the window (in seconds). */
+/**
+ * Whether a loss is worth a note only: a gap between two segments that is short beside the window (in seconds), or a
+ * kind of file that this Go cannot make, which every capture of it lacks.
+ */
 export function isNote(l: Loss, window: number): boolean {
+  if (l.reason === "unsupported" && l.kind) return true;
   if (l.reason !== "gap") return false;
   const m = /([\d.]+)(ns|µs|ms|s)\b(?= between)/.exec(l.message);
   if (!m) return false;
