@@ -120,11 +120,11 @@ for stage in $stages; do
       ;;
     unit)
       # shellcheck disable=SC2046
-      gotest "go test -race" -race -timeout 5m $(packages -vE "$heavy")
+      gotest "go test -race" -race -timeout 10m $(packages -vE "$heavy")
       ;;
     plain)
       # shellcheck disable=SC2046
-      gotest "go test" -timeout 5m $(packages -E "$heavy" | grep -v /test/e2e)
+      gotest "go test" -timeout 10m $(packages -E "$heavy" | grep -v /test/e2e)
       ;;
     corpus)
       # Type-checks them all; linking them would take ten times as long.
