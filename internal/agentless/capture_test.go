@@ -160,6 +160,26 @@ func await(t *testing.T, e *capture.Engine, id ops.CaptureID) ops.Capture {
 	}
 }
 
+// recording waits until the one target of a capture is at an activity.
+func recording(t *testing.T, e *capture.Engine, id ops.CaptureID, activity string) {
+	t.Helper()
+	for {
+		s, err := e.Capture(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.State.Ended() {
+			t.Fatalf("the capture is %s, %q, before it was at %s", s.State, s.Reason, activity)
+		}
+		for _, l := range s.Live {
+			if strings.Contains(l.Progress.Activity, activity) {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 func TestAKilledProcessLeavesEvidence(t *testing.T) {
 	t.Parallel()
 	url, kill := spawn(t)
@@ -168,7 +188,7 @@ func TestAKilledProcessLeavesEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(13 * time.Second)
+	recording(t, e, c.ID, "cpu segment 2")
 	kill()
 	at := time.Now()
 	got := await(t, e, c.ID)
@@ -215,7 +235,7 @@ func TestTwoCapturesAtOnceOfOneProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * time.Second) // it has begun, and goes on for longer than the second takes
+	recording(t, e, first.ID, "cpu segment 1") // and goes on for longer than the second takes
 	second, err := e.Start(t.Context(), request(time.Second, ops.KindCPU, ops.KindHeap, ops.KindMutex))
 	if err != nil {
 		t.Fatal(err)
