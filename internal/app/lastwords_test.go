@@ -71,8 +71,16 @@ func child() {
 		defer a.Recover()
 		panic("out of dice")
 	}
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
 	for {
 		time.Sleep(500 * time.Millisecond)
+		if resident() > limit*95/100 {
+			<-told // how soon it is heard depends on the machine; at 99 % nothing is collected any more
+		}
 		leak(int(limit / 100))
 		if resident() > limit {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -92,15 +100,25 @@ func resident() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-func startChild(t *testing.T, kind, url string) *exec.Cmd {
+// startChild starts one that ends with the test; it is told something by closing its
+// input.
+func startChild(t *testing.T, kind, url string) (*exec.Cmd, io.Closer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "OPS_TEST_CHILD="+kind, "OPS_CENTER="+url, "OPS_SPOOL_DIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
+	tell, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return cmd
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may be dead already
+		_ = cmd.Wait()
+	})
+	return cmd, tell
 }
 
 func names(c *apiv1.Capture) (out []string) {
@@ -115,12 +133,14 @@ func names(c *apiv1.Capture) (out []string) {
 func TestAProcessThatIsKilledHasSaidWhatLeaks(t *testing.T) {
 	hc := client(t, &http.Transport{})
 	url, _ := serve(t, cli.ServeOptions{})
-	cmd := startChild(t, "leaks", url)
+	cmd, tell := startChild(t, "leaks", url)
+	c := apiv1connect.NewTriggerServiceClient(hc, url)
+	history(t, c, "last-words", "archived")
+	_ = tell.Close() // on to its limit
 	err := cmd.Wait()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Fatalf("the child ended with %v", err)
 	}
-	c := apiv1connect.NewTriggerServiceClient(hc, url)
 	fired := history(t, c, "last-words", "fired")
 	if !strings.HasPrefix(fired.GetReason(), "memory is 9") {
 		t.Errorf("it fired because %q", fired.GetReason())
@@ -164,7 +184,7 @@ func TestATerminatedProcessSendsItsLastWords(t *testing.T) {
     when: {slow: bet, longer: 40ms}
     do: [snapshot]
 `)})
-	cmd := startChild(t, "waits", url)
+	cmd, _ := startChild(t, "waits", url)
 	c := apiv1connect.NewTriggerServiceClient(hc, url)
 	running(t, c, "watched") // so the centre follows the process
 	began := time.Now()
