@@ -67,7 +67,7 @@ func TestTheRulesOfABet(t *testing.T) {
 
 // This is scenario 4: strict limits make a burst of bets wait for one another.
 func TestStrictLimitsSerialiseABurst(t *testing.T) {
-	const players, takes = 30, 10 * time.Millisecond
+	const players, takes = 30, 50 * time.Millisecond
 	burst := func(strict bool) time.Duration {
 		room := newRoom(0, slowLimits{takes: takes, rest: 1000}, func() bool { return strict })
 		start := time.Now()
@@ -103,7 +103,7 @@ func (b slowBooks) Staked(ctx context.Context, _ int) (int64, error) {
 // This is scenario 6: one burst waits for the audit, and none after it until the
 // next is due.
 func TestAnAuditStallsOneBurstAPeriod(t *testing.T) {
-	const takes = 200 * time.Millisecond
+	const takes = time.Second
 	audited := false
 	s := New(Config{Books: slowBooks{takes}, Audited: func() bool { return audited }})
 	var mu sync.Mutex
