@@ -29,6 +29,7 @@ func TestARealConsul(t *testing.T) {
 				c.Guard(t)
 				return "shows nothing without a token: set token_file"
 			},
+			Want: func(t *testing.T, n int) { c.Want(t, initial, n) },
 		}
 	})
 }

@@ -174,6 +174,21 @@ func (c *RealConsul) Set(t testing.TB, targets []ops.Target) {
 	}
 }
 
+// Want makes it hold these targets, and instances of the same service that fail
+// their checks, n of them all together.
+func (c *RealConsul) Want(t testing.TB, targets []ops.Target, n int) {
+	t.Helper()
+	c.Set(t, targets)
+	for i := len(targets); i < n; i++ {
+		id := fmt.Sprint(i)
+		c.Call(t, http.MethodPut, "/v1/catalog/register", map[string]any{
+			"Node": games, "Address": "192.168.0.1",
+			"Service": map[string]any{"ID": id, "Service": targets[0].Service, "Address": "10.9.0.1", "Port": 1000 + i, "Meta": map[string]string{"ops_project": string(targets[0].Project)}},
+			"Check":   map[string]any{"Node": games, "CheckID": "service:" + id, "Name": "fails", "ServiceID": id, "Status": "critical"},
+		})
+	}
+}
+
 // Move makes the n-th of the targets that were Set another.
 func (c *RealConsul) Move(t testing.TB, n int, to ops.Target) {
 	t.Helper()
