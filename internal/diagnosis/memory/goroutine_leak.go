@@ -27,7 +27,7 @@ import (
 // began), which is what those do that tick on for ever. Without a trace the kind
 // of wait decides alone. Without growth only what is strange by itself counts:
 // what Go's leak profile names, nil channels, senders of whom none got on for a
-// whole trace, and waits of many minutes that began one after the other.
+// whole trace (from three more of them on a notice), and waits of many minutes that began one after the other.
 //
 // The score is by the rate, 75 at 3 a second (a quarter of a million a day), and
 // by how many are stuck already, 75 at 4,000: both by reasoning, at 2 to 8 KiB
@@ -219,6 +219,9 @@ func (l *leakSearch) byStanding(s *leakSuspect) {
 		}
 	case s.state == goroutines.ChanSend && s.after >= 50 && l.c.traced > 0 && s.stuck && float64(s.whole) >= 0.8*float64(s.after):
 		s.value, s.sources, s.most = float64(s.after)/1000, 1, 60
+	case s.state == goroutines.ChanSend && l.c.compared && s.growth() >= 3 && l.c.traced > 0 && s.open > 0 && s.ended == 0:
+		// Too few for chance to be ruled out by their number, but nobody receives.
+		s.growing, s.value, s.sources, s.most = true, max(0.25, l.c.rate(s.crowd)/3), 1, 49
 	case s.state == goroutines.ChanSend && s.after >= 100 && l.c.traced == 0 && !l.c.compared:
 		s.value, s.most = float64(s.after)/1000, 60
 	}
