@@ -224,6 +224,16 @@ var classes = []class{
 		fix: []ops.Text{rule.Say("Keep what was made, make it elsewhere or beforehand, and work on `img.Pix` directly.", "保留產生的結果、改在他處或事先產生，並直接操作 `img.Pix`。")},
 	},
 	{
+		id: "process-start", name: rule.Say("starting other programs", "啟動其他程式"), waste: true,
+		names: []string{"os/exec.", "os.StartProcess", "syscall.forkExec", "syscall.ForkExec", "syscall.StartProcess"},
+		why: rule.Say("Each time that the line runs, another program is started: forked, loaded, given pipes and waited for. That takes a thousand times as long as a call of a function, and all forks of a process wait for each other.",
+			"這一行每執行一次，就啟動一個外部程式：fork、載入、建立管線、等它結束，比呼叫函式慢上千倍；而且同一個行程的 fork 要互相等待。"),
+		fix: []ops.Text{
+			rule.Say("Do the work in the process, with a Go library for what the program does.", "改在行程內完成：用做同一件事的 Go 函式庫。"),
+			rule.Say("If it has to be that program, keep one running and talk to it, or hand it many items at a time.", "非用那個程式不可時，就讓它一直開著來溝通，或一次交給它多筆。"),
+		},
+	},
+	{
 		id: "system-calls", name: rule.Say("system calls", "系統呼叫"), names: []string{"syscall.", "internal/poll.", "os.", "internal/runtime/syscall", "net.", "bufio.(*Writer).Flush", "golang.org/x/sys/"},
 		why: rule.Say("Each read or write is a call into the kernel, a microsecond or more however few bytes it moves.", "每次讀寫都是一次核心呼叫，無論搬多少位元組都要一微秒以上。"),
 		fix: []ops.Text{rule.Say("Put a `bufio.Writer` or `bufio.Reader` between, and flush once per message or batch.", "中間加上 `bufio.Writer` 或 `bufio.Reader`，每則訊息或每批只 flush 一次。")},
