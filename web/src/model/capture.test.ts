@@ -84,6 +84,8 @@ test("a gap that is short beside the window is a note, any other loss is none", 
   expect(isNote(gap("751µs"), 10)).toBe(true);
   expect(isNote(gap("1.5s"), 10)).toBe(false);
   expect(isNote(gap("751µs"), 0)).toBe(false);
+  expect(isNote(gap("1m2.5s"), 600)).toBe(false);
+  expect(isNote(gap("1m2.5s"), 7200)).toBe(true);
   expect(isNote({ ...gap("751µs"), reason: "truncated" }, 10)).toBe(false);
   expect(isNote({ kind: "goroutineleak", reason: "unsupported", message: "go1.26 has no goroutine leak profile" }, 10)).toBe(true);
   expect(isNote({ kind: "", reason: "unsupported", message: "this centre does not know it" }, 10)).toBe(false);

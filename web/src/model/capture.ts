@@ -170,9 +170,10 @@ const smallGap = 0.01;
 export function isNote(l: Loss, window: number): boolean {
   if (l.reason === "unsupported" && l.kind) return true;
   if (l.reason !== "gap") return false;
-  const m = /([\d.]+)(ns|µs|ms|s)\b(?= between)/.exec(l.message);
-  if (!m) return false;
-  const seconds = Number(m[1]) * { ns: 1e-9, µs: 1e-6, ms: 1e-3, s: 1 }[m[2] as "ns" | "µs" | "ms" | "s"];
+  const gap = /((?:[\d.]+(?:h|ms|m|ns|µs|s))+)(?= between)/.exec(l.message)?.[1];
+  if (!gap) return false;
+  const units = { h: 3600, m: 60, s: 1, ms: 1e-3, µs: 1e-6, ns: 1e-9 };
+  const seconds = [...gap.matchAll(/([\d.]+)(h|ms|m|ns|µs|s)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * units[unit as keyof typeof units], 0);
   return seconds < smallGap * window;
 }
 

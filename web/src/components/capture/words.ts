@@ -337,7 +337,7 @@ export const table = {
   "dx.rule.pool-exhausted": ["Pool exhausted", "連線池耗盡"],
   "dx.rule.pool-leaked": ["Pool leaked", "連線池洩漏"],
   "dx.rule.response-body-leak": ["Response body leak", "回應內容未關閉"],
-  "dx.rule.retained-objects": ["Retained objects", "物件滯留"],
+  "dx.rule.retained-objects": ["Retained objects", "物件殘留"],
   "dx.rule.scheduler-latency": ["Scheduler latency", "排程延遲"],
   "dx.rule.slow-call": ["Slow call", "呼叫緩慢"],
   "dx.rule.syscall-blocked": ["Blocked in system calls", "阻塞在系統呼叫"],
