@@ -8,7 +8,7 @@ func memoryManual() map[ops.RuleID]Manual {
 		"goroutine-leak": {
 			Means:      say("Goroutines are started again and again and never end. Each keeps its stack and all that it refers to, until the process is killed for memory.", "goroutine 一再被啟動卻從不結束。每一個都留住自己的堆疊與它所參考的一切，直到行程因記憶體被殺掉。"),
 			Evidence:   say("How many there are at the window's ends by start function and line; from the trace, how many waits at that line began and ended; ages from a dump; Go's own leak profile where the build has it.", "時間窗兩端依啟動函式與行號的數量；trace 中該行的等待開始與結束了多少；完整傾印中的等待時間；建置版本支援時，Go 自己的洩漏 profile。"),
-			Thresholds: say("By the rate, 3 more a second are critical (a quarter of a million a day), and by the number, 4,000 that are stuck. Growth has to be more than chance and hardly any of them may end.", "依速率，每秒多 3 個是嚴重（一天二十五萬個）；依數量，卡住 4,000 個是嚴重。成長必須超出隨機，而且幾乎沒有任何一個結束。"),
+			Thresholds: say("By the rate, 3 more a second are critical (a quarter of a million a day), and by the number, 4,000 that are stuck. Growth has to be more than chance and hardly any of them may end; three more senders that nobody receives from are a notice.", "依速率，每秒多 3 個是嚴重（一天二十五萬個）；依數量，卡住 4,000 個是嚴重。成長必須超出隨機，而且幾乎沒有任何一個結束；若是沒有人接收的送出，多 3 個就會提示。"),
 			NotThis:    say("Workers that wait for work stay the same in number. Connections that come on bring goroutines. Requests that pile up behind a lock, a pool or a slow downstream are those rules' business.", "等工作的 worker 數量不變。新連線會帶來 goroutine。堆在鎖、連線池或慢下游後面的請求，由那些規則負責。"),
 			Kinds:      []ops.Kind{ops.KindGoroutine, ops.KindGoroutineDump, ops.KindTrace, ops.KindGoroutineLeak}, Related: []ops.RuleID{"heap-growth", "unbounded-concurrency", "timer-leak"},
 		},
@@ -21,7 +21,7 @@ func memoryManual() map[ops.RuleID]Manual {
 		},
 		"retained-objects": {
 			Means:      say("One line, or one type, holds most of what is live, although it does not grow now: a cache without a bound, a map that nobody empties, sessions of those who left.", "某一行或某個型別握住大部分存活的資料，雖然現在沒有在長：沒有上限的快取、沒有人清的 map、離線玩家的 session。"),
-			Evidence:   say("The heap profile at the window's end by line and by type, the containers that hold them, the memory limit, and what was allocated there within the window.", "時間窗結束時依行號與型別的 heap profile、裝著它們的容器、記憶體上限，以及時間窗內在那裡的配置。"),
+			Evidence:   say("The heap profile at the window's end by line and by type, the containers that hold them, the memory limit, and what was allocated there within the window. Where about as many goroutines of the same package wait at one line, without connections for them, that line comes first: each holds one of the objects.", "時間窗結束時依行號與型別的 heap profile、裝著它們的容器、記憶體上限，以及時間窗內在那裡的配置。若同一套件有數量相當的 goroutine 停在同一行，又沒有對應的連線，就先指出那一行：每個 goroutine 各持有一個物件。"),
 			Thresholds: say("A line is spoken of from 40 % of the live heap on. Half of the limit scores 75, and it is critical only from 80 % of it on. Without a limit 400 MiB, and never critical.", "占存活堆積 40 % 起才會列出。達到上限的一半得 75 分，到上限的 80 % 才是嚴重。沒有上限時以 400 MiB 計，且不會是嚴重。"),
 			NotThis:    say("Growth has a rule of its own. What is replaced all the time (a full cache) and what is few large pieces (buffers) does not look forgotten: a notice.", "成長有自己的規則。一直在替換的（已滿的快取）與少數幾塊大的（緩衝區）不像被遺忘：只是提示。"),
 			Kinds:      []ops.Kind{ops.KindHeap, ops.KindHeapTypes, ops.KindAllocs, ops.KindRuntime}, Related: []ops.RuleID{"heap-growth", "memory-limit-thrash"},
