@@ -36,7 +36,8 @@ type Agent struct {
 	pools poolRegistry
 	tune  tuning
 
-	types typeNamer
+	types   typeNamer
+	setters collectorSetters
 
 	join     joinState
 	captures captureRegistry

@@ -162,6 +162,16 @@ func (r *controlRegistry) find(name string) (*control, error) {
 	return nil, status.Errorf(codes.NotFound, "this instance has no control %.64q: list what it has", name)
 }
 
+// holds reports whether a control set what a setting is now.
+func (r *controlRegistry) holds(name string) bool {
+	c, err := r.find(name)
+	if err != nil || c.set == nil {
+		return false
+	}
+	_, setTo, _ := c.set.look()
+	return setTo != ""
+}
+
 // close puts every setting back.
 func (r *controlRegistry) close() {
 	for _, c := range r.builtin {

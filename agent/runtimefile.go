@@ -7,6 +7,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"github.com/opscenter/opscenter/agent/internal/setters"
 	agentv1 "github.com/opscenter/opscenter/gen/opscenter/agent/v1"
 )
 
@@ -65,6 +66,10 @@ type runtimeProcess struct {
 	NumCPU             int32     `json:"num_cpu"`
 	GOGC               int32     `json:"gogc"`                  // -1 = off
 	GoMemoryLimitBytes int64     `json:"go_memory_limit_bytes"` // 0 = none
+	// The lines of the program that set them, where neither the environment nor a
+	// control does. Not all of them need have been reached.
+	GOGCSetAt          []setters.Line `json:"gogc_set_at,omitempty"`
+	GoMemoryLimitSetAt []setters.Line `json:"go_memory_limit_set_at,omitempty"`
 }
 
 // runtimeCgroup counts throttling over the window.
@@ -249,6 +254,9 @@ func (s *series) file(w *window, phase string, start, end time.Time) *runtimeFil
 		if w.lease.mutex > 0 {
 			f.Rates.MutexFraction = w.lease.mutexFraction
 		}
+	}
+	if phase == "window" { // once: the code stays as it is
+		f.Process.GoMemoryLimitSetAt, f.Process.GOGCSetAt = agent.setters.of(agent, p.Gogc, p.GoMemoryLimitBytes)
 	}
 	if s.last == nil {
 		f.Series.Seconds = []float64{}

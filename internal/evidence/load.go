@@ -63,6 +63,9 @@ func Load(ctx context.Context, files []File, o Options) (*Evidence, error) {
 	}
 	l.arrange()
 	l.window()
+	if r := l.e.Runtime; r != nil {
+		r.Setters.GOGC, r.Setters.MemoryLimit = frames(l.e.Frames, r.Process.GOGCSetAt), frames(l.e.Frames, r.Process.GoMemoryLimitSetAt)
+	}
 	l.e.Frames.TellApart()
 	return l.e, nil
 }

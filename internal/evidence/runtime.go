@@ -43,6 +43,10 @@ type Runtime struct {
 		NumCPU             int       `json:"num_cpu"`
 		GOGC               int       `json:"gogc"` // percent; -1 = off
 		GoMemoryLimitBytes int64     `json:"go_memory_limit_bytes"`
+		// The lines of the program that set them; none = the environment, a control,
+		// or not known.
+		GOGCSetAt          []Line `json:"gogc_set_at"`
+		GoMemoryLimitSetAt []Line `json:"go_memory_limit_set_at"`
 	} `json:"process"`
 	Cgroup struct {
 		Version          int     `json:"version"` // 0 = none that it can see
@@ -58,11 +62,33 @@ type Runtime struct {
 		Columns map[string][]float64 `json:"columns"`
 	} `json:"series"`
 	Histograms map[string]Histogram `json:"histograms"`
-	Pools      []Pool               `json:"pools"`
-	Memory     struct {
+	// Setters are the lines of Process as frames.
+	Setters struct{ GOGC, MemoryLimit []*Frame } `json:"-"`
+	Pools   []Pool                               `json:"pools"`
+	Memory  struct {
 		Before map[string]float64 `json:"before"`
 		After  map[string]float64 `json:"after"`
 	} `json:"memory"`
+}
+
+// Line is a line of the program.
+type Line struct {
+	Function string `json:"function"`
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+}
+
+// The bounds of lines in a runtime.json.
+const (
+	maxLines    = 8
+	maxLineText = 4 << 10
+)
+
+func frames(f *Frames, at []Line) (out []*Frame) {
+	for _, l := range at {
+		out = append(out, f.Of(l.Function, l.File, l.Line))
+	}
+	return out
 }
 
 // Histogram counts what fell between bounds within the window.
@@ -151,6 +177,13 @@ func (r *Runtime) check() error {
 		p.GoMemoryLimitBytes < 0 || c.MemoryLimitBytes < 0 || c.MemoryBytes < 0 || c.Periods < 0 || c.ThrottledPeriods < 0,
 		!within(c.CPUQuotaCores, c.ThrottledSeconds, r.Window.Seconds), c.CPUQuotaCores < 0 || r.Window.Seconds < 0 || r.Window.Seconds > 1e6:
 		return ops.Errorf(ops.Corrupt, "runtime.json has figures that no process has")
+	}
+	for _, at := range [][]Line{p.GOGCSetAt, p.GoMemoryLimitSetAt} {
+		if len(at) > maxLines || slices.ContainsFunc(at, func(l Line) bool {
+			return l.Line < 0 || l.Function == "" || len(l.Function) > maxLineText || len(l.File) > maxLineText
+		}) {
+			return ops.Errorf(ops.Corrupt, "runtime.json names lines that no program has")
+		}
 	}
 	tidy := func(columns map[string][]float64) {
 		for name, v := range columns {

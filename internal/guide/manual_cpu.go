@@ -35,7 +35,7 @@ func cpuManual() map[ops.RuleID]Manual {
 		},
 		"memory-limit-thrash": {
 			Means:      say("What lives in the heap has come near to the memory limit (GOMEMLIMIT). There is no room left to allocate, so that the collector runs all the time.", "堆積中存活的資料已接近記憶體上限（GOMEMLIMIT）。沒有空間可以配置，垃圾回收只好不停執行。"),
-			Evidence:   say("The limit, the live heap and the goal of the next collection, how often it collects and what that costs.", "上限、存活的堆積、下一次回收的目標、回收的頻率與成本。"),
+			Evidence:   say("The limit, the live heap and the goal of the next collection, how often it collects and what that costs. With the agent also the line that sets the limit, where the program does so itself: GOMEMLIMIT in the environment then has no effect.", "上限、存活的堆積、下一次回收的目標、回收的頻率與成本。有 agent 時，若上限是程式自己設定的，也會指出設定的那一行：此時環境變數 GOMEMLIMIT 沒有作用。"),
 			Thresholds: say("It counts what the collector takes of the CPU the process can get: 40 % is critical. Go itself gives the limit up at 50 %.", "看回收器用掉多少可用的 CPU：40 % 是嚴重。到 50 % 時 Go 會自行放棄這個上限。"),
 			NotThis:    say("Where the heap is small and much is allocated, it is garbage collection pressure. A heap that grows but is far from its limit is heap growth.", "堆積小而配置多，是垃圾回收壓力。堆積在成長但離上限還遠，是堆積成長。"),
 			Kinds:      []ops.Kind{ops.KindRuntime, ops.KindCPU, ops.KindHeap}, Related: []ops.RuleID{"cpu-gc-pressure", "heap-growth", "retained-objects"},

@@ -36,6 +36,9 @@ type collector struct {
 	GOGC int
 	// Limit is GOMEMLIMIT; 0 = none, or unknown.
 	Limit int64
+	// GOGCBy and LimitBy are the lines of the program that set them; none = the
+	// environment does, or not known.
+	GOGCBy, LimitBy []*evidence.Frame
 }
 
 func collectorOf(e *evidence.Evidence) collector {
@@ -160,6 +163,21 @@ func (c *collector) ofRuntime(e *evidence.Evidence) {
 	if v, ok := r.Last("/gc/gomemlimit:bytes"); ok && v < 1<<62 {
 		c.Limit = int64(v)
 	}
+	c.GOGCBy, c.LimitBy = r.Setters.GOGC, r.Setters.MemoryLimit
+}
+
+// setProof says which lines set a limit of the collector, and that its variable in
+// the environment has no effect therefore.
+func setProof(variable, function string, by []*evidence.Frame) ops.Proof {
+	lines := ops.Text{}
+	for i, f := range by {
+		if i > 0 {
+			lines = rule.Say("%s, ", "%s、", lines)
+		}
+		lines = rule.Say("%[1]s`%[2]s` (%[3]s)", "%[1]s`%[2]s`（%[3]s）", lines, rule.Short(f), rule.Line(f))
+	}
+	return ops.Proof{Artifact: ops.KindRuntime, Metric: "set_by_lines", Value: float64(len(by)), Unit: "lines",
+		Text: rule.Say("the program sets it itself, with debug.%[1]s in %[2]s: %[3]s in the environment has no effect on it", "程式自己以 debug.%[1]s 設定，位於 %[2]s：環境變數 %[3]s 對它沒有作用", function, lines, variable)}
 }
 
 // allocators are who allocates, by bytes in the window, or where no profile of

@@ -116,12 +116,32 @@ func gcFinding(e *evidence.Evidence, c collector, l load, of float64, score int)
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindAllocs, ops.KindCPU}}
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
+	lowGOGC(&f, c, of)
 	// Two independent accounts of the same thing make it sure.
 	if len(who) > 0 && c.Profile >= 0 && (c.Trace >= c.Profile/2 || c.Runtime >= of/2) {
 		f.Confidence = ops.High
 	}
 	doubts(&f, e, l)
 	return f
+}
+
+// lowGOGC says which line of the program sets a GOGC below 100. It is the first place
+// where the collector's cost at 100 would be nobody's trouble: it goes down as the
+// collections do, which is in proportion.
+func lowGOGC(f *ops.Finding, c collector, of float64) {
+	if len(c.GOGCBy) == 0 || c.GOGC <= 0 || c.GOGC >= 100 {
+		return
+	}
+	f.Evidence = append(f.Evidence, setProof("GOGC", "SetGCPercent", c.GOGCBy))
+	if len(c.GOGCBy) > 1 {
+		return
+	}
+	by := rule.At(ops.RoleCall, c.GOGCBy[0])
+	if ops.SeverityOf(ops.Score(of*float64(c.GOGC)/100, gcX75)) == "" {
+		f.Where = slices.Insert(f.Where, 0, by)
+	} else {
+		f.Where = append(f.Where, by)
+	}
 }
 
 func gcSummary(c collector, l load, of float64) ops.Text {

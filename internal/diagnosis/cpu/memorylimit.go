@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"slices"
+
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/ops"
@@ -11,7 +13,8 @@ import (
 // room left to allocate in between.
 //
 // Evidence: the limit, the live heap and the goal of the next collection, how
-// often it collects and what that costs. Where the limit is not known, as from
+// often it collects and what that costs, and the line of the program that sets the
+// limit where the environment does not: that is then the first place. Where the limit is not known, as from
 // outside the process, a goal that leaves less than a tenth of room above a live
 // heap of more than 32 MiB says the same: GOGC would have to be below 10 for it.
 //
@@ -100,8 +103,27 @@ func limitFinding(e *evidence.Evidence, c collector, l load, of float64) ops.Fin
 			Text: rule.Say("the memory limit itself is not visible from outside of the process: a GOGC below 10 would look the same", "從行程外部看不到記憶體上限本身：GOGC 小於 10 看起來也一樣")})
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
+	setItself(&f, c)
 	doubts(&f, e, l)
 	return f
+}
+
+// setItself says which line of the program sets the limit, where one does: whoever
+// raises GOMEMLIMIT there changes nothing. Which of several lines did so last is not
+// known, so that these are no places.
+func setItself(f *ops.Finding, c collector) {
+	if len(c.LimitBy) == 0 {
+		return
+	}
+	f.Evidence = append(f.Evidence, setProof("GOMEMLIMIT", "SetMemoryLimit", c.LimitBy))
+	if len(c.LimitBy) > 1 {
+		return
+	}
+	by := c.LimitBy[0]
+	f.Where = slices.Insert(f.Where, 0, rule.At(ops.RoleCall, by))
+	f.Remedies[0] = rule.Say("Now: raise the limit that `%[1]s` (%[2]s) sets, and the pod's memory, to at least 1.5 times what lives, %[3]s; better still leave it to GOMEMLIMIT in the pod's environment. Without room in the pod, add pods so that each holds less.",
+		"立即：把 `%[1]s`（%[2]s）設定的上限與 Pod 記憶體提高到存活量的至少 1.5 倍，即 %[3]s；更好的做法是交給 Pod 環境變數 GOMEMLIMIT。Pod 沒有空間時，增加 Pod 讓每個持有較少資料。", rule.Short(by), rule.Line(by), rule.Bytes(c.Live*3/2))
+	f.Remedies[1] = rule.Say("Hold less: bound the caches by bytes, and see what fills the heap (the second place, inuse_space in the heap flame graph).", "減少持有：以位元組限制快取大小，並查看堆積被什麼佔滿（第二個位置，heap 火焰圖的 inuse_space）。")
 }
 
 func limitProofs(c collector) (out []ops.Proof) {

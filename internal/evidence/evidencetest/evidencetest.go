@@ -61,6 +61,7 @@
 //	throttled 12/30 1.5s
 //	gogc 100
 //	gomemlimit 256MiB
+//	gomemlimit-set main.run a.go:3 < main.main a.go:9   (the lines that set it, each one; gogc-set alike)
 //	threads 900
 //	memory /gc/heap/live:bytes 1000 2000
 //	-- types --                   (objects, bytes, samples, form, type)

@@ -36,6 +36,10 @@ func (p *parser) runtime() {
 			r.Process.GOGC = int(p.num(rest))
 		case "gomemlimit":
 			r.Process.GoMemoryLimitBytes = p.bytes(rest)
+		case "gogc-set":
+			r.Setters.GOGC = p.frameList(rest)
+		case "gomemlimit-set":
+			r.Setters.MemoryLimit = p.frameList(rest)
 		case "memory-used":
 			r.Cgroup.Version, r.Cgroup.MemoryBytes = 2, p.bytes(rest)
 		case "threads":
