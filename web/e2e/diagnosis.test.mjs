@@ -79,6 +79,21 @@ test("from a slow service to its line", game, async () => {
     assert.deepEqual(other.errors, []);
     await other.context().close();
   }
+
+  // The fleet says it as well, on the service's row and at its foot, a click and a key away.
+  const fleet = await open(browser);
+  await visit(fleet, "/");
+  const last = fleet.locator('[role=row][data-id="color-game/user-service"] [data-t=last-verdict]');
+  await says(fleet, '[role=row][data-id="color-game/user-service"] [data-t=last-verdict]', new RegExp(place));
+  await last.hover();
+  await says(fleet, ".foot", /Last verdict, .*bcrypt/);
+  await fleet.keyboard.press("v");
+  await fleet.waitForURL((u) => u.pathname === path);
+  await fleet.goBack();
+  await last.click();
+  await fleet.waitForURL((u) => u.pathname === path);
+  assert.deepEqual(fleet.errors, []);
+  await fleet.context().close();
   await call("CaptureService/DeleteCapture", { captureId: path.split("/").pop() });
 });
 

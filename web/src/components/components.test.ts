@@ -129,7 +129,7 @@ test("kinds that not every chosen instance has are marked", async () => {
 });
 
 function table(more: object = {}) {
-  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), columns: parseColumns(""), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), past: { version: ref(0) }, version: 0, now, mayCapture: true, ...more });
+  return show(FleetTable, { rows: rowsOf(fleet, { group: "service", sort: "name", desc: false }, new Set()), columns: parseColumns(""), sort: "name", desc: false, selected: new Set(["a1"]), history: new SparkHistory(), past: { version: ref(0) }, version: 0, now, mayCapture: true, verdicts: new Map(), ...more });
 }
 
 test("rows tell state, numbers and what is past its threshold", async () => {
@@ -146,6 +146,14 @@ test("rows tell state, numbers and what is past its threshold", async () => {
   expect(rows[3]!.text()).toContain("Gone");
   expect(rows[3]!.find<HTMLInputElement>("input").element.disabled).toBe(true);
   expect(rows[0]!.text()).toContain("2 instances");
+});
+
+test("a service's row names the line of its last verdict", async () => {
+  const said = { severity: "warning" as const, rule: "cpu-hot-path", title: { en: "`main.pay` encodes JSON (pay.go:7)", "zh-TW": "" }, critical: 0, warning: 1, notice: 0, unchecked: 0 };
+  const { w } = await table({ verdicts: new Map([["color/user", captureOf("c1", "done", { created: now - 120_000, headline: said })], ["color/wallet", captureOf("c2", "done", { created: now, headline: { ...said, severity: "", warning: 0, title: {} } })]]) });
+  const [user, wallet] = w.findAll("[data-t=last-verdict]");
+  expect([user!.text(), user!.attributes("title"), user!.attributes("href")]).toEqual(["pay.go:7", "Last verdict, 2 minutes ago: main.pay encodes JSON (pay.go:7)", "/captures/c1"]);
+  expect([wallet!.text(), wallet!.classes("fine"), wallet!.attributes("title")]).toEqual(["", true, "Last verdict, now: nothing found"]);
 });
 
 test("a group selects its living, and the keys go where the cursor is", async () => {

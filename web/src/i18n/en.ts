@@ -160,6 +160,7 @@ export const en = {
   "cmd.fold": "Fold or unfold a group",
   "cmd.select": "Select the row",
   "cmd.open": "Open the row",
+  "cmd.verdict": "Open the last verdict of the row",
   "cmd.pause": "Pause the charts, or go on",
   "cmd.resetZoom": "Reset the zoom",
   "cmd.nextFinding": "Next finding",

@@ -162,6 +162,7 @@ export const zhTW: Record<Key, string> = {
   "cmd.fold": "收合或展開群組",
   "cmd.select": "選取此列",
   "cmd.open": "開啟此列",
+  "cmd.verdict": "開啟該列最近的診斷",
   "cmd.pause": "暫停圖表，或繼續",
   "cmd.resetZoom": "重設縮放",
   "cmd.nextFinding": "下一個發現",

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { applyCaptures, artifactRows, isNote, lossesOf, mergeCapture, mergeList, placeFirst, progressOf, type Artifact } from "./capture";
+import { applyCaptures, artifactRows, isNote, lastVerdicts, lossesOf, mergeCapture, mergeList, placeFirst, progressOf, type Artifact } from "./capture";
 import { captureOf, targetOf } from "./testdata";
 
 const artifact = (name: string, kind: string, a: Partial<Artifact> = {}): Artifact => ({ name, kind, phase: "window", takenAt: 0, windowStart: 0, windowEnd: 0, sizeBytes: 1, sha256: "", losses: [], partial: false, derived: false, ...a });
@@ -26,6 +26,15 @@ test("the first page takes new captures in front, others only news of their own"
   expect(states(mergeList(page, live, new Set(), false, user))).toBe("c5 done\nc3 partial");
   expect(states(mergeList(page, live, new Set(["c5", "c7"]), true, user))).toBe("c3 partial");
   expect(states(mergeList([], live, new Set(), true, () => true))).toBe("c7 collecting\nc6 done\nc3 partial\nc2 done");
+});
+
+test("a service's last verdict is its newest that has one, made here and lately", () => {
+  const said = (title: string) => ({ severity: "critical" as const, rule: "deadlock", title: { en: title }, critical: 1, warning: 0, notice: 0, unchecked: 0 });
+  const all = [
+    captureOf("old", "done", { created: 10, headline: said("old") }), captureOf("new", "done", { created: 20, headline: said("new") }), captureOf("running", "collecting", { created: 30 }),
+    captureOf("foreign", "done", { created: 40, headline: said("foreign"), imported: true }), captureOf("past", "done", { created: 1, service: "wallet", headline: said("past") }),
+  ];
+  expect([...lastVerdicts(all, 5)].map(([of, c]) => `${of}: ${c.id}`)).toEqual(["color/user: new"]);
 });
 
 test("a change replaces, adds and removes, and a reset forgets the rest", () => {

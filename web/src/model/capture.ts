@@ -234,6 +234,19 @@ export function artifactRows(artifacts: Artifact[]): ArtifactRow[] {
     });
 }
 
+/** The latest capture with a verdict of each "project/service", none older than since. */
+export function lastVerdicts(captures: Iterable<Capture>, since: number): Map<string, Capture> {
+  const out = new Map<string, Capture>();
+  for (const c of captures) {
+    const of = `${c.project}/${c.service}`;
+    if (c.headline && !c.imported && c.created >= since && c.created >= (out.get(of)?.created ?? 0)) out.set(of, c);
+  }
+  return out;
+}
+
+/** A title where code cannot be shown as code. */
+export const plain = (title: string) => title.replaceAll("`", "");
+
 /** A verdict's line of code apart from its words, which say it last: "… (room.go:105)". */
 export function placeFirst(title: string): { place: string; text: string } {
   const m = /\s*[(（]([^\s()（）]+\.(?:go|s|c):\d+)[)）]/.exec(title);

@@ -40,6 +40,9 @@ export const table = {
   "says.source": ["says {who}", "{who} 的說法"],
   "version.of": ["{version} ×{n} since {at}", "{version} ×{n}，自 {at}"],
 
+  "verdict.last": ["Last verdict, {ago}: {title}", "最近的診斷（{ago}）：{title}"],
+  "verdict.fine": ["nothing found", "沒有發現問題"],
+
   "group.release": ["service and version", "服務與版本"],
   "trouble.none": ["Nothing is in trouble", "目前沒有狀況"],
   "trouble.none.text": ["{n} instance is up and within its thresholds.|{n} instances are up and within their thresholds.", "{n} 個實例運作正常，都在門檻之內。"],

@@ -1,1 +1,0 @@
-import{Vt as e,_t as t,in as n}from"./fleet-B2mHTmkq.js";function r(r){let i=r<0?-1:1,a=Math.abs(r),o=Math.floor(a/1e3),s=(a-o*1e3)*1e6;return e(t,{seconds:n.parse(o*i),nanos:s===0?0:s*i})}export{r as t};

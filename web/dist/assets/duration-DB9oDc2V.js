@@ -1,0 +1,1 @@
+import{Ut as e,on as t,yt as n}from"./fleet-Bh5ZCjWk.js";function r(r){let i=r<0?-1:1,a=Math.abs(r),o=Math.floor(a/1e3),s=(a-o*1e3)*1e6;return e(n,{seconds:t.parse(o*i),nanos:s===0?0:s*i})}export{r as t};
