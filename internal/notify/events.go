@@ -221,7 +221,7 @@ func healthTitle(i ops.HealthIssue) ops.Text {
 	case ops.CheckPoolWaiters:
 		return ops.Text{EN: fmt.Sprintf("%.0f wait for a connection of a pool", i.Value), ZH: fmt.Sprintf("%.0f 個請求在等連線池的連線", i.Value)}
 	case ops.CheckHeapSlope:
-		return ops.Text{EN: fmt.Sprintf("the live heap grows by %.3g GiB an hour", i.Value), ZH: fmt.Sprintf("存活 heap 每小時成長 %.3g GiB", i.Value)}
+		return ops.Text{EN: fmt.Sprintf("the live heap grows by %.3g GiB an hour", i.Value), ZH: fmt.Sprintf("存活堆積 每小時成長 %.3g GiB", i.Value)}
 	case ops.CheckGoroutinesSlope:
 		return ops.Text{EN: fmt.Sprintf("%.3g goroutines more each second", i.Value), ZH: fmt.Sprintf("goroutine 每秒增加 %.3g 個", i.Value)}
 	case ops.CheckGoroutinesStand:

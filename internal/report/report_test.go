@@ -52,7 +52,7 @@ func sample() ops.Diagnosis {
 	d.Checks = []ops.Check{
 		{Rule: "cpu-throttled", Verdict: ops.VerdictNotApplicable, Reason: text("no cgroup", "沒有 cgroup")},
 		{Rule: "goroutine-leak", Verdict: ops.VerdictCouldNotCheck, Reason: text("needs goroutine, which this capture does not have", "需要 goroutine，但這次擷取沒有"), Next: &ops.NextCapture{Kinds: []ops.Kind{ops.KindGoroutine}}},
-		{Rule: "heap-growth", Verdict: ops.VerdictOK, Reason: text("the live heap stayed at 40 MiB", "存活 heap 維持在 40 MiB")},
+		{Rule: "heap-growth", Verdict: ops.VerdictOK, Reason: text("the live heap stayed at 40 MiB", "存活堆積 維持在 40 MiB")},
 		{Rule: "lock-held-across-io", Verdict: ops.VerdictFound, Reason: text("one lock", "一把鎖")},
 		{Rule: "unbounded-concurrency", Verdict: ops.VerdictFound, Reason: text("300 goroutines", "300 個 goroutine")},
 	}

@@ -42,7 +42,7 @@ import (
 // batch, or with a cache that is full; nor is it a leak of goroutines, whose
 // stacks are not in the heap but whose sessions are.
 func heapGrowth() rule.Rule {
-	return rule.Rule{ID: "heap-growth", Scenario: scenario, Name: rule.Say("Growing heap", "Heap 持續成長"), Judge: judgeHeapGrowth}
+	return rule.Rule{ID: "heap-growth", Scenario: scenario, Name: rule.Say("Growing heap", "堆積持續成長"), Judge: judgeHeapGrowth}
 }
 
 // shortest window in which growth can be seen.
@@ -74,7 +74,7 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 	} else {
 		g.choose(3)
 	}
-	looked := rule.Say("the heap holds %s, %s before it held %s", "heap 現有 %s，%s 前為 %s", rule.Bytes(v.after.bytes), rule.Dur(g.window), rule.Bytes(v.before.bytes))
+	looked := rule.Say("the heap holds %s, %s before it held %s", "堆積現有 %s，%s 前為 %s", rule.Bytes(v.after.bytes), rule.Dur(g.window), rule.Bytes(v.before.bytes))
 	if len(g.sites) == 0 {
 		return rule.OK(rule.Say("%s: no line grew by more than chance", "%s；沒有任何一行的成長超出誤差", looked))
 	}
@@ -242,7 +242,7 @@ func (g *growthSearch) finding() ops.Finding {
 	}
 	f.Summary = g.summary(t)
 	f.Explanation = rule.Say("What is allocated there is still referred to after a collection: by a map or slice that is only added to, by sessions that were closed but not taken out, or by goroutines that never end. The live heap rises with every request until the process is killed for its memory.",
-		"在那裡配置的物件，垃圾回收之後仍然有人參考：可能是只進不出的 map 或 slice、已關閉卻沒移除的 session，或永遠不結束的 goroutine。存活的 heap 隨請求不斷上升，直到行程因記憶體用盡被殺掉。")
+		"在那裡配置的物件，垃圾回收之後仍然有人參考：可能是只進不出的 map 或 slice、已關閉卻沒移除的 session，或永遠不結束的 goroutine。存活的堆積 隨請求不斷上升，直到行程因記憶體用盡被殺掉。")
 	f.Remedies = g.remedies(t)
 	if g.foreign() {
 		f.Explanation = rule.Say("These are a library's own objects, which it keeps for each connection, request or goroutine: they grow because there are more of these at once. Whatever holds those up, or forgets them, is the cause.",

@@ -105,7 +105,7 @@ func (r *retained) finding(score int) ops.Finding {
 		f.Summary = rule.Say("%s That is %s of the memory limit of %s.", "%s相當於記憶體上限 %[3]s 的 %[2]s。", f.Summary, rule.Pct(float64(s.after.bytes)/float64(r.limit)), rule.Bytes(r.limit))
 	}
 	f.Explanation = rule.Say("The collector finds that all of these can still be reached, so that they stay, used or not. Hundreds of thousands of sessions, clients or rows are often ones that have ended but were never taken out of a map. Before the next collection the heap grows to about twice what is live (GOGC=100), and the limit has to hold that.",
-		"垃圾回收器認為這些物件都還有人參考，所以不論有沒有用都會留著。幾十萬個 session、client 或資料列，往往是早已結束卻沒從 map 移除的。在下一次回收之前，heap 會長到存活量的兩倍左右（GOGC=100），記憶體上限必須容得下。")
+		"垃圾回收器認為這些物件都還有人參考，所以不論有沒有用都會留著。幾十萬個 session、client 或資料列，往往是早已結束卻沒從 map 移除的。在下一次回收之前，堆積會長到存活量的兩倍左右（GOGC=100），記憶體上限必須容得下。")
 	f.Remedies = []ops.Text{
 		rule.Say("Compare their number with how many there should be (players online, open orders). If there are more, delete them where they end.", "拿數量跟應該有的比（在線玩家、未結訂單）。多出來的，在它們結束的地方刪除。"),
 		rule.Say("If it is a cache, bound it by number or size (LRU) and by age.", "如果是快取，就限制數量或大小（LRU）與存活時間。"),

@@ -48,7 +48,7 @@ func liveTrend(e *evidence.Evidence, expected float64) (trend, *ops.Proof) {
 		}
 		return t, &ops.Proof{
 			Artifact: from.kind, Metric: "live_heap_growth", Value: last.bytes - first.bytes, Unit: "bytes",
-			Text: rule.Say("after %s collections in %s the live heap went from %s to %s", "%[2]s 內 %[1]s 次垃圾回收之後，存活的 heap 從 %[3]s 變成 %[4]s",
+			Text: rule.Say("after %s collections in %s the live heap went from %s to %s", "%[2]s 內 %[1]s 次垃圾回收之後，存活的堆積 從 %[3]s 變成 %[4]s",
 				rule.Count(int64(len(from.points))), rule.Dur(last.at-first.at), rule.Bytes(int64(first.bytes)), rule.Bytes(int64(last.bytes))),
 		}
 	}

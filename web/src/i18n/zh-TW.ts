@@ -110,7 +110,7 @@ export const zhTW: Record<Key, string> = {
   "fleet.col.go": "Go",
   "fleet.col.cpu": "CPU／配額",
   "fleet.col.goroutines": "Goroutine",
-  "fleet.col.heap": "存活 heap",
+  "fleet.col.heap": "存活堆積",
   "fleet.col.memory": "RSS／上限",
   "fleet.col.gc": "GC CPU",
   "fleet.col.waiters": "連線池等候",
