@@ -147,12 +147,18 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames, trigger *ops.C
 			Slow: l.Slow, SlowTotal: l.SlowTotal, Exact: c.holds(&l.Exact), AtLeast: c.holds(&l.AtLeast), Unlocks: c.counts(l.Unlocks), Conflicts: l.Conflicts, Stale: l.Stale,
 		})
 	}
-	for _, s := range a.Samples {
+	out.Samples, out.Yields = c.samples(a.Samples), c.samples(a.Yields)
+	return out, a.Loss, nil
+}
+
+// samples leaves out what watches the program.
+func (c *traceStacks) samples(counts []trace.SampleCount) (out []Samples) {
+	for _, s := range counts {
 		if stack := c.of(s.Stack); !stack.Watched() {
-			out.Samples = append(out.Samples, Samples{Stack: stack, Count: s.Count})
+			out = append(out, Samples{Stack: stack, Count: s.Count})
 		}
 	}
-	return out, a.Loss, nil
+	return out
 }
 
 // traceStacks makes stacks of a trace's numbers, each once.

@@ -229,6 +229,8 @@ type Trace struct {
 	Regions       []trace.Annotation
 	// Samples of the CPU profiler within the trace, usually of 10 ms each.
 	Samples []Samples
+	// Yields are the calls of runtime.Gosched.
+	Yields []Samples
 	// Slow are the calls that the service told its agent of and a rule watched for.
 	Slow []SlowCall
 }

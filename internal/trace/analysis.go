@@ -67,6 +67,8 @@ type Analysis struct {
 	Regions []Annotation
 	Logs    []Log // the first thousand
 
+	// Yields are the calls of runtime.Gosched, by stack, most first.
+	Yields []SampleCount
 	// Samples of the CPU profiler that ran at the same time, by stack, most first.
 	Samples []SampleCount
 
@@ -232,10 +234,21 @@ type Log struct {
 	Stack          StackID
 }
 
-// SampleCount counts CPU samples, usually of 10 ms each.
+// SampleCount counts what was seen at a stack: CPU samples, usually of 10 ms each,
+// or calls.
 type SampleCount struct {
 	Stack StackID
 	Count int64
+}
+
+func mostFirst(counts map[StackID]int64) (out []SampleCount) {
+	for id, n := range counts {
+		out = append(out, SampleCount{id, n})
+	}
+	slices.SortFunc(out, func(a, b SampleCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Stack, b.Stack))
+	})
+	return out
 }
 
 const maxLogs = 1000
@@ -352,6 +365,7 @@ type merge struct {
 	groups  []groupAcct
 	latency latencies
 	samples map[StackID]int64
+	yields  map[StackID]int64
 	keep    *keeper // nil = intervals are not kept
 
 	gcFrom, stwFrom uint64
@@ -410,7 +424,7 @@ func newMerge(t *Trace, geo geometry, opts Options) *merge {
 		t: t, opts: opts, out: &Analysis{Duration: t.Duration()},
 		carry: map[GoID]*carried{}, bins: newBins(geo, geo.zero, geo.end),
 		sites: map[siteKey]*siteTotal{}, sys: map[StackID]*siteTotal{}, edges: map[[2]StackID]*siteAcct{}, births: map[birthKey]int64{},
-		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{},
+		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{}, yields: map[StackID]int64{},
 		tasks: map[uint32]*Annotation{}, regions: map[uint32]*Annotation{},
 		openTasks: map[uint64]userEvent{}, openRegions: map[GoID][]userEvent{},
 		keep: newKeeper(opts.Keep),
@@ -520,6 +534,9 @@ func (m *merge) locals(a *genStates) {
 		}
 		if n := a.samples[i]; n > 0 {
 			m.samples[a.ids[i]] += int64(n)
+		}
+		if n := a.yields[i]; n > 0 {
+			m.yields[a.ids[i]] += int64(n)
 		}
 	}
 	for k, s := range a.others {
@@ -931,12 +948,7 @@ func (m *merge) result() (*Analysis, error) {
 			out.Latency.buckets = append(out.Latency.buckets, Bucket{t.span(bucketEnd(i)), int64(n)})
 		}
 	}
-	for id, n := range m.samples {
-		out.Samples = append(out.Samples, SampleCount{id, n})
-	}
-	slices.SortFunc(out.Samples, func(a, b SampleCount) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Stack, b.Stack))
-	})
+	out.Samples, out.Yields = mostFirst(m.samples), mostFirst(m.yields)
 	for _, u := range m.openTasks {
 		entryOf(m.tasks, u.name).Open++
 	}

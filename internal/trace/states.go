@@ -32,6 +32,7 @@ type genStates struct {
 	records     []record
 	pending     []pendingSpan
 	samples     []uint32 // by stack
+	yields      []uint32 // by stack
 	counts      [256]int64
 	user        []userEvent
 	ranges      []rangeEvent
@@ -180,6 +181,7 @@ func (a *genStates) reset(t *Trace, geo geometry, d *decoder, g *loaded, every b
 	a.waits = make([]siteAcct, len(a.ids))
 	a.syscalls = make([]siteAcct, len(a.ids))
 	a.samples = make([]uint32, len(a.ids))
+	a.yields = make([]uint32, len(a.ids))
 	a.others = map[siteKey]*siteAcct{}
 	a.edges.reset()
 	a.births.reset()
@@ -457,6 +459,9 @@ func (a *genStates) event(e *event) {
 	case EvGoStop:
 		g := &a.gos[e.g]
 		a.learn(g, e.stack)
+		if a.reasons[e.str] == ReasonGosched {
+			a.yields[e.stack]++
+		}
 		a.to(g, now, goRunnable)
 		a.proc(e.p, now, procNothing, nil)
 	case EvGoSyscallBegin:

@@ -8,7 +8,8 @@ import (
 // yields finds who calls runtime.Gosched, and how much of the scheduler's work
 // that makes: it runs on a stack of its own, so that only the calls themselves
 // are seen under the program's lines. The sweeper yields, too; the scheduler's
-// work is divided between them by their calls.
+// work is divided between them by their calls. These take next to no time, so that
+// a trace that counts them is a better account than the samples in them.
 func yields(e *evidence.Evidence, typ int) (callers map[*evidence.Frame]evidence.Stack, each map[*evidence.Frame]int64) {
 	callers, each = map[*evidence.Frame]evidence.Stack{}, map[*evidence.Frame]int64{}
 	var scheduling, calls int64
@@ -26,6 +27,9 @@ func yields(e *evidence.Evidence, typ int) (callers map[*evidence.Frame]evidence
 		}
 	}
 	if len(each) == 0 && 2*scheduling >= e.CPU.Total(typ) {
+		if s := yielder(e); s != nil {
+			return map[*evidence.Frame]evidence.Stack{s[0]: s}, map[*evidence.Frame]int64{s[0]: scheduling}
+		}
 		if s := spinner(e, typ); s != nil {
 			return map[*evidence.Frame]evidence.Stack{s[0]: s}, map[*evidence.Frame]int64{s[0]: scheduling}
 		}
@@ -34,6 +38,20 @@ func yields(e *evidence.Evidence, typ int) (callers map[*evidence.Frame]evidence
 		each[f] = int64(float64(scheduling) * float64(v) / float64(max(1, calls)))
 	}
 	return callers, each
+}
+
+// yielder is where most of the calls of Gosched in the trace were made, if they are
+// the program's own.
+func yielder(e *evidence.Evidence) evidence.Stack {
+	if e.Trace == nil {
+		return nil
+	}
+	for _, y := range e.Trace.Yields { // most first
+		if at, isOwn := place(y.Stack); isOwn {
+			return y.Stack[at:]
+		}
+	}
+	return nil
 }
 
 // spinner is where a goroutine that is scheduled all the time was seen, if its

@@ -53,6 +53,7 @@
 //	stw 1ms 1.2ms stop-the-world (GC mark termination)
 //	heap 1s 12MiB
 //	sample 10 | main.hash a.go:5
+//	yield 90000 | runtime.Gosched proc.go:390 < main.poll a.go:7
 //	-- runtime --
 //	seconds 0 1 2
 //	series ops/cpu:cores 0 0.1 0.1

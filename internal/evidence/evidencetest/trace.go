@@ -129,6 +129,9 @@ func (p *parser) trace(words []string) {
 		case "sample":
 			figures, stack := p.stack(rest)
 			tr.Samples = append(tr.Samples, evidence.Samples{Stack: stack, Count: p.num(figures)})
+		case "yield":
+			figures, stack := p.stack(rest)
+			tr.Yields = append(tr.Yields, evidence.Samples{Stack: stack, Count: p.num(figures)})
 		default:
 			return fmt.Errorf("unknown word %q of a trace", word)
 		}
