@@ -8,6 +8,7 @@ import (
 	"github.com/opscenter/opscenter/internal/evidence"
 	"github.com/opscenter/opscenter/internal/goroutines"
 	"github.com/opscenter/opscenter/internal/ops"
+	"github.com/opscenter/opscenter/internal/profile"
 	"github.com/opscenter/opscenter/internal/trace"
 )
 
@@ -19,6 +20,7 @@ const (
 	lockOrder              // several hold what the others want
 	lockAndGo              // holds a lock that those it waits for want
 	forgotten              // nobody holds it any more who could give it back
+	eachOther              // the same of several locks: who waits for one may hold the other
 	sendAndGo              // waits for goroutines that wait to send to it
 	sendCircle             // all send, nobody receives
 	fullGroup              // all of a limited group wait to start others in it
@@ -125,7 +127,7 @@ func (m *model) standstills(verdicts []*verdict) (out []standstill) {
 			out = append(out, s)
 		}
 	}
-	out = ring(circles(out))
+	out = crossed(ring(circles(out)))
 	slices.SortStableFunc(out, func(a, b standstill) int { return cmp.Compare(b.count, a.count) })
 	return out
 }
@@ -146,6 +148,29 @@ func ring(in []standstill) (out []standstill) {
 			r.knot = lockOrder
 			r.count += s.count
 			r.others = append([]*evidence.Frame{s.change}, append(r.others, s.others...)...)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// crossed makes one of several locks of one package that nobody is seen to hold.
+// That two were forgotten is less likely than that two goroutines took them in
+// opposite order and each stands with one in its hand; and where it is one lock with
+// several callers, who left it locked is one question too.
+func crossed(in []standstill) (out []standstill) {
+	first := -1
+	for _, s := range in {
+		switch {
+		case s.knot != forgotten || s.change == nil:
+		case first < 0:
+			first = len(out)
+		case profile.Package(out[first].change.Function) == profile.Package(s.change.Function) && out[first].change != s.change:
+			r := &out[first]
+			r.knot = eachOther
+			r.count += s.count
+			r.others = slices.Insert(append(r.others, s.others...), 0, s.change)
 			continue
 		}
 		out = append(out, s)

@@ -132,7 +132,7 @@ func (m *model) standstillConfidence(s standstill) ops.Confidence {
 		}
 	}
 	switch {
-	case s.knot == forgotten, s.knot == sendCircle, s.proof == sameType && s.knot != lockAndGo:
+	case s.knot == forgotten, s.knot == eachOther, s.knot == sendCircle, s.proof == sameType && s.knot != lockAndGo:
 		c = ops.Medium
 	case s.kind == ops.KindTrace && scenes >= 2 && m.e.Lost(ops.KindTrace) == nil && s.proof == pastLock:
 		c = ops.High
@@ -144,7 +144,7 @@ func (m *model) standstillConfidence(s standstill) ops.Confidence {
 }
 
 func (m *model) standstillLimits(s standstill) (out []ops.Proof) {
-	if s.knot == forgotten || s.proof == sameType {
+	if s.knot == forgotten || s.knot == eachOther || s.proof == sameType {
 		out = append(out, ops.Proof{Artifact: ops.KindGoroutine, Metric: "holder", Text: rule.Say("nobody was seen behind a Lock of it: who has it is inferred", "沒有看到任何人停在它的 Lock 之後：持有者是推論出來的")})
 	}
 	if m.e.Trace == nil {
@@ -201,6 +201,15 @@ func (s standstill) words(other *evidence.Frame) (title, explanation ops.Text, r
 			[]ops.Text{
 				rule.Say("Do not start tasks of a group within its tasks: do the inner ones in place, or collect them and start them from outside, level by level.", "不要在 errgroup 的任務裡再對同一個 group 呼叫 Go：內層直接執行，或先收集起來由外面一層一層啟動。"),
 				rule.Say("Or use TryGo, and do it in place when there is no room.", "或改用 TryGo，沒有空位時就地執行。"),
+				rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
+			}
+	case eachOther:
+		return rule.Say("%[1]s and %[2]s wait for locks that nobody else can hold: probably for each other's (%[3]s)", "%[1]s 與 %[2]s 都在等沒有其他人持有的鎖：很可能在互相等待（%[3]s）", fn, rule.Code(other), line),
+			rule.Say("Goroutines stand at Lock at %[1]s and at %[2]s, and no other is seen that could hold either lock. Most likely each took one of the two before and now wants the other: two orders. Else a path returns or panics without Unlock.",
+				"goroutine 停在 %[1]s 與 %[2]s 的 Lock，卻看不到其他可能持有這些鎖的 goroutine。最可能是各自先拿了一把，又要對方那把：上鎖順序相反。否則就是某條路徑在 return 或 panic 前沒有 Unlock。", line, at),
+			[]ops.Text{
+				rule.Say("See which locks are held at %[1]s and at %[2]s, and lock in one order everywhere; or hold only one at a time.", "看看走到 %[1]s 與 %[2]s 時各持有哪些鎖，所有地方用同一順序上鎖；或者一次只持有一把。", line, at),
+				rule.Say("If only one lock is in it: look for a return or a panic between its Lock and Unlock, and unlock with defer.", "若只牽涉一把鎖：檢查它的 Lock 與 Unlock 之間是否有 return 或 panic，改用 defer 解鎖。"),
 				rule.Say("Restart the process to get it going.", "先重啟行程恢復服務。"),
 			}
 	case forgotten:
