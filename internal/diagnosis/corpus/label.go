@@ -272,6 +272,9 @@ func receiver(t ast.Expr) string {
 var (
 	typeArguments = regexp.MustCompile(`\[[^\[\]]*\]`)
 	closures      = regexp.MustCompile(`(\.func\d+|\.gowrap\d+|\.deferwrap\d+|-range\d+|\.\d+|-fm)+$`)
+	// A closure of a function that was inlined has that one's name after the one that
+	// it was inlined into.
+	inlinedInto = regexp.MustCompile(`^(\w+)\..*(?:\.func\d+(?:\.\d+)*\.|\.(\(\*))`)
 )
 
 // plain is a function's name without its import path, its type arguments, and
@@ -280,7 +283,11 @@ func plain(function string) string {
 	for typeArguments.MatchString(function) {
 		function = typeArguments.ReplaceAllString(function, "")
 	}
-	return closures.ReplaceAllString(path.Base(function), "")
+	outer := closures.ReplaceAllString(path.Base(function), "")
+	if outer == path.Base(function) {
+		return outer
+	}
+	return inlinedInto.ReplaceAllString(outer, "$1.$2")
 }
 
 // Describe writes a line for each program: what it does, and what is expected.

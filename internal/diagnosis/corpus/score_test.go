@@ -197,6 +197,10 @@ func TestPlainFunctions(t *testing.T) {
 		"main.(*hub).accept-fm":                                    "main.(*hub).accept",
 		"main.scan-range1":                                         "main.scan",
 		"net/http.(*persistConn).readLoop":                         "http.(*persistConn).readLoop",
+		// Closures of functions that were inlined.
+		"main.(*Ladder).routes.func1.(*Ladder).Page.1": "main.(*Ladder).Page",
+		"main.main.func3.load.func1":                   "main.load",
+		"main.(*state).start.(*state).handle.func1":    "main.(*state).handle",
 	} {
 		if got := plain(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)

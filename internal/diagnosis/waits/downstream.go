@@ -312,14 +312,17 @@ func (v *view) effect(w *wait) bool {
 		return false
 	}
 	outside := v.busyAll(v.pick(func(x *wait) bool { return x.asks() && !x.handler && x.client == w.client }))
+	// A snapshot shows those at work as well; but of a crowd that comes and goes at
+	// once it may show the pause.
+	snapshot := v.now != nil && v.busyNow(w.client)*2 >= outside
 	inside, asleep, asking := 0.0, 0.0, 0.0
 	for _, h := range v.handlers() {
 		if h.parent && !h.queued {
 			continue // it waits for those who ask, each for one
 		}
-		n := v.counted(h)
-		if v.now == nil {
-			n = v.busy(h)
+		n := v.busy(h)
+		if snapshot {
+			n = v.counted(h)
 		}
 		inside += n
 		switch {
@@ -330,8 +333,10 @@ func (v *view) effect(w *wait) bool {
 		}
 	}
 	if v.now != nil {
-		outside = v.busyNow(w.client)
 		inside += v.running()
+	}
+	if snapshot {
+		outside = v.busyNow(w.client)
 	}
 	switch {
 	case inside*2 < outside:

@@ -26,9 +26,14 @@ func (d *downstream) service() bool {
 
 func (v *view) tellDownstream(d *downstream) ops.Finding {
 	p := &d.places[0]
+	h := p.waits[0].helper
+	if by := p.asksOneByOne(); h == nil && by != nil {
+		above := *p
+		above.user, h, p = by, p.user, &above
+	}
 	f := ops.Finding{Rule: "downstream-wait", Scenario: 2, Score: p.score, Confidence: v.sure(p.waits)}
 	f.Where = append(f.Where, rule.At(ops.RoleIO, p.user))
-	if h := p.waits[0].helper; h != nil {
+	if h != nil {
 		f.Where = []ops.Place{rule.At(ops.RoleCall, p.user), rule.At(ops.RoleIO, h)}
 	}
 	for _, c := range callers(p.waits[0].stack, p.waits[0].at) {

@@ -73,6 +73,22 @@ func nameOf(f *evidence.Frame) string {
 	return name
 }
 
+// asksOneByOne is who calls a function that by its name asks for one thing, where a
+// request asks there again and again: the loop is the caller's, who could ask for all
+// at once. nil = the line itself is as likely in the loop, or nothing is repeated.
+func (p *place) asksOneByOne() *evidence.Frame {
+	w := p.waits[0]
+	if p.times == 0 || p.lines > 1 || w.at < 0 || w.stack[w.at] != p.user || !relays.MatchString(nameOf(p.user)) {
+		return nil
+	}
+	above := w.stack[w.at+1:]
+	k := above.Index(own)
+	if k < 0 || above[:k].Index(inHandler) >= 0 {
+		return nil
+	}
+	return above[k]
+}
+
 // asker is the frame that asks for something, of a stack whose frame at waits for
 // the answer: the caller of functions that merely relay, if these are in a package of
 // their own or several functions are seen to call them; else that frame.

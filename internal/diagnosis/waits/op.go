@@ -156,6 +156,7 @@ func inHandler(f *evidence.Frame) bool {
 // inServer reports whether a stack reads what somebody asks of this process.
 func inServer(lib evidence.Stack) bool {
 	return lib.Has("net/http.(*body)", "net/http.(*conn)", "net/http.(*connReader)", "net/http.(*http2requestBody)", "net/http.(*expectContinueReader)",
+		"github.com/jackc/pgx/v5/pgproto3.(*Backend).", "github.com/jackc/pgproto3/v2.(*Backend).",
 		"golang.org/x/net/http2.(*requestBody)", "net.(*netFD).accept", "internal/poll.(*FD).Accept")
 }
 
