@@ -134,7 +134,11 @@ test("the capture dialog offers the past of those who keep it, and else says how
   await page.waitForSelector("[data-t=past-off]");
   assert.ok(await page.isDisabled("[data-t=past]"));
   await says(page, "[data-t=past-off]", /None of them keeps the past\. Switch it on .* It costs a busy service a few per cent/);
-  await page.keyboard.press("Escape");
+  assert.equal(await page.inputValue("[data-t=last]"), "");
+  await page.click("[data-t=past-rule]");
+  await page.waitForURL((u) => u.pathname === "/rules" && u.searchParams.get("rule") === "stall");
+  await page.waitForSelector("[role=dialog]", { state: "detached" });
+  await page.goBack();
 
   const now = await written();
   const keeping = `${now || "rules:\n"}  - name: ${bt}-past\n    for: {service: ${own.service}}\n    when: {slow: nothing-is-called-so, longer: 1h}\n    do: [{flight: 3s}]\n`;

@@ -46,7 +46,7 @@ func inUse(l load) ops.Text {
 		return rule.Say("%.2[1]f of the %.2[2]f cores that it got of %[3]s are in use", "上限 %[3]s，實際分到 %.2[2]f 核心，使用了 %.2[1]f", l.Cores, got, cores(l.Limit))
 	}
 	if l.Limit > 0 {
-		return rule.Say("%s of what the process can get is in use", "可用的 CPU 使用了 %s", rule.Pct(l.Use()))
+		return rule.Say("%s of what the process can get is in use", "可用的 CPU 使用了 %s", rule.Pct(l.ofLimit()))
 	}
 	return rule.Say("%.2f cores are in use (how many the process may use is not known)", "使用了 %.2f 核心（不知道此行程可用的核心數）", l.Cores)
 }

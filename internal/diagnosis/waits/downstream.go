@@ -117,7 +117,7 @@ func (v *view) judgeDownstream() rule.Result {
 		p := v.queueBehind(d, pools)
 		if p != nil && v.poolLeads(p, d) {
 			if i == 0 {
-				reason = rule.Say("%s; pool-exhausted tells of it", "%s；由 pool-exhausted 一併說明", reason)
+				reason = rule.Say("%s; pool-exhausted tells of it", "%s；由「連線池耗盡」一併說明", reason)
 			}
 			continue
 		}

@@ -72,12 +72,12 @@ func (v *view) judgeExhausted() rule.Result {
 			fine = rule.Say("waiting for %[2]s at %[3]s: %[1]s at a time, %[4]s each", "同一時間%[1]s 在 %[3]s 等待 %[2]s，%[4]s", rule.Goroutines(p.busy), p.name(), rule.Line(p.places[0].user), p.places[0].lasting())
 		}
 		if l := v.leaked(p); l == wholly || l == partly {
-			fine = rule.Say("nobody gives back %s: pool-leaked tells of it", "沒有人歸還 %s：由 pool-leaked 說明", p.name())
+			fine = rule.Say("nobody gives back %s: pool-leaked tells of it", "沒有人歸還%s：由「連線未歸還連線池」說明", p.name())
 			continue
 		}
 		f := v.tellExhausted(p)
 		if f.Severity() != "" && v.behindAnswer(p, down) {
-			fine = rule.Say("whoever has %s waits for a slow downstream: downstream-wait tells of both", "持有 %s 的人都在等慢下游：由 downstream-wait 一併說明", p.name())
+			fine = rule.Say("whoever has %s waits for a slow downstream: downstream-wait tells of both", "持有%s的人都在等慢下游：由「等待下游回應」一併說明", p.name())
 			continue
 		}
 		if f.Severity() != "" {

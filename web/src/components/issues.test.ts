@@ -6,12 +6,13 @@ import { issueLines, releaseLines, rowReason, stateStory } from "./issues";
 afterEach(() => setLocale("en"));
 
 test.each([
-  ["heap-slope=12.34/1", "heap grows 12 GiB/h > 1", "heap 每小時成長 12 GiB＞1"],
-  ["heap-slope=3.61/1", "heap grows 3.6 GiB/h > 1", "heap 每小時成長 3.6 GiB＞1"],
+  ["heap-slope=12.34/1", "heap grows 12 GiB/h > 1", "堆積每小時成長 12 GiB＞1"],
+  ["heap-slope=3.61/1", "heap grows 3.6 GiB/h > 1", "堆積每小時成長 3.6 GiB＞1"],
   ["goroutines-slope=9.04/2", "goroutines grow 9/s > 2", "goroutine 每秒增加 9 個＞2"],
   ["goroutines-stand=2.21/1.8", "2.2× goroutines, same CPU > 1.8×", "goroutine 2.2 倍、CPU 未增＞1.8 倍"],
   ["flapping=4/2", "flapping, lost 4×", "反覆斷線 4 次"],
   ["cpu=0.9/0.85", "CPU 90 % > 85 %", "CPU 90 %＞85 %"],
+  ["cpu=0.84/0.85", "CPU 84 %, was > 85 %", "CPU 84 %，曾＞85 %"], // not let go yet
   ["tides=2.5/1", "tides 2.50 > 1.00", "tides 2.50＞1.00"], // of a newer centre
 ])("%s is told in both languages", (health, en, zh) => {
   const i = instanceOf({ id: "a", health: healthOf(health) });

@@ -20,7 +20,8 @@ export function issueText(i: HealthIssue): string {
   const params = { check: i.check, v: issueNumber(i.check, i.value), t: issueNumber(i.check, i.threshold) };
   switch (i.check) {
     case "cpu": case "throttled": case "memory": case "goroutines": case "sched-latency": case "pool-waiters": case "mutex-wait": case "heap-growth": case "heap-slope": case "goroutines-slope": case "goroutines-stand": case "restarts": case "flapping": case "heartbeat":
-      return t(`issue.${i.check}`, params);
+      // A check that fired lets go a little below its threshold only.
+      return i.value > i.threshold || i.check === "heartbeat" ? t(`issue.${i.check}`, params) : t(`issue.${i.check}`, params).replace(" > ", t("issue.was")).replace("＞", t("issue.was"));
     default:
       return t("issue.other", params); // a newer centre's
   }

@@ -15,7 +15,7 @@ test.each([
 test.each([[59, "59 s"], [119, "1 min"], [7199, "1 h"], [200000, "2 d"]])("short span %s", (n, want) => expect(shortSpan(n, "en")).toBe(want));
 
 test.each([
-  [0, "–", "–"], [1_000_000 - 3_000, "3 seconds ago", "3 秒前"], [1_000_000 - 61_000, "1 minute ago", "1 分鐘前"], [1_000_000 + 7_200_000, "in 2 hours", "2 小時後"],
+  [0, "–", "–"], [1_000_000 - 3_000, "3 seconds ago", "3 秒前"], [1_000_000 - 61_000, "1 minute ago", "1 分鐘前"], [1_000_000 + 7_200_000, "in 2 hours", "2 小時後"], [1_000_000 + 30 * 86_400_000 - 70_000, "in 30 days", "30 天後"],
 ])("ago %s", (at, en, zh) => expect([ago(at, 1_000_000, "en"), ago(at, 1_000_000, "zh-TW")]).toEqual([en, zh]));
 
 test("times are the reader's, and sort as text", () => {

@@ -89,9 +89,11 @@ export function ago(at: number, now: number, locale: Locale): string {
   const f = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
   const a = Math.abs(s);
   if (a < 60) return f.format(s, "second");
-  if (a < 3600) return f.format(Math.trunc(s / 60), "minute");
-  if (a < 86400) return f.format(Math.trunc(s / 3600), "hour");
-  return f.format(Math.trunc(s / 86400), "day");
+  // What has passed is told in whole units; what is to come by the nearest, for 30 days less a minute are 30 days.
+  const whole = s < 0 ? Math.trunc : Math.round;
+  if (a < 3600) return f.format(whole(s / 60), "minute");
+  if (a < 86400) return f.format(whole(s / 3600), "hour");
+  return f.format(whole(s / 86400), "day");
 }
 
 const pad = (n: number) => String(n).padStart(2, "0");

@@ -89,6 +89,7 @@ export const table = {
   "capture.last.invalid": ["Use 1 to 60 seconds.", "請輸入 1 到 60 秒。"],
   "capture.last.on": ["{n} of {total} keep the past, {keeps} at least. Of it there is the trace; goroutines and heap are as they are now.", "{total} 個中有 {n} 個保留過去，至少 {keeps}。過去的部分只有 trace；goroutine 與堆積是此刻的狀態。"],
   "capture.last.off": ["None of them keeps the past. Switch it on with the control flight-recorder, with OPS_FLIGHT_RECORDER=10s, or with a rule that takes it. {cost}", "這些實例都沒有保留過去。可用控制項 flight-recorder、OPS_FLIGHT_RECORDER=10s，或會取用它的規則開啟。{cost}"],
+  "capture.last.rule": ["The rule that catches a stall", "捕捉停頓的規則"],
   "capture.last.cost": ["It costs a busy service a few per cent of its CPU and up to 16 MiB; goroutines that do nothing but hand over to each other then run at about half the speed.", "忙碌的服務約多用百分之幾的 CPU，以及最多 16 MiB 記憶體；若 goroutine 只在互相交接，速度約剩一半。"],
   "capture.fidelity": ["Fidelity", "精細度"],
   "capture.fidelity.full": ["Full", "完整"],

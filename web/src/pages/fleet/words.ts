@@ -23,6 +23,7 @@ export const table = {
   "issue.restarts": ["{v} restarts in an hour", "一小時內重啟 {v} 次"],
   "issue.flapping": ["flapping, lost {v}×", "反覆斷線 {v} 次"],
   "issue.heartbeat": ["no heartbeat", "沒有心跳"],
+  "issue.was": [", was > ", "，曾＞"],
   "issue.other": ["{check} {v} > {t}", "{check} {v}＞{t}"],
   "issue.for": ["for {span}", "持續 {span}"],
   "issue.more": ["+{n}", "另 {n} 項"],

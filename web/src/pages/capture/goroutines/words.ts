@@ -45,6 +45,8 @@ export const table = {
   "col.age": ["Longest", "最久"],
   "col.place": ["Where", "位置"],
   "col.line": ["Line", "行"],
+  "from.began": ["begins with {f}", "起始於 {f}"],
+  "from.unknown": ["Who started it is in a full dump alone, which is not taken of 1,000 goroutines and more.", "由誰啟動只有完整的 dump 才看得到；goroutine 達 1,000 個以上時不會取得。"],
   "col.from": ["Started by", "啟動者"],
   table: ["Groups of goroutines at one place", "位於同一處的 goroutine 分組"],
   none: ["No group matches", "沒有符合的分組"],
