@@ -194,14 +194,19 @@ func (m *model) summary(v *verdict) ops.Text {
 	if i.wait == 0 {
 		return rule.Say("Waiting for it: %s at a time.", "同一時間%s 在等它。", rule.Goroutines(i.waiters))
 	}
+	waiting := rule.Say("Waiting for it: %s at any moment, each for %s on average.", "任一時刻平均%s 在等，每次平均等 %s。", rule.Goroutines(i.waiters), rule.Dur(i.wait))
+	if i.count > 0 {
+		// Of a stall the average over the window tells little: it is the crowd that counts.
+		waiting = rule.Say("%[1]s waits for it, %[2]s each on average: %[3]s at any moment.", "等它 %[1]s 次，每次平均 %[2]s；任一時刻平均%[3]s 在等。", rule.Count(i.count), rule.Dur(i.wait), rule.Goroutines(i.waiters))
+	}
 	if v.traced && v.trace.mean > 0 {
 		least := rule.Say("", "")
 		if !v.trace.exact {
 			least = rule.Say("at least ", "至少")
 		}
-		return rule.Say("It is held for %s%s at a time. Waiting for it: %s at any moment, each for %s on average.", "每次%s持有 %s；任一時刻平均%s 在等，每次平均等 %s。", least, rule.Dur(v.trace.mean), rule.Goroutines(i.waiters), rule.Dur(i.wait))
+		return rule.Say("It is held for %s%s at a time. %s", "每次%s持有 %s。%s", least, rule.Dur(v.trace.mean), waiting)
 	}
-	return rule.Say("Waiting for it: %s at any moment, each for %s on average.", "任一時刻平均%s 在等，每次平均等 %s。", rule.Goroutines(i.waiters), rule.Dur(i.wait))
+	return waiting
 }
 
 func explainAcrossIO(v *verdict, change *evidence.Frame) ops.Text {
