@@ -56,7 +56,7 @@ test("from a slow service to its line", game, async () => {
   await profile.locator("[data-t=flame-view]").click();
   await page.waitForURL((u) => u.pathname.endsWith("/flame"));
   await page.waitForSelector("text=/CompareHashAndPassword/");
-  await page.goBack();
+  await page.click("[data-t=tab-diagnosis]"); // as it was left
   await finding.locator('[data-evidence="cpu"]').first().waitFor();
   assert.deepEqual(page.errors, []);
 
