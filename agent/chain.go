@@ -131,8 +131,16 @@ func (c *chain) written() {
 // again afterwards, for meanwhile others have left it to this one.
 func (c *chain) step() {
 	for c.state.Load() == burstWritten && c.mu.TryLock() {
-		c.next()
+		c.take()
 		c.mu.Unlock()
+	}
+}
+
+// take queues the next burst, unless somebody else did while this one came for it: a
+// second one would find no room, and who waits for room may be the one that makes it.
+func (c *chain) take() {
+	if c.state.Load() == burstWritten {
+		c.next()
 	}
 }
 

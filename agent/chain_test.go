@@ -79,6 +79,9 @@ func (x *transport) SendMsg(m any) error {
 			return status.FromContextError(x.ctx.Err()).Err()
 		}
 	}
+	if len(x.queue) > 0 && frame.offset%burstBytes == 0 {
+		x.t.Errorf("the burst at %d was queued while another was", frame.offset)
+	}
 	x.room -= frame.data.Len()
 	x.queue = append(x.queue, frame)
 	if x.writing && frame.offset%burstBytes == 0 {
@@ -207,6 +210,30 @@ func TestChain(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Whoever finds that it is time may be held up before it takes the step, and come
+// late: somebody else has taken it, and there is room for one burst.
+func TestChainQueuesOneBurstAtATime(t *testing.T) {
+	a, data := chainedArtifact(t, 3*burstBytes)
+	x := newTransport(t, a.of.agent)
+	c := &chain{out: x.outlet(), a: a, end: int64(len(data)), until: time.Now().Add(time.Hour), nudge: make(chan struct{}, 1), done: make(chan struct{})}
+	c.state.Store(burstWritten)
+	c.step()
+	c.take()
+	if c.off != burstBytes || len(x.queue) != burstChunks {
+		t.Errorf("%d chunks up to %d are queued, want one burst", len(x.queue), c.off)
+	}
+	for _, f := range x.copyAll() {
+		f()
+	}
+	c.take()
+	if c.off != 2*burstBytes {
+		t.Errorf("the next burst ends at %d", c.off)
+	}
+	for _, f := range x.copyAll() {
+		f()
 	}
 }
 

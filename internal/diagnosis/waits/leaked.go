@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opscenter/opscenter/internal/diagnosis/rule"
 	"github.com/opscenter/opscenter/internal/evidence"
@@ -115,6 +116,9 @@ func (v *view) leaked(p *pool) leak {
 		return partly
 	}
 	if held > 0 || p.given {
+		if n := v.nesting(p); n != nil && n.seen && held*10 < v.busy(n.wait) {
+			return wholly
+		}
 		return none
 	}
 	if v.e.Trace == nil && v.stuckFor(p) == 0 && (v.before == nil || !slices.ContainsFunc(p.places, func(pl place) bool { return sum(pl.waits).before > 0 })) {
@@ -169,12 +173,33 @@ type nested struct {
 // nesting finds goroutines that wait for a connection while they have one: their
 // function has acquired one at an earlier line, where others wait right now or
 // where memory was allocated by an acquire.
+//
+// Whoever gives back does not hold it at a later line, unless its waits are so long
+// that deadlines end them, and so few are seen to use a connection that nobody but
+// those who wait can have them.
 func (v *view) nesting(p *pool) *nested {
+	if n := v.nestingBut(p, v.givers(p)); n != nil {
+		return n
+	}
+	n := v.nestingBut(p, nil)
+	if n == nil || !n.seen || max(p.held, float64(v.pastAny(p)))*10 >= v.busy(n.wait) {
+		return nil
+	}
+	if d, _, known := v.mean(n.wait); !known || d < byDeadline {
+		return nil
+	}
+	return n
+}
+
+// byDeadline is how long an acquire waits that only a deadline ends: longer than what
+// services give a query, by reasoning.
+const byDeadline = time.Second
+
+func (v *view) nestingBut(p *pool, givers map[string]bool) *nested {
 	var inner []*wait
 	for _, pl := range p.places {
 		inner = append(inner, pl.waits...)
 	}
-	givers := v.givers(p) // whoever gives back does not hold it at a later line
 	for _, b := range inner {
 		for _, a := range inner {
 			if !keeps(a) || givers[a.user.Function] {
@@ -370,6 +395,9 @@ func (v *view) leakedWhere(f *ops.Finding, p *pool, n *nested, user *evidence.Fr
 func (v *view) sayLeaked(f *ops.Finding, p *pool, l leak, n *nested, user *evidence.Frame) {
 	who, at := rule.Code(user), rule.Line(user)
 	f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and nobody is using one. Only a restart brings it back.", "%[1]s 在等 %[2]s 的連線，卻沒有人在使用連線。只有重啟才會恢復。", rule.Goroutines(max(p.busy, v.countedAll(p))), p.client)
+	if p.given {
+		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s, and hardly anybody is using one. Only deadlines free them, and then it begins anew.", "%[1]s 在等 %[2]s 的連線，卻幾乎沒有人在使用連線。只有逾時才會放開，然後又重新卡住。", rule.Goroutines(max(p.busy, v.countedAll(p))), p.client)
+	}
 	if l == partly {
 		f.Summary = rule.Say("Waiting for a connection of %[2]s: %[1]s; the pool says that all are in use, but less than half are in anybody's hands.", "%[1]s 在等 %[2]s 的連線；連線池說全部使用中，但真正有人拿著的不到一半。", rule.Goroutines(p.busy), p.client)
 		if p.stats == nil {
