@@ -151,6 +151,7 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string, f
 	out := json.NewEncoder(w)
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	flush()
+	due := false // a bookmark: after what happened until it is sent
 	for r.Context().Err() == nil {
 		if from < a.from {
 			a.gone++
@@ -164,6 +165,10 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string, f
 				}
 			}
 		}
+		if due {
+			due, from = false, a.version
+			_ = out.Encode(map[string]any{"type": "BOOKMARK", "object": map[string]any{"kind": kind, "apiVersion": groups[kind], "metadata": map[string]any{"resourceVersion": fmt.Sprint(from)}}})
+		}
 		flush()
 		changed := a.changed
 		a.mu.Unlock()
@@ -171,12 +176,8 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string, f
 		case <-changed:
 			a.mu.Lock()
 		case <-time.After(a.bookmark):
+			due = true
 			a.mu.Lock()
-			if from >= a.from {
-				from = a.version
-				_ = out.Encode(map[string]any{"type": "BOOKMARK", "object": map[string]any{"kind": kind, "apiVersion": groups[kind], "metadata": map[string]any{"resourceVersion": fmt.Sprint(from)}}})
-				flush()
-			}
 		case <-r.Context().Done():
 			a.mu.Lock()
 		}
