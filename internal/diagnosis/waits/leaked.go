@@ -174,26 +174,26 @@ type nested struct {
 // function has acquired one at an earlier line, where others wait right now or
 // where memory was allocated by an acquire.
 //
-// Whoever gives back does not hold it at a later line, unless its waits are so long
-// that deadlines end them, and so few are seen to use a connection that nobody but
-// those who wait can have them.
+// Whoever gives back does not hold it at a later line, unless so few are seen to use a
+// connection while others wait for one that nobody but those can have them: then it
+// is their deadlines that give back.
 func (v *view) nesting(p *pool) *nested {
-	if n := v.nestingBut(p, v.givers(p)); n != nil {
+	if n := v.nestingBut(p, p.givers); n != nil {
 		return n
 	}
 	n := v.nestingBut(p, nil)
 	if n == nil || !n.seen || max(p.held, float64(v.pastAny(p)))*10 >= v.busy(n.wait) {
 		return nil
 	}
-	if d, _, known := v.mean(n.wait); !known || d < byDeadline {
+	if d, _, known := v.mean(n.wait); !known || d < notInPassing {
 		return nil
 	}
 	return n
 }
 
-// byDeadline is how long an acquire waits that only a deadline ends: longer than what
-// services give a query, by reasoning.
-const byDeadline = time.Second
+// notInPassing is how long an acquire waits where connections do not simply go from
+// hand to hand, which takes microseconds and the time of a query; by reasoning.
+const notInPassing = 100 * time.Millisecond
 
 func (v *view) nestingBut(p *pool, givers map[string]bool) *nested {
 	var inner []*wait
@@ -362,11 +362,11 @@ func (v *view) keptAt(p *pool, n *nested) *evidence.Frame {
 		return n.inner
 	}
 	for _, a := range v.acquiredAt(p) {
-		if a.inUse > 0 && !v.givers(p)[a.frame.Function] && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
+		if a.inUse > 0 && !p.givers[a.frame.Function] && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
 			return a.frame
 		}
 	}
-	givers := v.givers(p)
+	givers := p.givers
 	for _, takesBack := range []bool{true, false} {
 		for _, pl := range p.places {
 			if keeps(pl.waits[0]) && (!takesBack || !givers[pl.user.Function]) {

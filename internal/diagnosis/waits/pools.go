@@ -20,8 +20,10 @@ type pool struct {
 	holders []*wait
 	held    float64 // how many of them at a time
 	stats   *evidence.Pool
-	// given reports whether anything was given back while the trace ran.
-	given bool
+	// given reports whether anything was given back while the trace ran; givers are
+	// the functions that did.
+	given  bool
+	givers map[string]bool
 }
 
 // pools are those for which somebody waits, the most waiting first.
@@ -68,7 +70,7 @@ func (v *view) fill(p *pool) {
 		}
 	}
 	slices.SortStableFunc(p.places, func(a, b place) int { return cmp.Or(cmp.Compare(b.busy, a.busy), compareFrames(a.user, b.user)) })
-	p.stats = v.statsOf(p)
+	p.stats, p.givers = v.statsOf(p), v.givers(p)
 	if p.holders == nil {
 		p.holders = v.holdersOf(p)
 	}
@@ -175,7 +177,7 @@ func (p *pool) uses(w *wait) bool {
 }
 
 // beyond returns the frame at which a goroutine is past an acquire that keeps
-// what it got; nil if it is not.
+// what it got; nil if it is not. Callers of what was seen to give back have nothing.
 func (p *pool) beyond(w *wait) *evidence.Frame {
 	for _, pl := range p.places {
 		for _, a := range pl.waits {
@@ -184,7 +186,7 @@ func (p *pool) beyond(w *wait) *evidence.Frame {
 			}
 			for _, s := range w.all {
 				inAcquire, inWait, ok := evidence.Shared(a.stack, s)
-				if ok && inWait.Line > inAcquire.Line {
+				if ok && inWait.Line > inAcquire.Line && (inWait.Function == a.user.Function || !p.givers[a.user.Function]) {
 					return inWait
 				}
 			}
