@@ -147,6 +147,11 @@ func OfTrace(ctx context.Context, t *trace.Trace, frames *Frames, trigger *ops.C
 			Slow: l.Slow, SlowTotal: l.SlowTotal, Exact: c.holds(&l.Exact), AtLeast: c.holds(&l.AtLeast), Unlocks: c.counts(l.Unlocks), Conflicts: l.Conflicts, Stale: l.Stale,
 		})
 	}
+	for _, s := range a.Stops {
+		if stack := c.of(s.Stack); !stack.Watched() {
+			out.Stops = append(out.Stops, Stop{Stack: stack, Reason: s.Reason, Count: s.Count, Total: s.Total, Max: s.Max})
+		}
+	}
 	out.Samples, out.Yields = c.samples(a.Samples), c.samples(a.Yields)
 	return out, a.Loss, nil
 }

@@ -229,10 +229,20 @@ type Trace struct {
 	Regions       []trace.Annotation
 	// Samples of the CPU profiler within the trace, usually of 10 ms each.
 	Samples []Samples
+	// Stops of the world, by who asked for them, longest total first.
+	Stops []Stop
 	// Yields are the calls of runtime.Gosched.
 	Yields []Samples
 	// Slow are the calls that the service told its agent of and a rule watched for.
 	Slow []SlowCall
+}
+
+// Stop is how often, and for how long, the world was stopped from one stack.
+type Stop struct {
+	Stack      Stack
+	Reason     string // in the runtime's words, such as "read mem stats"
+	Count      int64
+	Total, Max time.Duration
 }
 
 // Latency is how long goroutines that were ready to run waited for a processor.

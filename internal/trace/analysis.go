@@ -59,9 +59,11 @@ type Analysis struct {
 	// Goroutines as Options say, longest lived first.
 	Goroutines []Goroutine
 
-	GC   []Range // the concurrent mark phases
-	STW  []Range // the world is stopped
-	Heap []HeapPoint
+	GC  []Range // the concurrent mark phases
+	STW []Range // the world is stopped
+	// Stops are those of STW by who asked for them, longest total first.
+	Stops []Stop
+	Heap  []HeapPoint
 
 	Tasks   []Annotation // by name, longest total first
 	Regions []Annotation
@@ -225,6 +227,15 @@ type Annotation struct {
 	Stack StackID
 }
 
+// Stop sums up how often, and for how long, the world was stopped from one stack:
+// from the call that asked for it until all goroutines could go on.
+type Stop struct {
+	Stack      StackID
+	Reason     string // in the runtime's words, such as "read mem stats"
+	Count      int64
+	Total, Max time.Duration
+}
+
 // Log is a message of runtime/trace.
 type Log struct {
 	Time           time.Duration
@@ -368,12 +379,15 @@ type merge struct {
 	yields  map[StackID]int64
 	keep    *keeper // nil = intervals are not kept
 
-	gcFrom, stwFrom uint64
-	stwName         uint32
-	gcOpen, stwOpen bool
-	tasks, regions  map[uint32]*Annotation
-	openTasks       map[uint64]userEvent
-	openRegions     map[GoID][]userEvent
+	gcFrom  uint64
+	gcOpen  bool
+	stop    rangeEvent // the last that began
+	stopped bool       // and has not ended
+	stops   map[StackID]*Stop
+
+	tasks, regions map[uint32]*Annotation
+	openTasks      map[uint64]userEvent
+	openRegions    map[GoID][]userEvent
 
 	damaged  []*damage
 	misuse   *damage // the first that costs nothing
@@ -424,7 +438,7 @@ func newMerge(t *Trace, geo geometry, opts Options) *merge {
 		t: t, opts: opts, out: &Analysis{Duration: t.Duration()},
 		carry: map[GoID]*carried{}, bins: newBins(geo, geo.zero, geo.end),
 		sites: map[siteKey]*siteTotal{}, sys: map[StackID]*siteTotal{}, edges: map[[2]StackID]*siteAcct{}, births: map[birthKey]int64{},
-		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{}, yields: map[StackID]int64{},
+		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{}, yields: map[StackID]int64{}, stops: map[StackID]*Stop{},
 		tasks: map[uint32]*Annotation{}, regions: map[uint32]*Annotation{},
 		openTasks: map[uint64]userEvent{}, openRegions: map[GoID][]userEvent{},
 		keep: newKeeper(opts.Keep),
@@ -841,13 +855,27 @@ func (m *merge) rangeEvent(r rangeEvent) {
 			m.out.GC = append(m.out.GC, Range{From: m.t.since(from), To: at, Open: from == m.t.zero})
 		}
 	case EvSTWBegin:
-		m.stwOpen, m.stwFrom, m.stwName = true, r.time, r.name
+		m.stopped, m.stop = true, r
 	case EvSTWEnd:
-		if m.stwOpen && len(m.out.STW) < maxListed {
-			m.out.STW = append(m.out.STW, Range{From: m.t.since(m.stwFrom), To: at, Text: m.t.symbols.text(m.stwName)})
+		if m.stopped {
+			m.stopEnded(r.time)
 		}
-		m.stwOpen = false
+		m.stopped = false
 	}
+}
+
+// stopEnded counts the stop that began last.
+func (m *merge) stopEnded(end uint64) {
+	reason := m.t.symbols.text(m.stop.name)
+	if len(m.out.STW) < maxListed {
+		m.out.STW = append(m.out.STW, Range{From: m.t.since(m.stop.time), To: m.t.since(end), Text: reason})
+	}
+	s := entryOf(m.stops, m.stop.stack)
+	d := m.t.span(end - min(m.stop.time, end))
+	s.Stack, s.Reason = m.stop.stack, reason
+	s.Count++
+	s.Total += d
+	s.Max = max(s.Max, d)
 }
 
 func (m *merge) userEvent(u userEvent) {
@@ -906,9 +934,13 @@ func (m *merge) result() (*Analysis, error) {
 	if m.gcOpen {
 		out.GC = append(out.GC, Range{From: t.since(m.gcFrom), To: out.Duration, Open: true})
 	}
-	if m.stwOpen {
-		out.STW = append(out.STW, Range{From: t.since(m.stwFrom), To: out.Duration, Text: t.symbols.text(m.stwName), Open: true})
+	if m.stopped {
+		out.STW = append(out.STW, Range{From: t.since(m.stop.time), To: out.Duration, Text: t.symbols.text(m.stop.name), Open: true})
 	}
+	for _, s := range m.stops {
+		out.Stops = append(out.Stops, *s)
+	}
+	slices.SortFunc(out.Stops, func(a, b Stop) int { return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Stack, b.Stack)) })
 	for _, n := range [...]EventKind{EvGoCreate, EvGoCreateBlocked, EvGoCreateSyscall} {
 		out.Created += out.Kinds[n]
 	}

@@ -3,6 +3,7 @@ package trace
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -83,7 +84,11 @@ const (
 	// maxHelpers is how many functions such as (*Room).lock can be between the
 	// function that holds a lock and the one that locks it.
 	maxHelpers = 3
-	slowWait   = time.Millisecond // a busy lock keeps people waiting for less
+	// lockAhead is for how many generations, which are a second each, whoever takes
+	// part is followed before that: a holder is known when it wakes somebody, and what
+	// it waited for until then began long before.
+	lockAhead = 4
+	slowWait  = time.Millisecond // a busy lock keeps people waiting for less
 )
 
 // Locks finds out what goroutines did while they held locks for which others
@@ -92,41 +97,54 @@ const (
 // generation; Analyze states it. Classes come longest waits first.
 func (t *Trace) Locks(ctx context.Context) ([]LockClass, error) {
 	s := &lockSink{t: t, classes: map[lockKey]*lockClass{}, carry: map[GoID]*lockGo{}, depths: map[uint64]int32{}}
-	var d decoder
+	var scout, d decoder
 	var buf buffer
+	var ahead []map[GoID]bool // who takes part: in this generation, the next …
 	for n := range t.ix.Generations {
+		for k := n + len(ahead); k < len(t.ix.Generations) && len(ahead) <= lockAhead; k++ {
+			l := lockTakers{d: &scout, found: map[GoID]bool{}}
+			err := t.load(k, &buf, func(g *loaded) error {
+				l.entries = t.symbols.entries(t.symbols.intern(g))
+				return scout.run(ctx, g, k == 0, &l)
+			})
+			if damage := (*damage)(nil); err != nil && !asDamage(err, &damage) {
+				return nil, err
+			}
+			ahead = append(ahead, l.found)
+		}
+		s.expect(ahead)
+		ahead = ahead[1:]
+		if len(s.takers) == 0 {
+			s.keep(true, nil)
+			continue
+		}
 		err := t.load(n, &buf, func(g *loaded) error {
 			s.generation(&d, g)
-			if err := d.run(ctx, g, n == 0, &lockTakers{s: s, g: g}); err != nil && d.halt != nil {
-				return err
-			}
-			if len(s.takers) == 0 {
-				return nil
-			}
 			return d.run(ctx, g, n == 0, s)
 		})
 		var damage *damage
 		if err != nil && !asDamage(err, &damage) {
 			return nil, err
 		}
-		s.keep(damage != nil && !damage.whole)
+		s.keep(damage != nil && !damage.whole, ahead)
 	}
 	return s.result(), nil
 }
 
 // lockTakers finds the goroutines that wait for locks or end such waits.
 type lockTakers struct {
-	s *lockSink
-	g *loaded
+	d       *decoder
+	entries []stackEntry
+	found   map[GoID]bool
 }
 
 func (l *lockTakers) event(e *event) {
-	if e.kind != EvGoUnblock || !l.s.entries[e.stack].traits.unlock.lock() {
+	if e.kind != EvGoUnblock || !l.entries[e.stack].traits.unlock.lock() {
 		return
 	}
-	l.s.takers[l.s.d.gs[e.s].id] = true
+	l.found[l.d.gs[e.s].id] = true
 	if e.g >= 0 {
-		l.s.takers[l.s.d.gs[e.g].id] = true
+		l.found[l.d.gs[e.g].id] = true
 	}
 }
 
@@ -186,8 +204,8 @@ type lockSink struct {
 	all     []stackEntry // by StackID
 	frames  []frameEntry
 	reasons []Reason
-	takers  map[GoID]bool
-	gos     []*lockGo // by decoder index; nil = does not take part
+	takers  map[GoID]bool // in this generation, or in one of the next
+	gos     []*lockGo     // by decoder index; nil = does not take part
 	carry   map[GoID]*lockGo
 	classes map[lockKey]*lockClass
 	depths  map[uint64]int32
@@ -206,17 +224,28 @@ func (s *lockSink) generation(d *decoder, g *loaded) {
 			s.reasons[i] = reasonOf(g.strings.values[i])
 		}
 	}
+}
+
+// expect makes ready for the first of the generations ahead.
+func (s *lockSink) expect(ahead []map[GoID]bool) {
 	s.takers, s.gos = map[GoID]bool{}, s.gos[:0]
+	for _, found := range ahead {
+		maps.Copy(s.takers, found)
+	}
 	for id := range s.carry {
 		s.takers[id] = true
 	}
 }
 
 // keep takes what is under way into the next generation.
-func (s *lockSink) keep(damaged bool) {
+func (s *lockSink) keep(damaged bool, ahead []map[GoID]bool) {
 	clear(s.carry)
 	for _, x := range s.gos {
-		if x != nil && !damaged && (x.wait != 0 || len(x.held) > 0) {
+		if x == nil || damaged {
+			continue
+		}
+		expected := slices.ContainsFunc(ahead, func(found map[GoID]bool) bool { return found[x.id] })
+		if x.wait != 0 || len(x.held) > 0 || expected {
 			x.burst = 0
 			s.carry[x.id] = x
 		}

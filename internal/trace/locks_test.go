@@ -300,3 +300,45 @@ func TestLocksOfEveryVersion(t *testing.T) {
 		}
 	})
 }
+
+// A generation of the trace ends every second: what a holder has waited for since the
+// one before is known although nobody had to wait for the lock until then.
+func TestAHolderIsKnownBeforeAnybodyWaitsForIt(t *testing.T) {
+	var b bytes.Buffer
+	if err := runtimetrace.Start(&b); err != nil {
+		t.Skip(err) // another test traces
+	}
+	r, w := net.Pipe()
+	var mu sync.Mutex
+	var done sync.WaitGroup
+	done.Go(func() { heldByReader(&mu, r) })
+	done.Go(func() {
+		time.Sleep(1200 * time.Millisecond)
+		mu.Lock()
+		mu.Unlock() //nolint:staticcheck // it is enough to have waited for it
+	})
+	time.Sleep(1500 * time.Millisecond)
+	_ = w.Close()
+	done.Wait()
+	runtimetrace.Stop()
+	tr := open(t, b.Bytes())
+	classes, err := tr.Locks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range classes {
+		for _, in := range c.AtLeast.Inside {
+			if strings.Contains(calls(tr, in.Stack), "heldByReader ") && in.Total >= 9*c.AtLeast.Total/10 && in.Total > 0 {
+				return
+			}
+		}
+	}
+	t.Errorf("what its holder read is not among what was waited for under the lock:\n%s", describe(tr, classes))
+}
+
+//go:noinline
+func heldByReader(mu *sync.Mutex, r net.Conn) {
+	mu.Lock()
+	defer mu.Unlock()
+	_, _ = r.Read(make([]byte, 1))
+}

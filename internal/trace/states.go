@@ -150,10 +150,11 @@ type userEvent struct {
 }
 
 type rangeEvent struct {
-	time uint64
-	kind EventKind
-	name uint32
-	g    GoID
+	time  uint64
+	kind  EventKind
+	name  uint32
+	g     GoID
+	stack StackID // where it was asked for
 }
 
 type heapPoint struct {
@@ -593,6 +594,9 @@ func (a *genStates) rare(e *event) {
 			}
 			if e.g >= 0 {
 				r.g = a.gos[e.g].id
+			}
+			if e.kind == EvSTWBegin {
+				r.stack = a.ids[e.stack]
 			}
 			a.ranges = append(a.ranges, r)
 		}

@@ -234,6 +234,15 @@ var classes = []class{
 		},
 	},
 	{
+		id: "files", name: rule.Say("opening and looking up files", "開啟與查詢檔案"), again: true,
+		names: []string{"os.Stat", "os.Lstat", "os.Open", "os.ReadFile", "os.ReadDir", "os.(*File).Stat", "os.(*File).ReadDir", "os.(*File).Readdir", "path/filepath.Walk", "path/filepath.Glob", "io/ioutil.ReadFile", "io/ioutil.ReadDir", "io/fs.Stat", "io/fs.ReadFile", "io/fs.WalkDir"},
+		why:   rule.Say("Each call asks the kernel to find the file anew by its path, some microseconds each, even if nothing about it has changed.", "每次呼叫都要核心依路徑重新找到檔案，即使檔案毫無變動，每次仍要數微秒。"),
+		fix: []ops.Text{
+			rule.Say("Keep what was read, and look again only now and then, or when the file changes (fsnotify).", "保留讀到的內容，只偶爾再查，或在檔案變動時（fsnotify）才重讀。"),
+			rule.Say("Keep the file open, or embed what never changes (`embed`).", "讓檔案保持開啟；永不變動的內容用 `embed` 內嵌。"),
+		},
+	},
+	{
 		id: "system-calls", name: rule.Say("system calls", "系統呼叫"), names: []string{"syscall.", "internal/poll.", "os.", "internal/runtime/syscall", "net.", "bufio.(*Writer).Flush", "golang.org/x/sys/"},
 		why: rule.Say("Each read or write is a call into the kernel, a microsecond or more however few bytes it moves.", "每次讀寫都是一次核心呼叫，無論搬多少位元組都要一微秒以上。"),
 		fix: []ops.Text{rule.Say("Put a `bufio.Writer` or `bufio.Reader` between, and flush once per message or batch.", "中間加上 `bufio.Writer` 或 `bufio.Reader`，每則訊息或每批只 flush 一次。")},

@@ -33,6 +33,9 @@ import (
 // a few MB that is collected a hundred times a second, which is cheap to live
 // with. A third of what the process can get is a warning; two thirds are critical.
 //
+// Where the program asks for most collections itself (runtime.GC, which the trace
+// shows), that line is to be changed, and not what allocates.
+//
 // Not to be confused with a heap at its memory limit, which is collected as often
 // without anybody allocating much (memory-limit-thrash), nor with a burst of
 // allocation at start, of which the average over the window is small.
@@ -117,6 +120,7 @@ func gcFinding(e *evidence.Evidence, c collector, l load, of float64, score int)
 	}
 	f.Evidence = append(f.Evidence, loadProofs(e, l)...)
 	lowGOGC(&f, c, of)
+	asksForIt(&f, e, c)
 	// Two independent accounts of the same thing make it sure.
 	if len(who) > 0 && c.Profile >= 0 && (c.Trace >= c.Profile/2 || c.Runtime >= of/2) {
 		f.Confidence = ops.High
@@ -142,6 +146,27 @@ func lowGOGC(f *ops.Finding, c collector, of float64) {
 	} else {
 		f.Where = append(f.Where, by)
 	}
+}
+
+// asksForIt puts the line first that has the program's memory collected, if that is
+// why most collections begin.
+func asksForIt(f *ops.Finding, e *evidence.Evidence, c collector) {
+	by, all := collecting(e.Trace)
+	var asked int64
+	for _, s := range by {
+		asked += s.count
+	}
+	if asked < 5 || 2*asked < all {
+		return
+	}
+	top, rate := by[0], float64(asked)/e.Trace.Duration.Seconds()
+	f.Where, f.CounterEvidence, f.Confidence = []ops.Place{rule.At(ops.RoleCall, top.frame)}, nil, ops.High
+	f.Title = rule.Say("the garbage collector takes %[1]s of the CPU, for `%[2]s` calls it %.1[4]f times a second (%[3]s)", "垃圾回收佔 CPU %[1]s：`%[2]s` 每秒主動呼叫它 %.1[4]f 次（%[3]s）", rule.Pct(c.Share), rule.Short(top.frame), rule.Line(top.frame), rate)
+	f.Explanation = rule.Say("`runtime.GC` (and `debug.FreeOSMemory`) collects the whole heap at once, whether there is garbage or not, and lets its caller wait until that is done. Go collects by itself when the heap has grown by GOGC per cent.",
+		"`runtime.GC`（以及 `debug.FreeOSMemory`）不論有沒有垃圾都立刻回收整個堆積，呼叫者要等到完成為止。Go 本來就會在堆積成長 GOGC 百分比時自行回收。")
+	f.Remedies = []ops.Text{rule.Say("Remove the call. To bound memory set GOMEMLIMIT; to collect less or more often set GOGC.", "移除這個呼叫。要限制記憶體請設 GOMEMLIMIT；要調整回收頻率請設 GOGC。")}
+	f.Evidence = append(f.Evidence, ops.Proof{Artifact: ops.KindTrace, Metric: "asked_collections", Value: float64(asked), Unit: "collections", Share: min(1, float64(asked)/float64(all)),
+		Text: rule.Say("%[1]s of %[2]s collections in the trace were asked for by the program, in %[3]s", "追蹤中的 %[2]s 次回收有 %[1]s 次是程式自己要求的，位於 %[3]s", rule.Count(asked), rule.Count(all), rule.Line(top.frame))})
 }
 
 func gcSummary(c collector, l load, of float64) ops.Text {

@@ -28,7 +28,8 @@ import (
 // yield a hundred thousand times a second, thin them out.
 //
 // It is usually the effect of what keeps the processors busy: a hot path, the
-// collector, a quota.
+// collector, a quota. Or the program stops its own world, over and over: the trace
+// says who asked for each stop, and for how much of the time nothing ran.
 var schedulerLatency = rule.Rule{
 	ID:    "scheduler-latency",
 	Name:  rule.Say("goroutines wait for a processor", "goroutine 等待 CPU"),
@@ -54,6 +55,9 @@ func judgeSchedulerLatency(e *evidence.Evidence) rule.Result {
 	q, ok := queueOf(e, l)
 	if !ok {
 		return rule.Needs(e, ops.KindTrace)
+	}
+	if f, ok := stopFinding(e); ok {
+		return rule.Found(rule.Say("the program stops its own world", "程式讓自己的世界停頓"), f)
 	}
 	reason := rule.Say("a goroutine that was ready waited %[1]s for a processor on average, %[2]s at most", "可執行的 goroutine 平均等待 CPU %[1]s，最長 %[2]s", rule.Dur(q.wait), rule.Dur(q.longest))
 	score := ops.Score(float64(q.wait), float64(waitX75))

@@ -26,8 +26,10 @@ import (
 // hardly any goroutine of the function ends (fewer than 1 in 10 of those that
 // began), which is what those do that tick on for ever. Without a trace the kind
 // of wait decides alone. Without growth only what is strange by itself counts:
-// what Go's leak profile names, nil channels, senders of whom none got on for a
-// whole trace (from three more of them on a notice), and waits of many minutes that began one after the other.
+// what Go's leak profile names, nil channels (fewer than five are a notice, for that
+// may be how a thing is turned off), senders of whom none got on for a whole trace (from
+// three more of them on a notice), and waits of many minutes that began one after the
+// other.
 //
 // The score is by the rate, 75 at 3 a second (a quarter of a million a day), and
 // by how many are stuck already, 75 at 4,000: both by reasoning, at 2 to 8 KiB
@@ -211,6 +213,10 @@ func (l *leakSearch) byStanding(s *leakSuspect) {
 		s.value = 0.01
 	case s.forever && s.after >= 5:
 		s.value, s.sources = float64(s.after)/100, 1
+	case s.forever && (s.state == goroutines.ChanReceive || s.state == goroutines.ChanSend) && s.start != "runtime.main" && s.start != "main.main":
+		// A few on a nil channel: perhaps how something is turned off (a select without
+		// cases is always on purpose).
+		s.value, s.sources, s.most = 0.25, 1, 49
 	case s.aged >= 50 && s.oldest >= 5*time.Minute && s.youngest <= s.oldest/2:
 		// They came one after the other and none left.
 		s.value, s.sources, s.most = float64(s.aged)/500, 1, 70

@@ -79,7 +79,11 @@ func (l *leakSearch) own(f *ops.Finding, s *leakSuspect) {
 }
 
 func (l *leakSearch) summary(s *leakSuspect) ops.Text {
-	if !s.growing {
+	switch {
+	case s.growing:
+	case s.after == 1:
+		return rule.Say("One goroutine stands at %s and does not get on.", "有 1 個 goroutine 停在 %s，一直沒有往前走。", rule.Line(s.place))
+	default:
 		return rule.Say("%s goroutines stand at %s and none of them gets on.", "有 %s 個 goroutine 停在 %s，沒有一個往前走。", rule.Count(int64(s.after)), rule.Line(s.place))
 	}
 	perHour := about(l.c.rate(s.crowd) * 3600)

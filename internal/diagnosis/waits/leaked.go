@@ -22,8 +22,9 @@ import (
 // Evidence: waits in the acquire, by trace and snapshots; no goroutine inside the
 // driver, nor past an acquire in a function that keeps its connection; no waiter
 // woken by a release while the trace ran; the pool's own figures where known. A
-// semaphore of golang.org/x/sync is told of if all have waited for the whole trace
-// and nobody could have a place (lost).
+// semaphore (of golang.org/x/sync, or a channel that is one by the name of who sends to
+// it) is told of if all have waited for the whole trace and nobody could have a place
+// (lost).
 // Goroutines of database/sql that watch open rows and transactions, and of
 // net/http that wait for a body to be closed, say what is still open.
 //

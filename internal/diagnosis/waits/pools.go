@@ -228,9 +228,15 @@ func (v *view) gate(w *wait) *pool {
 			return p
 		}
 	case w.kind == send:
+		if p := v.lost(w); p != nil {
+			return p
+		}
 	case w.kind == receive || w.kind == choose || w.kind == cond:
 		if !w.handler && !v.wokenBy(w, "runtime.chanrecv") {
 			return nil // a worker without work waits just like this
+		}
+		if p := v.lost(w); p != nil {
+			return p
 		}
 	default:
 		return nil

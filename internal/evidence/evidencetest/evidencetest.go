@@ -54,6 +54,7 @@
 //	heap 1s 12MiB
 //	sample 10 | main.hash a.go:5
 //	yield 90000 | runtime.Gosched proc.go:390 < main.poll a.go:7
+//	stop 23297 1.56s 4.9ms read mem stats | runtime.ReadMemStats mstats.go:358 < main.stat a.go:23
 //	-- runtime --
 //	seconds 0 1 2
 //	series ops/cpu:cores 0 0.1 0.1

@@ -129,6 +129,13 @@ func (p *parser) trace(words []string) {
 		case "sample":
 			figures, stack := p.stack(rest)
 			tr.Samples = append(tr.Samples, evidence.Samples{Stack: stack, Count: p.num(figures)})
+		case "stop":
+			figures, stack := p.stack(rest)
+			f := strings.SplitN(figures, " ", 4)
+			if len(f) < 4 {
+				return fmt.Errorf("stop COUNT TOTAL MAX REASON | STACK")
+			}
+			tr.Stops = append(tr.Stops, evidence.Stop{Stack: stack, Count: p.num(f[0]), Total: p.dur(f[1]), Max: p.dur(f[2]), Reason: f[3]})
 		case "yield":
 			figures, stack := p.stack(rest)
 			tr.Yields = append(tr.Yields, evidence.Samples{Stack: stack, Count: p.num(figures)})
