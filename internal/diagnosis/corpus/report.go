@@ -44,6 +44,10 @@ func (t *Tally) add(m Match) {
 // Recall is the share of the expected findings that were found.
 func (t *Tally) Recall() float64 { return share(t.Found, t.Expected) }
 
+// Told is the share of the expected findings that were reported at all, be it as a
+// notice.
+func (t *Tally) Told() float64 { return share(t.Found+t.Weak, t.Expected) }
+
 // Precision is the share of the findings that are true.
 func (t *Tally) Precision() float64 { return share(t.Found, t.Found+t.False) }
 
@@ -191,17 +195,17 @@ func (r Result) right() bool {
 func (s *Summary) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	header := func(what string) {
-		fmt.Fprintf(t, "%s\texpected\tfound\trecall\tfalse\tprecision\tfunction\tline\tfirst\t\n", what)
+		fmt.Fprintf(t, "%s\texpected\tfound\trecall\ttold\tfalse\tprecision\tfunction\tline\tfirst\t\n", what)
 	}
 	row := func(name string, c *Tally) {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t\n", name, c.Expected, c.Found, percent(c.Recall()), c.False,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", name, c.Expected, c.Found, percent(c.Recall()), percent(c.Told()), c.False,
 			percent(c.Precision()), percent(c.RightFunction()), percent(c.RightLine()), percent(share(c.Top, c.Found)))
 	}
 	header("rule")
 	for _, rule := range slices.Sorted(maps.Keys(s.Rules)) {
 		row(rule, s.Rules[rule])
 	}
-	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t\t")
+	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t\t\t")
 	for _, way := range slices.Sorted(maps.Keys(s.Ways)) {
 		row(string(way), s.Ways[way])
 	}

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -183,11 +184,14 @@ func setProof(variable, function string, by []*evidence.Frame) ops.Proof {
 // allocators are who allocates, by bytes in the window, or where no profile of
 // it is there, by the CPU time that allocating costs. kind says which.
 func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBytes bool) {
-	made := makers(e)
+	made, asked := makers(e), copiers(e)
 	key := func(s evidence.Stack) *evidence.Frame {
 		at, isOwn := place(s)
 		if !isOwn {
 			return s.User()
+		}
+		if f := callerOf(s, at); f != nil && asked[outer(s[at].Function)] == outer(f.Function) {
+			return f
 		}
 		if s[:at].Has(compressors...) {
 			for _, f := range s[at:] {
@@ -215,6 +219,52 @@ func allocators(e *evidence.Evidence) (out []evidence.Portion, total int64, byBy
 		}
 		return key(s)
 	}), total, false
+}
+
+// copies are names of functions that make one thing, or a copy of one.
+var copies = regexp.MustCompile(`^(?i:clone|copy|deepcopy|dup|duplicate|new)(?:[A-Z_]\w*)?$`)
+
+// copiers are the program's functions that make one thing, by their names, each with the
+// only one that calls it: what is to be changed is how many that one asks for.
+func copiers(e *evidence.Evidence) map[string]string {
+	by, sums := map[[2]string]int64{}, map[string]int64{}
+	typ := e.Allocs.Type("alloc_space")
+	if typ >= 0 {
+		for i := range e.Allocs.Rows {
+			s, v := e.Allocs.Rows[i].Stack, e.Allocs.Rows[i].Values[typ]
+			at, isOwn := place(s)
+			if !isOwn || !copies.MatchString(ownName(s[at])) {
+				continue
+			}
+			if f := callerOf(s, at); f != nil {
+				by[[2]string{outer(s[at].Function), outer(f.Function)}] += v
+			}
+			sums[outer(s[at].Function)] += v
+		}
+	}
+	only := map[string]string{}
+	for k, v := range by {
+		if 10*v >= 9*sums[k[0]] {
+			only[k[0]] = k[1]
+		}
+	}
+	return only
+}
+
+// ownName is a function's name without package and receiver.
+func ownName(f *evidence.Frame) string {
+	name := f.Outer()
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// callerOf is who of the program calls the function of frame at; nil = nobody.
+func callerOf(s evidence.Stack, at int) *evidence.Frame {
+	for _, f := range s[at+1:] {
+		if f.Origin == evidence.OwnCode && outer(f.Function) != outer(s[at].Function) {
+			return f
+		}
+	}
+	return nil
 }
 
 // compressors make their tables, of up to a megabyte, at the first Write: by then the

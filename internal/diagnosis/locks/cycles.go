@@ -458,11 +458,13 @@ func (m *model) fullGroup(k int) (standstill, bool) {
 }
 
 // sendCircle finds two that send while nobody receives, and that belong together:
-// one started the other, or they began with methods of one type.
+// one started the other, or they began with methods of one type; or each is alone in
+// what it does, as those are who serve a channel, and others wait to send as well: who
+// does not receive from them is most likely the one to whom it sends.
 func (m *model) sendCircle(k int, all []*actor) (standstill, bool) {
 	for _, a := range all {
 		for _, b := range all {
-			if a == b || sameSpot(a.stack.User(), b.stack.User()) || a.does != send || b.does != send || a.count > b.count || !startedBy(b, a.stack) && !siblings(a.stack, b.stack) {
+			if a == b || sameSpot(a.stack.User(), b.stack.User()) || a.does != send || b.does != send || a.count > b.count || !startedBy(b, a.stack) && !siblings(a.stack, b.stack) && !serveEachOther(a, b, all) {
 				continue
 			}
 			s := standstill{knot: sendCircle, count: a.count + b.count, kind: m.scenes[k].kind, change: a.stack.User(), role: ops.RoleSend, does: send}
@@ -471,6 +473,18 @@ func (m *model) sendCircle(k int, all []*actor) (standstill, bool) {
 		}
 	}
 	return standstill{}, false
+}
+
+// serveEachOther reports whether two goroutines of one package, each the only one that
+// began with its function, stand at sends while somebody else waits to send, too.
+func serveEachOther(a, b *actor, all []*actor) bool {
+	x, y := root(a.stack), root(b.stack)
+	if a.count != 1 || b.count != 1 || x == nil || y == nil || outer(x) == outer(y) || x.Package != y.Package {
+		return false
+	}
+	return slices.ContainsFunc(all, func(c *actor) bool {
+		return c != a && c != b && c.does == send && !sameRoot(c.stack, a.stack) && !sameRoot(c.stack, b.stack)
+	})
 }
 
 // siblings reports whether two goroutines began with different methods of one type.

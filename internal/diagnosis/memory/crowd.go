@@ -350,6 +350,14 @@ func (c *crowds) started(e *evidence.Evidence, x *crowd) (found *evidence.Frame)
 			}
 		}
 	}
+	if g, ok := c.born[x.start]; ok && len(best) == 0 && e.Trace != nil && g.Born >= bornLeast {
+		// A helper such as (*sync.WaitGroup).Go was handed a method: as many were begun so.
+		for _, b := range e.Trace.Creations {
+			if f := b.Stack.User(); f != nil && f.Origin == evidence.OwnCode && beganBy(b.Start) && 10*max(b.Count-g.Born, g.Born-b.Count) <= g.Born {
+				best[f] += b.Count
+			}
+		}
+	}
 	if len(best) == 0 && e.Dump != nil {
 		for i := range e.Dump.Groups {
 			if g := &e.Dump.Groups[i]; g.CreatedBy != nil && g.CreatedBy.Origin == evidence.OwnCode && startOf(g.Stack) == x.start {

@@ -236,17 +236,23 @@ func (u *unboundedSearch) value(s *swarm) float64 {
 }
 
 // ownClient reports whether these are clients of this very process that no request
-// has started: a test's or a demo's load. Handlers that do nothing but sleep play
-// somebody else's slow service.
+// has started: a test's or a demo's load. Handlers that do nothing but sleep, or wait in
+// the same function for those who do, play somebody else's slow service.
 func (u *unboundedSearch) ownClient(s *swarm) bool {
 	if s.main.wait.Class != goroutines.HTTPClient && s.main.wait.Class != goroutines.RPCClient || u.c.byRequest(u.e, s.start) {
 		return false
+	}
+	sleeps := map[string]bool{} // functions of handlers
+	for _, x := range u.c.all {
+		if x.handler && x.state == goroutines.Sleep {
+			sleeps[x.place.Function] = true
+		}
 	}
 	serving, asleep := 0, 0
 	for _, x := range u.c.all {
 		if x.handler || x.stack.Index(servers) >= 0 && x.wait.Class != goroutines.HTTPServerIdle {
 			serving += x.after
-			if x.handler && x.state == goroutines.Sleep {
+			if x.handler && sleeps[x.place.Function] {
 				asleep += x.after
 			}
 		}
@@ -254,12 +260,20 @@ func (u *unboundedSearch) ownClient(s *swarm) bool {
 	if s.waits {
 		// Between the snapshots the trace knows how many are served.
 		var total, rest time.Duration
+		var serve []*evidence.Site
 		for i := range u.e.Trace.Sites {
-			if x := &u.e.Trace.Sites[i]; x.Stack.Index(servers) > 0 && x.Stack.Index(func(f *evidence.Frame) bool { return f.Origin == evidence.OwnCode }) >= 0 {
-				total += x.Total
+			x := &u.e.Trace.Sites[i]
+			if f := x.Stack.User(); f != nil && f.Origin == evidence.OwnCode && x.Stack.Index(servers) > 0 {
+				serve = append(serve, x)
 				if x.Reason == trace.ReasonSleep {
-					rest += x.Total
+					sleeps[f.Function] = true
 				}
+			}
+		}
+		for _, x := range serve {
+			total += x.Total
+			if sleeps[x.Stack.User().Function] {
+				rest += x.Total
 			}
 		}
 		return float64(2*total) >= s.average*float64(u.c.traced) && 2*rest < total

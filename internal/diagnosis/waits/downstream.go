@@ -72,6 +72,8 @@ type place struct {
 	upTo  bool
 	score int
 	doubt bool // may be a long poll
+	// aside is set if requests have this done without waiting for it.
+	aside bool
 	// last is set if requests ask for several answers at once: delay is how long they
 	// wait for the last of them.
 	last bool
@@ -225,6 +227,31 @@ func (v *view) judgePlace(d *downstream, p *place, c chain) {
 	if p.doubt = v.mayBePoll(d, p, &s); p.doubt {
 		p.score = min(p.score, 45)
 	}
+	if p.aside = v.isAside(p, &s); p.aside {
+		p.score = min(p.score, 45)
+	}
+}
+
+// isAside reports whether a few goroutines at a time ask what requests have them ask, and
+// nobody waits for: these were started by requests, which go on.
+func (v *view) isAside(p *place, s *wait) bool {
+	if s.handler || v.e.Trace == nil || p.busy >= 10 || len(v.sharers(p)) > 0 {
+		return false
+	}
+	starts := map[string]bool{}
+	for _, w := range p.waits {
+		starts[w.start] = true
+	}
+	var all, served int64
+	for _, b := range v.e.Trace.Creations {
+		if starts[b.Start] {
+			all += b.Count
+			if b.Stack.Index(inHandler) >= 0 {
+				served += b.Count
+			}
+		}
+	}
+	return all > 0 && 10*served >= 9*all
 }
 
 func part(score int, share float64) int { return int(math.Round(float64(score) * share)) }

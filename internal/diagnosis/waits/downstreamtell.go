@@ -165,6 +165,10 @@ func (v *view) temper(f *ops.Finding, p *place) {
 		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "long_poll", Value: p.delay.Seconds(), Unit: "s",
 			Text: rule.Say("a few goroutines that nobody waits for and long waits: a long poll, which is healthy, looks just like this", "少數幾個沒有人在等的 goroutine 長時間等待：健康的長輪詢（long poll）看起來也是這樣")})
 	}
+	if p.aside {
+		f.CounterEvidence = append(f.CounterEvidence, ops.Proof{Artifact: ops.KindTrace, Metric: "requests_waiting", Unit: "goroutines",
+			Text: rule.Say("requests start these goroutines and do not wait for them: nobody's answer is late because of it", "這些 goroutine 由請求啟動，但請求並不等它們：沒有人的回應因此變慢")})
+	}
 	if sum(p.waits).count == 0 {
 		f.Confidence = rule.Lower(f.Confidence, ops.Medium)
 		f.Next = &ops.NextCapture{Kinds: []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindCPU}}
