@@ -65,6 +65,7 @@ type sender struct {
 	role      role
 	receivers []receiver
 	stuck     bool // nobody received in the whole trace
+	room      bool // it waits at a condition for room in a queue, not at a channel
 	share     float64
 	maybe     bool            // it is a select, and may as well receive
 	cause     *evidence.Frame // where its receiver is itself held up in a send
@@ -87,8 +88,8 @@ func (v *view) judgeSends() rule.Result {
 	var all []sender
 	for _, w := range v.waits {
 		if v.sends(w) {
-			w.kind = send // of a select, which could have been either
 			all = addSender(all, w)
+			w.kind = send // of a select, which could have been either
 		}
 	}
 	if len(all) == 0 {
@@ -171,6 +172,7 @@ func (v *view) sends(w *wait) bool {
 	case w.kind == choose && w.handler && v.handsOver(w):
 	case w.kind == choose && v.backedUp(w):
 	case w.kind == choose && v.pushes(w):
+	case w.kind == cond && v.waitsForRoom(w):
 	default:
 		return false
 	}
@@ -268,6 +270,23 @@ func (v *view) pushes(w *wait) bool {
 	return true
 }
 
+// waitsForRoom reports whether a wait at a condition is for room in a queue of the
+// program's own: by the name of its function, which puts something in, and of the one
+// that ends it, which takes something out on a goroutine of another kind.
+func (v *view) waitsForRoom(w *wait) bool {
+	if !namedGiver(w.user) || namedTaker(w.user) {
+		return false
+	}
+	var all, taken int64
+	for _, x := range v.wakers(w) {
+		all += x.Count
+		if at := x.Waker.User(); at != nil && namedTaker(at) && startOf(x.Waker) != w.start {
+			taken += x.Count
+		}
+	}
+	return all > 0 && 2*taken > all
+}
+
 // namedTaker and namedGiver report whether a function's name says that it receives, or sends.
 func namedTaker(f *evidence.Frame) bool { return calledLike(f, takers) }
 func namedGiver(f *evidence.Frame) bool { return calledLike(f, givers) }
@@ -331,10 +350,11 @@ func addSender(all []sender, w *wait) []sender {
 	for i := range all {
 		if all[i].user == w.user {
 			all[i].waits = append(all[i].waits, w)
+			all[i].room = all[i].room || w.kind == cond
 			return all
 		}
 	}
-	return append(all, sender{place: place{user: w.user, waits: []*wait{w}}})
+	return append(all, sender{place: place{user: w.user, waits: []*wait{w}}, room: w.kind == cond})
 }
 
 func (v *view) judgeSender(s *sender) {

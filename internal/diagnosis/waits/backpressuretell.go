@@ -25,6 +25,9 @@ func (v *view) tellSender(s *sender) ops.Finding {
 		f.Where = addPlace(f.Where, c)
 	}
 	f.Title = rule.Say("%[1]s waits to send (%[2]s): %[3]s", "%[1]s 卡在 channel 送出（%[2]s）：%[3]s", rule.Code(s.user), rule.Line(s.user), s.reason())
+	if s.room {
+		f.Title = rule.Say("%[1]s waits for room in a full queue (%[2]s): %[3]s", "%[1]s 等待佇列有空位（%[2]s）：%[3]s", rule.Code(s.user), rule.Line(s.user), s.reason())
+	}
 	f.Summary = v.summarize(s)
 	f.Explanation = s.explain()
 	f.Remedies = s.remedies()
@@ -72,6 +75,9 @@ func (v *view) summarize(s *sender) ops.Text {
 
 func (s *sender) explain() ops.Text {
 	switch {
+	case s.room:
+		return rule.Say("The queue is full because what takes from it is slower than what puts in: whoever puts something in waits at the condition until there is room, as long as the other side needs for all that is before it.",
+			"佇列滿了，因為取出處理比放入慢：要放入的人在 condition 上等空位，時間等於另一端處理完前面所有項目所需。")
 	case s.role == spreading:
 		return rule.Say("The sender goes from receiver to receiver. As soon as the channel of one is full, because that one is slow, the sender stops there, and whatever all the others should get stops with it.",
 			"送出端逐一送給每個接收端。只要其中一個因為慢而 channel 滿了，送出端就停在那裡，其他人該收到的也跟著停住。")
@@ -87,6 +93,10 @@ func (s *sender) remedies() []ops.Text {
 	faster := rule.Say("Make the receiver faster: look at what it waits for, take several items at a time, or run more of it.", "讓接收端變快：看它在等什麼、一次取多筆處理，或增加接收端數量。")
 	drop := rule.Say("Do not let the sender wait: send with select and default (or a short timeout), and disconnect or skip a receiver whose channel is full (drop slow consumer).", "不要讓送出端等待：用 select 加 default（或短逾時）送出，channel 滿的接收端就主動斷線或略過（Drop Slow Consumer）。")
 	buffer := rule.Say("A larger channel buffer rides out bursts; it does not help against a receiver that is always slower.", "加大 channel 緩衝可以吸收瞬間尖峰；但接收端若一直比較慢，再大也沒用。")
+	if s.room {
+		return []ops.Text{faster, rule.Say("Refuse early: if there is no room in time, answer with an error instead of waiting (a sync.Cond cannot: a channel with select can).", "早點拒絕：期限內沒有空位就回錯誤，不要一直等（sync.Cond 做不到，channel 搭配 select 可以）。"),
+			rule.Say("A longer queue rides out bursts; it does not help against a side that is always slower.", "加長佇列可以吸收瞬間尖峰；但處理端若一直比較慢，再長也沒用。")}
+	}
 	if s.role == spreading || s.role == reacting || s.stuck && s.role != answering {
 		return []ops.Text{drop, rule.Say("Set a write deadline (SetWriteDeadline) on connections, so that a peer that does not read is noticed.", "為連線設定寫入期限（SetWriteDeadline），才能察覺不讀資料的對方。"), buffer}
 	}
