@@ -120,8 +120,8 @@ func (g *growthSearch) frozen() bool {
 // code of the program above it, and nobody can change it.
 func (g *growthSearch) choose(deviations float64) {
 	for _, s := range g.v.sites {
-		least := max(leastGrowth, leastGrowthShare*float64(g.v.after.bytes), deviations*s.deviation(g.v.allocs))
-		if float64(s.growth()) >= least {
+		least := max(leastGrowth, leastGrowthShare*float64(g.v.after.bytes))
+		if float64(s.growth()) >= max(least, deviations*s.deviation(g.v.allocs)) || g.stays(s, least, deviations) {
 			g.sites = append(g.sites, s)
 		}
 	}
@@ -132,6 +132,17 @@ func (g *growthSearch) choose(deviations float64) {
 			return
 		}
 	}
+}
+
+// stays reports whether one part of what a line allocates grew beyond chance, next to all
+// of which is kept, where what the line makes beside it, and lets go at once, leaves the
+// line as a whole in doubt.
+func (g *growthSearch) stays(s *heapSite, least, deviations float64) bool {
+	if !g.v.allocs || float64(s.growth()) < least {
+		return false
+	}
+	core := g.v.core(g.e, s)
+	return core != s && core.kept() >= 0.9 && float64(core.growth()) >= max(least, deviations*core.deviation(true))
 }
 
 // kept is the share of what was made at the first line that is still there.

@@ -194,8 +194,12 @@ func (b *bodySearch) calls() (out []*evidence.Frame, sure bool) {
 			weight[f] += w.by * v / total
 		}
 	}
+	dialed := b.dialed()
 	for f := range weight {
 		weight[f] *= b.leaves(f)
+		if dialed != nil {
+			weight[f] *= max(0.05, dialed[f])
+		}
 		out = append(out, f)
 	}
 	slices.SortFunc(out, func(x, y *evidence.Frame) int {
@@ -207,6 +211,29 @@ func (b *bodySearch) calls() (out []*evidence.Frame, sure bool) {
 		}
 	}
 	return out, len(out) == 1
+}
+
+// dialed is the share of the new connections in the trace that a call had made: while
+// bodies are left open, those calls have to dial whose client has no connection left. nil
+// if there are too few to tell.
+func (b *bodySearch) dialed() map[*evidence.Frame]float64 {
+	if b.e.Trace == nil {
+		return nil
+	}
+	out, all := map[*evidence.Frame]float64{}, 0.0
+	for _, x := range b.e.Trace.Creations {
+		if f := callOf(x.Stack, dials); f != nil && dials(&evidence.Frame{Function: x.Start}) {
+			out[f] += float64(x.Count)
+			all += float64(x.Count)
+		}
+	}
+	if all < 10 {
+		return nil
+	}
+	for f := range out {
+		out[f] /= all
+	}
+	return out
 }
 
 // drops is the one of several http.RoundTrippers around a call that keeps an answer to

@@ -306,11 +306,19 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 	}
 	seconds := heapWindow(t.e).Seconds()
 	for _, o := range t.heap.sites {
-		if !t.holds(s, o) || o.frame == s.frame || float64(o.growth()) < max(leastGrowth, 3*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
+		if !t.holds(s, o) || o.frame == s.frame {
 			continue
 		}
-		rate := float64(o.growth()) / seconds
-		if tr, _ := liveTrend(t.e, rate); tr == settled || tr == falling {
+		o = t.heap.core(t.e, o)
+		rate, deviations := float64(o.growth())/seconds, 3.0
+		tr, _ := liveTrend(t.e, rate)
+		if tr == rising {
+			deviations = 2 // as where the growth itself is told
+		}
+		if float64(o.growth()) < max(leastGrowth, deviations*o.deviation(t.heap.allocs)) || o.kept() < 0.7 {
+			continue
+		}
+		if tr == settled || tr == falling {
 			return nil
 		}
 		f := t.byHeap(s)
@@ -329,7 +337,8 @@ func (t *timerSearch) byOwner(s *timerSite) *ops.Finding {
 
 // holds reports whether what is made at a line may be what the timers refer to: it
 // is made in the same function, or in the one that calls it, where not one of the
-// timers may be gone.
+// timers may be gone, or about as many are live as there are objects, each of which then
+// has its own.
 func (t *timerSearch) holds(s *timerSite, o *heapSite) bool {
 	if o.frame.Function == s.frame.Function {
 		return true
@@ -337,7 +346,8 @@ func (t *timerSearch) holds(s *timerSite, o *heapSite) bool {
 	made, gone := s.with.turnover()
 	i := s.stack.Index(func(f *evidence.Frame) bool { return f == s.frame })
 	caller := s.stack.UserAbove(i)
-	return made >= 3 && gone == 0 && i >= 0 && caller != nil && caller.Origin == evidence.OwnCode && o.frame.Function == caller.Function
+	alike := s.after.samples >= 2 && s.after.objects <= 4*o.after.objects && o.after.objects <= 4*s.after.objects
+	return (made >= 3 && gone == 0 || alike) && i >= 0 && caller != nil && caller.Origin == evidence.OwnCode && o.frame.Function == caller.Function
 }
 
 func (t *timerSearch) words(s *timerSite) (why ops.Text, remedies []ops.Text) {

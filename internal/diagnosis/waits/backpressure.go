@@ -15,7 +15,8 @@ import (
 
 // channelBackpressure finds senders that wait because a receiver is slow: a
 // broadcaster that one bad connection holds up, requests that wait for room in a
-// queue whose worker does not keep up.
+// queue whose worker does not keep up, be that a channel or a slice with a condition,
+// or for the results of a few workers that never rest.
 //
 // Evidence: waits in sends, and in selects that a receive ended, by trace, block
 // profile and snapshots; who ended them (the receivers), and what these do the
@@ -66,10 +67,12 @@ type sender struct {
 	receivers []receiver
 	stuck     bool // nobody received in the whole trace
 	room      bool // it waits at a condition for room in a queue, not at a channel
-	share     float64
-	maybe     bool            // it is a select, and may as well receive
-	cause     *evidence.Frame // where its receiver is itself held up in a send
-	blamed    bool            // it is that receiver, of others
+	// workers is what keeps those busy whose answer a request waits for; nil = it sends.
+	workers *wait
+	share   float64
+	maybe   bool            // it is a select, and may as well receive
+	cause   *evidence.Frame // where its receiver is itself held up in a send
+	blamed  bool            // it is that receiver, of others
 }
 
 // role is who waits in the send.
@@ -88,7 +91,11 @@ func (v *view) judgeSends() rule.Result {
 	var all []sender
 	for _, w := range v.waits {
 		if v.sends(w) {
-			all = addSender(all, w)
+			var workers *wait
+			if w.kind == receive || w.kind == choose {
+				workers = v.queuesForWorkers(w)
+			}
+			all = addSender(all, w, workers)
 			w.kind = send // of a select, which could have been either
 		}
 	}
@@ -108,6 +115,9 @@ func (v *view) judgeSends() rule.Result {
 	}
 	s := &all[0]
 	reason := rule.Say("waiting in sends at %[2]s: %[1]s at a time, %[3]s each", "同一時間%[1]s 在 %[2]s 等待送出，%[3]s", rule.Goroutines(s.busy), rule.Line(s.user), s.lasting())
+	if s.workers != nil {
+		reason = rule.Say("waiting for results at %[2]s: %[1]s at a time, %[3]s each", "同一時間%[1]s 在 %[2]s 等待結果，%[3]s", rule.Goroutines(s.busy), rule.Line(s.user), s.lasting())
+	}
 	if ops.SeverityOf(s.score) == "" {
 		reason = rule.Say("%[1]s: %[2]s", "%[1]s：%[2]s", reason, s.role.fine())
 	}
@@ -173,6 +183,7 @@ func (v *view) sends(w *wait) bool {
 	case w.kind == choose && v.backedUp(w):
 	case w.kind == choose && v.pushes(w):
 	case w.kind == cond && v.waitsForRoom(w):
+	case (w.kind == receive || w.kind == choose) && v.queuesForWorkers(w) != nil:
 	default:
 		return false
 	}
@@ -287,6 +298,53 @@ func (v *view) waitsForRoom(w *wait) bool {
 	return all > 0 && 2*taken > all
 }
 
+// queuesForWorkers returns what keeps a few workers busy that requests wait for: they
+// stay, end next to all waits of the requests there, and never rest, because each thing
+// that they do takes its time (a sleep, a file, a call of the system); nil = it is not so.
+// Where they ask somebody else, or want a lock, those rules tell of it.
+func (v *view) queuesForWorkers(w *wait) *wait {
+	if !w.handler || !w.direct() || v.traced() == 0 {
+		return nil
+	}
+	by, all, most := map[string]int64{}, int64(0), ""
+	for _, x := range v.wakers(w) {
+		start := startOf(x.Waker)
+		if by[start] += x.Count; by[start] > by[most] {
+			most = start
+		}
+		all += x.Count
+	}
+	if most == "" || 10*by[most] < 9*all {
+		return nil
+	}
+	var workers float64
+	for i := range v.e.Trace.Groups {
+		if g := &v.e.Trace.Groups[i]; g.Func == most {
+			if g.Born > 0 {
+				return nil
+			}
+			workers += float64(g.Goroutines)
+		}
+	}
+	var slow *wait
+	for _, x := range v.waits {
+		busy := x.state == goroutines.Sleep || x.state == goroutines.FileIO || x.state == goroutines.Syscall
+		if x.start == most && !x.handler && busy && v.busy(x) >= neverRest*workers {
+			slow = x
+		}
+	}
+	if workers == 0 || slow == nil || v.busy(w) < 2*workers {
+		return nil
+	}
+	if d, atLeast, ok := v.mean(slow); !ok || atLeast || d >= soonThere {
+		return nil
+	}
+	return slow
+}
+
+// neverRest is the share of their time from which on workers are always at it.
+const neverRest = 0.9
+
 // namedTaker and namedGiver report whether a function's name says that it receives, or sends.
 func namedTaker(f *evidence.Frame) bool { return calledLike(f, takers) }
 func namedGiver(f *evidence.Frame) bool { return calledLike(f, givers) }
@@ -346,15 +404,16 @@ func (v *view) fansOut(w *wait) bool {
 	return false
 }
 
-func addSender(all []sender, w *wait) []sender {
-	for i := range all {
-		if all[i].user == w.user {
-			all[i].waits = append(all[i].waits, w)
-			all[i].room = all[i].room || w.kind == cond
-			return all
-		}
+func addSender(all []sender, w *wait, workers *wait) []sender {
+	at := slices.IndexFunc(all, func(s sender) bool { return s.user == w.user })
+	if at < 0 {
+		at, all = len(all), append(all, sender{place: place{user: w.user}})
 	}
-	return append(all, sender{place: place{user: w.user, waits: []*wait{w}}, room: w.kind == cond})
+	s := &all[at]
+	s.waits = append(s.waits, w)
+	s.room = s.room || w.kind == cond
+	s.workers = cmp.Or(s.workers, workers)
+	return all
 }
 
 func (v *view) judgeSender(s *sender) {

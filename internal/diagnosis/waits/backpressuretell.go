@@ -10,6 +10,10 @@ import (
 func (v *view) tellSender(s *sender) ops.Finding {
 	f := ops.Finding{Rule: "channel-backpressure", Scenario: 3, Score: s.score, Confidence: v.sure(s.waits)}
 	f.Where = []ops.Place{rule.At(ops.RoleSend, s.user)}
+	role := ops.RoleReceive
+	if s.workers != nil {
+		f.Where, role = []ops.Place{rule.At(ops.RoleIO, s.workers.user), rule.At(ops.RoleReceive, s.user)}, ops.RoleSend
+	}
 	for i := range s.receivers {
 		if i == 2 {
 			break
@@ -18,7 +22,7 @@ func (v *view) tellSender(s *sender) ops.Finding {
 		if r.slow != nil && r.slow.user != nil {
 			f.Where = addPlace(f.Where, rule.At(ops.RoleIO, r.slow.user))
 		}
-		f.Where = addPlace(f.Where, rule.At(ops.RoleReceive, r.at))
+		f.Where = addPlace(f.Where, rule.At(role, r.at))
 	}
 	w := s.waits[0]
 	for _, c := range callers(w.stack, w.at) {
@@ -27,6 +31,10 @@ func (v *view) tellSender(s *sender) ops.Finding {
 	f.Title = rule.Say("%[1]s waits to send (%[2]s): %[3]s", "%[1]s 卡在 channel 送出（%[2]s）：%[3]s", rule.Code(s.user), rule.Line(s.user), s.reason())
 	if s.room {
 		f.Title = rule.Say("%[1]s waits for room in a full queue (%[2]s): %[3]s", "%[1]s 等待佇列有空位（%[2]s）：%[3]s", rule.Code(s.user), rule.Line(s.user), s.reason())
+	}
+	if s.workers != nil {
+		f.Title = rule.Say("%[1]s waits for workers that are all busy (%[2]s): each %[3]s (%[4]s)", "%[1]s 在等全都忙著的 worker（%[2]s）：每一個都%[3]s（%[4]s）",
+			rule.Code(s.user), rule.Line(s.user), doing(s.workers), rule.Line(s.workers.user))
 	}
 	f.Summary = v.summarize(s)
 	f.Explanation = s.explain()
@@ -61,6 +69,9 @@ func (s *sender) reason() ops.Text {
 
 func (v *view) summarize(s *sender) ops.Text {
 	out := rule.Say("Waiting for somebody to receive: %[1]s at a time, %[2]s each", "同一時間%[1]s 在等人接收，每次%[2]s", rule.Goroutines(s.busy), s.lasting())
+	if s.workers != nil {
+		out = rule.Say("Waiting for the result: %[1]s at a time, %[2]s each", "同一時間%[1]s 在等結果，每次%[2]s", rule.Goroutines(s.busy), s.lasting())
+	}
 	if s.share > 0 && s.role != answering {
 		out = rule.Say("%[1]s; that is %[2]s of the sender's time", "%[1]s；占送出端 %[2]s 的時間", out, rule.Pct(s.share))
 	}
@@ -75,6 +86,9 @@ func (v *view) summarize(s *sender) ops.Text {
 
 func (s *sender) explain() ops.Text {
 	switch {
+	case s.workers != nil:
+		return rule.Say("Requests hand their work to a few goroutines and wait for the result. These never rest, so that work queues before them: a request waits for all that came before it, and then for its own.",
+			"請求把工作交給少數幾個 goroutine 並等待結果。它們從不休息，所以工作在前面排隊：請求要先等完前面所有的工作，才輪到自己。")
 	case s.room:
 		return rule.Say("The queue is full because what takes from it is slower than what puts in: whoever puts something in waits at the condition until there is room, as long as the other side needs for all that is before it.",
 			"佇列滿了，因為取出處理比放入慢：要放入的人在 condition 上等空位，時間等於另一端處理完前面所有項目所需。")
@@ -93,6 +107,13 @@ func (s *sender) remedies() []ops.Text {
 	faster := rule.Say("Make the receiver faster: look at what it waits for, take several items at a time, or run more of it.", "讓接收端變快：看它在等什麼、一次取多筆處理，或增加接收端數量。")
 	drop := rule.Say("Do not let the sender wait: send with select and default (or a short timeout), and disconnect or skip a receiver whose channel is full (drop slow consumer).", "不要讓送出端等待：用 select 加 default（或短逾時）送出，channel 滿的接收端就主動斷線或略過（Drop Slow Consumer）。")
 	buffer := rule.Say("A larger channel buffer rides out bursts; it does not help against a receiver that is always slower.", "加大 channel 緩衝可以吸收瞬間尖峰；但接收端若一直比較慢，再大也沒用。")
+	if s.workers != nil {
+		return []ops.Text{
+			rule.Say("Make each piece of work shorter: look at what the workers wait for.", "縮短每件工作的時間：看 worker 在等什麼。"),
+			rule.Say("Run more workers: they mostly wait, and cost no CPU meanwhile.", "增加 worker：它們大多在等待，等待時不耗 CPU。"),
+			rule.Say("Refuse early: bound the queue, and answer with an error when it is full.", "早點拒絕：限制佇列長度，滿了就回錯誤。"),
+		}
+	}
 	if s.room {
 		return []ops.Text{faster, rule.Say("Refuse early: if there is no room in time, answer with an error instead of waiting (a sync.Cond cannot: a channel with select can).", "早點拒絕：期限內沒有空位就回錯誤，不要一直等（sync.Cond 做不到，channel 搭配 select 可以）。"),
 			rule.Say("A longer queue rides out bursts; it does not help against a side that is always slower.", "加長佇列可以吸收瞬間尖峰；但處理端若一直比較慢，再長也沒用。")}
@@ -115,6 +136,9 @@ func (s *sender) receiverProofs(v *view) (out []ops.Proof) {
 		}
 		r := &s.receivers[i]
 		text := rule.Say("%[1]s receives at %[2]s", "%[1]s 在 %[2]s 接收", rule.Short(r.at), rule.Line(r.at))
+		if s.workers != nil {
+			text = rule.Say("%[1]s gives the results at %[2]s", "%[1]s 在 %[2]s 交出結果", rule.Short(r.at), rule.Line(r.at))
+		}
 		if r.guessed {
 			text = rule.Say("%[1]s, which receives at %[2]s, is likely the other end", "%[1]s 在 %[2]s 接收，很可能就是另一端", rule.Short(r.at), rule.Line(r.at))
 		}

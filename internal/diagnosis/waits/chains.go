@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/opscenter/opscenter/internal/evidence"
+	"github.com/opscenter/opscenter/internal/goroutines"
 )
 
 // A request may ask often, each time for an answer that is quick enough: once for
@@ -17,6 +18,9 @@ type chain struct {
 	times int64
 	delay time.Duration
 	lines int
+	// asleep is how much of delay it sleeps between two tries, and sleeps where.
+	asleep time.Duration
+	sleeps *evidence.Frame
 }
 
 // at is the waits of requests at one stack.
@@ -26,6 +30,7 @@ type at struct {
 	visits int64
 	count  float64
 	total  float64
+	asleep bool // it sleeps there, and asks nobody
 }
 
 // seenAt is what a trace's site adds to a wait.
@@ -47,10 +52,20 @@ func (v *view) chains(d *downstream) map[*evidence.Frame]chain {
 			}
 		}
 	}
+	if len(all) > 0 {
+		for _, w := range v.waits {
+			if w.handler && w.user != nil && w.state == goroutines.Sleep {
+				for _, a := range w.visited() {
+					a.asleep = true
+					all = append(all, a)
+				}
+			}
+		}
+	}
 	out := map[*evidence.Frame]chain{}
 	done := make([]bool, len(all))
 	for i := range all {
-		if done[i] {
+		if done[i] || all[i].asleep {
 			continue
 		}
 		group := []*at{&all[i]}
@@ -103,11 +118,19 @@ func inTurn(a, b evidence.Stack) bool {
 // average number of waiting goroutines over the rate of requests.
 func sumUp(group []*at) (c chain, longest *evidence.Frame) {
 	var requests int64
-	var count, total, most float64
+	var count, total, most, slept float64
 	lines := map[*evidence.Frame]bool{}
 	for _, a := range group {
 		requests = max(requests, a.visits)
-		count, total = count+a.count, total+a.total
+		total += a.total
+		if a.asleep {
+			c.asleep += time.Duration(a.total)
+			if a.total > slept {
+				slept, c.sleeps = a.total, a.user
+			}
+			continue
+		}
+		count += a.count
 		lines[a.user] = true
 		if a.total > most {
 			most, longest = a.total, a.user
@@ -115,6 +138,7 @@ func sumUp(group []*at) (c chain, longest *evidence.Frame) {
 	}
 	c.times = int64(math.Round(count / float64(requests)))
 	c.delay = time.Duration(total / float64(requests))
+	c.asleep /= time.Duration(requests)
 	c.lines = len(lines)
 	return c, longest
 }

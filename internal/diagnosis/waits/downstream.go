@@ -25,7 +25,7 @@ import (
 // critical, 100 ms a warning; twice as much for HTTP, which more often crosses
 // the internet. People notice a tenth of a second, and a request usually asks
 // more than once (reasoning). Where a request is seen to ask at one line many times,
-// one after the other, the sum of it counts. One goroutine at a time counts half as much as
+// one after the other, the sum of it counts, with what it sleeps between two tries. One goroutine at a time counts half as much as
 // many. Without a trace the wait is estimated from below: no call is taken to cost
 // its process less than 20 µs of CPU, so N waiting goroutines in a process that
 // uses c cores wait at least N · 20 µs / c. Small requests over loopback were
@@ -82,6 +82,9 @@ type place struct {
 	times  int64
 	answer time.Duration
 	lines  int // of the program at which it asks so; 0 or 1 = this one
+	// asleep is how much of delay a request sleeps between two tries, and sleeps where.
+	asleep time.Duration
+	sleeps *evidence.Frame
 	// queued is set if requests hand their work to a few goroutines that ask here, and
 	// queue for those: delay is how long, and answer what one answer takes.
 	queued bool
@@ -199,8 +202,12 @@ func (v *view) judgePlace(d *downstream, p *place, c chain) {
 		p.answer, p.delay, p.atLeast, p.known, p.last, p.queued = p.delay, d, false, true, !queued, queued
 		p.upTo = false
 	}
-	if c.times >= 2 && c.delay > p.delay*3/2 {
-		p.answer, p.delay, p.times, p.lines = p.delay, c.delay, c.times, c.lines
+	if (c.times >= 2 || c.asleep > 0) && c.delay > p.delay*3/2 {
+		p.answer, p.delay, p.times, p.lines = p.delay, c.delay, max(1, c.times), c.lines
+		p.asleep, p.sleeps = c.asleep, c.sleeps
+		if c.asleep > 0 {
+			p.busy = max(p.busy, p.busy*float64(c.delay)/float64(max(1, c.delay-c.asleep)))
+		}
 		p.atLeast, p.known, p.last, p.queued, p.upTo = false, true, false, false, false
 	}
 	x75 := slowAnswer
@@ -333,7 +340,8 @@ func (v *view) askAgain(p *place) bool {
 
 // effect reports whether the wait is for this very process: a load generator or
 // a loopback client within it waits for handlers that are not done. It is none
-// if those handlers do nothing but sleep, which plays a slow downstream.
+// if those handlers do nothing but sleep, which plays a slow downstream; one that asks
+// itself in the same function sleeps between two tries.
 func (v *view) effect(w *wait) bool {
 	if w.handler || w.client != "HTTP" && w.client != "gRPC" && w.client != "net/rpc" && w.client != "TCP" {
 		return false
@@ -343,7 +351,14 @@ func (v *view) effect(w *wait) bool {
 	// once it may show the pause.
 	snapshot := v.now != nil && v.busyNow(w.client)*2 >= outside
 	inside, asleep, asking := 0.0, 0.0, 0.0
-	for _, h := range v.handlers() {
+	handlers := v.handlers()
+	asks := map[string]bool{}
+	for _, h := range handlers {
+		if h.asks() && h.user != nil {
+			asks[h.user.Function] = true
+		}
+	}
+	for _, h := range handlers {
 		if h.parent && !h.queued {
 			continue // it waits for those who ask, each for one
 		}
@@ -355,7 +370,7 @@ func (v *view) effect(w *wait) bool {
 		switch {
 		case h.asks(), h.parent:
 			asking += n // of a driver that sleeps as well
-		case h.state == goroutines.Sleep:
+		case h.state == goroutines.Sleep && (h.user == nil || !asks[h.user.Function]):
 			asleep += n
 		}
 	}

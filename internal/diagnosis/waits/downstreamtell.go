@@ -51,7 +51,13 @@ func (v *view) tellDownstream(d *downstream) ops.Finding {
 	if p.queued {
 		f.Remedies = append([]ops.Text{rule.Say("Have more goroutines ask at once, as many as the other side bears, or let each request ask by itself with a limit.", "讓更多 goroutine 同時詢問（以對方能承受為限），或讓每個請求自己詢問並設並行上限。")}, f.Remedies...)
 	}
-	if p.times > 0 {
+	switch {
+	case p.asleep*2 > p.delay:
+		f.Remedies = append([]ops.Text{
+			rule.Say("Find out why it has to be asked again: what the other side answers to the first try (its status, its log).", "先查為什麼要再問：第一次對方回了什麼（狀態碼、對方的日誌）。"),
+			rule.Say("Try again out of the request's way (a queue), or at most once and soon; give up early while the other side fails (a circuit breaker).", "把重試移出請求路徑（佇列），或最多很快地再試一次；對方持續失敗時提早放棄（斷路器）。"),
+		}, f.Remedies...)
+	case p.times > 0:
 		f.Remedies = append([]ops.Text{
 			rule.Say("Ask once for all of them: a query with IN or a join, a batch request, a pipeline.", "一次問完全部：用 IN 或 JOIN 查詢、批次請求、pipeline。"),
 			rule.Say("Where that cannot be, ask side by side, a few at a time (errgroup with SetLimit), or keep answers that rarely change.", "做不到的話，改成平行詢問並限制數量（errgroup 加 SetLimit），或快取很少變動的結果。"),
@@ -110,6 +116,11 @@ func (d *downstream) say(f *ops.Finding, p *place) {
 		f.Title = rule.Say("%[1]s waits %[5]s for every answer of %[4]s, and requests queue %[3]s for whoever asks (%[2]s)", "%[1]s 每次等 %[4]s 回應 %[5]s，請求則要排隊 %[3]s 才輪到（%[2]s）", who, at, p.each(), d.name(), rule.Dur(p.answer))
 		f.Explanation = rule.Say("Requests hand their work to a few goroutines, and these spend most of their time waiting for answers, which uses no CPU. As many answers as there are of them are under way at most, and everybody else waits in the queue before them.",
 			"請求把工作交給少數幾個 goroutine，而它們大部分時間都停著等回應，不耗 CPU。同時進行的詢問最多就這幾個，其他請求都排在前面的佇列裡等。")
+	case p.asleep*2 > p.delay:
+		f.Title = rule.Say("%[1]s tries %[4]s about %[5]s times for a request, and sleeps in between: %[3]s in all (%[2]s)", "%[1]s 每個請求要試 %[4]s 約 %[5]s 次，中間還 sleep，共 %[3]s（%[2]s）", who, at, p.each(), d.name(), rule.Count(p.times))
+		f.Explanation = rule.Say("Each answer takes %[1]s, but many have to be asked for again, and before that the request sleeps: %[2]s of its time, at %[3]s. Whoever waits for the request waits for that as well.",
+			"每個回應 %[1]s，但很多要再問一次，而且再問之前請求會先 sleep：共 %[2]s，在 %[3]s。等這個請求的人也跟著等。", rule.Dur(p.answer), rule.Dur(p.asleep), rule.Line(p.sleeps))
+		f.Where = addPlace(f.Where, rule.At(ops.RoleIO, p.sleeps))
 	case p.times > 0 && p.lines > 1:
 		f.Title = rule.Say("requests ask %[4]s at %[5]d lines, one after the other: %[3]s of waiting (%[1]s, %[2]s)", "請求依序在 %[5]d 處詢問 %[4]s，共等待 %[3]s（%[1]s，%[2]s）", who, at, p.each(), d.name(), p.lines)
 		f.Explanation = rule.Say("Each answer takes about %[1]s, which may be quick enough; but the next is asked for only when the one before is there, so that a request waits for the sum of them. The goroutine is parked meanwhile and uses no CPU.",
