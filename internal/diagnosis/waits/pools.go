@@ -267,7 +267,7 @@ func (v *view) givenBack(w *wait) *evidence.Frame {
 	var at *evidence.Frame
 	for _, x := range v.wakers(w) {
 		all += x.Count
-		if in, _, ok := further(x.Waiter, x.Waker, w.user); ok {
+		if in, ok := further(x.Waiter, x.Waker, w.user); ok {
 			same += x.Count
 			at = in
 		}
@@ -278,18 +278,15 @@ func (v *view) givenBack(w *wait) *evidence.Frame {
 	return at
 }
 
-// further finds the function in which one waits, and where another stack is further on
+// further finds the line in whose function one waits if another stack is further on
 // in it: in what both were called through; or in the function user that waits, to which
 // several requests come by ways of their own.
-func further(waits, other evidence.Stack, user *evidence.Frame) (in, beyond *evidence.Frame, ok bool) {
-	if in, beyond, ok = evidence.Shared(waits, other); ok && in.Line < beyond.Line {
-		return in, beyond, true
+func further(waits, other evidence.Stack, user *evidence.Frame) (in *evidence.Frame, ok bool) {
+	if in, beyond, ok := evidence.Shared(waits, other); ok && in.Line < beyond.Line {
+		return in, true
 	}
 	at := other.Index(func(f *evidence.Frame) bool { return f.Function == user.Function })
-	if at < 0 || user.Line >= other[at].Line {
-		return nil, nil, false
-	}
-	return user, other[at], true
+	return user, at >= 0 && user.Line < other[at].Line
 }
 
 // wokenBy reports whether most of the waits were ended by that function of the
@@ -312,7 +309,7 @@ func (v *view) past(w *wait, at *evidence.Frame) (out []*wait) {
 		if x == w || x.user == nil || x.kind == idle || v.busy(x) == 0 {
 			continue
 		}
-		in, _, ok := further(w.stack, x.stack, w.user)
+		in, ok := further(w.stack, x.stack, w.user)
 		if ok && (at == nil || at.Function == in.Function) {
 			out = append(out, x)
 		}
