@@ -144,8 +144,7 @@ type Site struct {
 	// stack since it began or was last idle, as a server's goroutine is between two
 	// requests. Count / Visits is how often a request waits here one time after the
 	// other. Of a goroutine that waits at more than four stacks by turns, every wait is
-	// a visit, and what runs when a part of the trace ends comes anew after it, so that
-	// there are rather too many of them. 0 of syscalls.
+	// a visit, so that there are rather too many of them. 0 of syscalls.
 	Visits int64
 }
 
@@ -377,7 +376,8 @@ type merge struct {
 	latency latencies
 	samples map[StackID]int64
 	yields  map[StackID]int64
-	keep    *keeper // nil = intervals are not kept
+	again   map[siteKey]uint64 // visits that were counted in two generations
+	keep    *keeper            // nil = intervals are not kept
 
 	gcFrom  uint64
 	gcOpen  bool
@@ -418,6 +418,29 @@ type carried struct {
 	made    bool
 	// anonymous is set if intervals of it were kept before its group was known.
 	anonymous bool
+	// seen are its last different waits since it was idle.
+	seen [lately]StackID
+}
+
+// visited takes over where a goroutine waited in a generation, and takes back those of
+// its visits there that went on from the one before.
+func (m *merge) visited(c *carried, r *record) {
+	for _, k := range r.visits[:r.firsts] {
+		if slices.Contains(c.seen[:], k.stack) {
+			m.again[k]++
+		}
+	}
+	seen := r.seenID
+	if !r.idled {
+		n := slices.Index(seen[:], 0)
+		for _, s := range c.seen {
+			if s != 0 && n >= 0 && n < lately && !slices.Contains(seen[:], s) {
+				seen[n] = s
+				n++
+			}
+		}
+	}
+	c.seen = seen
 }
 
 type birthKey struct {
@@ -438,7 +461,7 @@ func newMerge(t *Trace, geo geometry, opts Options) *merge {
 		t: t, opts: opts, out: &Analysis{Duration: t.Duration()},
 		carry: map[GoID]*carried{}, bins: newBins(geo, geo.zero, geo.end),
 		sites: map[siteKey]*siteTotal{}, sys: map[StackID]*siteTotal{}, edges: map[[2]StackID]*siteAcct{}, births: map[birthKey]int64{},
-		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{}, yields: map[StackID]int64{}, stops: map[StackID]*Stop{},
+		groups: make([]groupAcct, maxGroups), samples: map[StackID]int64{}, yields: map[StackID]int64{}, again: map[siteKey]uint64{}, stops: map[StackID]*Stop{},
 		tasks: map[uint32]*Annotation{}, regions: map[uint32]*Annotation{},
 		openTasks: map[uint64]userEvent{}, openRegions: map[GoID][]userEvent{},
 		keep: newKeeper(opts.Keep),
@@ -659,6 +682,7 @@ func (m *merge) record(r *record, a *genStates, carry map[GoID]*carried) {
 		c.by, c.byStack, c.made = NoGoroutine, 0, false
 	}
 	carry[r.id] = c
+	m.visited(c, r)
 	if !c.known && r.group != 0 {
 		c.Group, c.known = r.group, r.known
 	}
@@ -1017,6 +1041,7 @@ func (m *merge) resultSites() map[GroupID][NumReasons]time.Duration {
 		m.out.Sites = append(m.out.Sites, s)
 	}
 	for k, x := range m.sites {
+		x.visits -= min(x.visits, m.again[k])
 		add(k.stack, k.reason, x, false)
 	}
 	for k, x := range m.sys {

@@ -70,9 +70,15 @@ type goAcct struct {
 	kept, by, byStack uint32
 	made              bool
 	maxWait           uint64 // for a P
-	// seen are the local stacks of its last different waits since it was idle.
-	seen [4]uint32
+	// seen are the local stacks of its last different waits since it was idle; first are
+	// those of its first visits in the generation, until it was idle for the first time.
+	seen, first [lately]uint32
+	firsts      uint8
+	idled       bool
 }
+
+// lately is how many stacks a goroutine may wait at by turns without coming anew.
+const lately = 4
 
 // record is a goroutine that the merge must know of.
 type record struct {
@@ -82,6 +88,9 @@ type record struct {
 	byStackID               StackID
 	traits, headTraits      traits
 	died, born              bool
+	// Of goAcct's seen and first.
+	seenID [lately]StackID
+	visits [lately]siteKey
 }
 
 type siteKey struct {
@@ -299,7 +308,7 @@ func (a *genStates) woken(g *goAcct, e *event, created bool) {
 // of those that it waited at lately, and begins anew once it was idle.
 func (a *genStates) visit(g *goAcct) {
 	if a.entries[g.stack].traits.idle {
-		g.seen = [4]uint32{}
+		g.seen, g.idled = [lately]uint32{}, true
 		return
 	}
 	for _, s := range g.seen {
@@ -314,6 +323,10 @@ func (a *genStates) visit(g *goAcct) {
 		w.reason = g.reason
 	}
 	w.visits++
+	if !g.idled && g.firsts < lately {
+		g.first[g.firsts] = g.stack
+		g.firsts++
+	}
 }
 
 func (a *genStates) otherSite(k siteKey) *siteAcct {
@@ -646,6 +659,12 @@ func (a *genStates) keep(g *goAcct, died bool) {
 		goAcct: *g, died: died, born: g.head == goBad,
 		stackID: a.ids[g.stack], wokeID: a.ids[g.woke], headID: a.ids[g.headStk], byID: NoGoroutine, byStackID: a.ids[g.byStack],
 		traits: a.entries[g.stack].traits, headTraits: a.entries[g.headStk].traits,
+	}
+	for i, s := range g.seen {
+		r.seenID[i] = a.ids[s]
+	}
+	for i, s := range g.first[:g.firsts] {
+		r.visits[i] = siteKey{a.ids[s], a.waits[s].reason}
 	}
 	if a.kept != nil {
 		a.kept.settle(g)
