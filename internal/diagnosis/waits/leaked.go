@@ -355,27 +355,54 @@ func (v *view) countedAll(p *pool) (n float64) {
 	return n
 }
 
-// keptAt is the line to change first: the second acquire of a nested pair; else
-// the line from which most is still allocated, if it is one that acquires; else
-// the line where most wait.
+// keptAt is the line to change first: the second acquire of a nested pair; else, of
+// those that can have left what is open, the line from which most is still allocated, if
+// it is one that acquires; else the line where most wait.
 func (v *view) keptAt(p *pool, n *nested) *evidence.Frame {
 	if n != nil {
 		return n.inner
 	}
+	places := v.openers(p)
 	for _, a := range v.acquiredAt(p) {
-		if a.inUse > 0 && !p.givers[a.frame.Function] && slices.ContainsFunc(p.places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
+		if a.inUse > 0 && !p.givers[a.frame.Function] && slices.ContainsFunc(places, func(pl place) bool { return pl.user.Function == a.frame.Function }) {
 			return a.frame
 		}
 	}
 	givers := p.givers
 	for _, takesBack := range []bool{true, false} {
-		for _, pl := range p.places {
+		for _, pl := range places {
 			if keeps(pl.waits[0]) && (!takesBack || !givers[pl.user.Function]) {
 				return pl.user // what gives back before it returns leaks nothing
 			}
 		}
 	}
 	return p.places[0].user
+}
+
+// openers are the places that can have left open what is open. database/sql watches rows
+// and transactions whose context can end, each by a goroutine: if there is none, they were
+// made without a context, and if there are, with one.
+func (v *view) openers(p *pool) []place {
+	if p.client != "database/sql" || v.now == nil {
+		return p.places
+	}
+	u := v.unclosed()
+	without := func(pl place) bool {
+		return slices.ContainsFunc(pl.waits, func(w *wait) bool {
+			return w.stack.Index(func(f *evidence.Frame) bool {
+				switch f.Function {
+				case "database/sql.(*DB).Query", "database/sql.(*DB).QueryRow", "database/sql.(*DB).Begin", "database/sql.(*Stmt).Query", "database/sql.(*Stmt).QueryRow":
+					return true
+				}
+				return false
+			}) >= 0
+		})
+	}
+	out := slices.DeleteFunc(slices.Clone(p.places), func(pl place) bool { return without(pl) != (u.rows+u.transactions == 0) })
+	if len(out) == 0 {
+		return p.places
+	}
+	return out
 }
 
 func (v *view) leakedWhere(f *ops.Finding, p *pool, n *nested, user *evidence.Frame) {
