@@ -208,7 +208,7 @@ func (v *view) nestingBut(p *pool, givers map[string]bool) *nested {
 			}
 			for _, t := range b.all {
 				for _, s := range a.all {
-					if in, at, ok := evidence.Shared(s, t); ok && in.Line < at.Line && in.Function == at.Function {
+					if in, at, ok := evidence.Shared(s, t); ok && in.Line < at.Line && in.Function == at.Function && mayHandOver(s, in) {
 						return &nested{outer: in, inner: within(t, at), wait: b, seen: true}
 					}
 				}
@@ -225,6 +225,20 @@ func (v *view) nestingBut(p *pool, givers map[string]bool) *nested {
 	}
 	return nil
 }
+
+// mayHandOver reports whether what is acquired below line in may still be held when that
+// goes on: it is acquired by the line itself, or by what it calls if the name of that says
+// that it acquires, rather than that it does all there is to do.
+func mayHandOver(s evidence.Stack, in *evidence.Frame) bool {
+	for i := slices.Index(s, in) - 1; i >= 0; i-- {
+		if own(s[i]) && s[i].Outer() != in.Outer() {
+			return calledLike(s[i], handing)
+		}
+	}
+	return true
+}
+
+var handing = []string{"begin", "acquire", "conn", "open", "tx", "query", "rows", "cursor", "get", "take", "checkout", "lease", "session", "start", "lock", "with", "select", "find"}
 
 // within is where a function that has a connection asks for another: its own line,
 // or that of what it was given to run meanwhile.
