@@ -66,7 +66,7 @@ func judgeHeapGrowth(e *evidence.Evidence) rule.Result {
 	}
 	g := &growthSearch{e: e, v: v, window: heapWindow(e)}
 	if g.frozen() {
-		return rule.CouldNotCheck(rule.Say("no garbage was collected within the window, so that both heap profiles are of the same moment", "時窗內沒有垃圾回收，兩份 heap profile 其實是同一個時間點"), again(ops.KindHeap, ops.KindAllocs))
+		return rule.CouldNotCheck(rule.Say("too little garbage was collected within the window: both heap profiles are of the same moment", "時窗內幾乎沒有垃圾回收，兩份 heap profile 其實是同一個時間點"), again(ops.KindHeap, ops.KindAllocs))
 	}
 	g.rate = float64(v.after.bytes-v.before.bytes) / g.window.Seconds()
 	if g.trend, _ = liveTrend(e, g.rate); g.trend == rising {
@@ -109,11 +109,20 @@ type growthSearch struct {
 	proof  *ops.Proof
 }
 
-// frozen reports whether both profiles are as of one collection.
+// frozen reports whether both profiles are as of one collection: none fell into the
+// window, or one so early that Go, which publishes a profile one collection later, had
+// nothing new to show for all that was allocated.
 func (g *growthSearch) frozen() bool {
+	if g.v.before.bytes != g.v.after.bytes || g.e.Allocs.Total(g.e.Allocs.Type("alloc_space")) != 0 {
+		return false
+	}
 	n, ok := g.e.Runtime.Gain("/gc/cycles/total:gc-cycles")
-	return ok && n == 0 && g.v.before.bytes == g.v.after.bytes && g.e.Allocs.Total(g.e.Allocs.Type("alloc_space")) == 0
+	allocated, known := g.e.Runtime.Gain("/gc/heap/allocs:bytes")
+	return ok && n == 0 || known && allocated >= unseen*sampleRate
 }
+
+// unseen is how many samples are not missed by chance: once in 3,000 times.
+const unseen = 8
 
 // choose takes the lines whose growth is more than so many standard deviations.
 // Of several that grew much, the program's own come first: a library's line has no
@@ -136,13 +145,14 @@ func (g *growthSearch) choose(deviations float64) {
 
 // stays reports whether one part of what a line allocates grew beyond chance, next to all
 // of which is kept, where what the line makes beside it, and lets go at once, leaves the
-// line as a whole in doubt.
+// line as a whole in doubt. It does not where as much of what the line made before, called
+// from elsewhere, is gone: what a cache was filled with is replaced by what comes.
 func (g *growthSearch) stays(s *heapSite, least, deviations float64) bool {
 	if !g.v.allocs || float64(s.growth()) < least {
 		return false
 	}
 	core := g.v.core(g.e, s)
-	return core != s && core.kept() >= 0.9 && float64(core.growth()) >= max(least, deviations*core.deviation(true))
+	return core != s && core.kept() >= 0.9 && 10*s.growth() >= 8*core.growth() && float64(core.growth()) >= max(least, deviations*core.deviation(true))
 }
 
 // kept is the share of what was made at the first line that is still there.

@@ -1,0 +1,3 @@
+package main
+
+import _ "github.com/opscenter/opscenter/internal/diagnosis/corpus/stage/guest"
