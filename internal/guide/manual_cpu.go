@@ -20,7 +20,7 @@ func cpuManual() map[ops.RuleID]Manual {
 			Kinds:      []ops.Kind{ops.KindCPU, ops.KindRuntime, ops.KindTrace}, Related: []ops.RuleID{"cpu-password-hashing", "cpu-gc-pressure", "scheduler-latency"},
 		},
 		"cpu-gc-pressure": {
-			Means:      say("The garbage collector takes a good part of the CPU, because the program makes much garbage for a small heap. Requests get slow when they have to help the collector.", "垃圾回收用掉相當一部分 CPU，因為程式以很小的堆積製造大量垃圾。請求被迫協助回收時就會變慢。"),
+			Means:      say("The garbage collector takes a good part of the CPU, because the program makes much garbage for a small heap, or asks for collections itself (runtime.GC). Requests get slow when they have to help the collector.", "垃圾回收用掉相當一部分 CPU，因為程式以很小的堆積製造大量垃圾，或自己不斷要求回收（runtime.GC）。請求被迫協助回收時就會變慢。"),
 			Evidence:   say("The collector's share of the CPU profile, the runtime's own account, assists and collections in the trace, and which lines allocated in the window.", "CPU profile 中回收器的占比、執行期自己的統計、trace 中的協助與回收次數，以及時間窗內由哪幾行配置記憶體。"),
 			Thresholds: say("2 to 10 % is usual, 15 % with a tiny heap. A third of what the process can get is a warning, two thirds are critical. Of a process that uses half of what it can get, a third of the CPU time that it uses is a warning as well, what is marked on idle processors included.", "2 至 10 % 是常態，堆積極小時 15 % 也正常。占可用 CPU 的三分之一是警告，三分之二是嚴重。行程已用掉一半可用 CPU 時，回收占其 CPU 時間三分之一（含在閒置處理器上的標記）也是警告。"),
 			NotThis:    say("A heap at its memory limit is collected as often without much being allocated: that is memory limit thrashing. A burst of allocation at start is over soon.", "堆積頂到記憶體上限時，配置不多也會不停回收：那是記憶體上限震盪。啟動時的一陣配置很快就過去了。"),
@@ -41,9 +41,9 @@ func cpuManual() map[ops.RuleID]Manual {
 			Kinds:      []ops.Kind{ops.KindRuntime, ops.KindCPU, ops.KindHeap}, Related: []ops.RuleID{"cpu-gc-pressure", "heap-growth", "retained-objects"},
 		},
 		"scheduler-latency": {
-			Means:      say("Goroutines are ready to go on but wait long for a processor. Everything is slow although nothing blocks.", "goroutine 已經可以繼續，卻要等很久才輪到處理器。沒有任何東西阻塞，但一切都慢。"),
-			Evidence:   say("How long goroutines were runnable each time, how many were ready on average, and what kept the processors busy. Without a trace the runtime's histogram stands in, with less confidence.", "goroutine 每次處於可執行狀態多久、平均有多少個在等、處理器在忙什麼。沒有 trace 時改用執行期的直方圖，信心較低。"),
-			Thresholds: say("Go lets a goroutine run 10 ms when others wait. One such slice as the average wait is a warning, two are critical. Where only workers of a batch wait for each other it is a notice.", "有人在等時，Go 一次最多讓 goroutine 執行 10 毫秒。平均等待一個時間片是警告，兩個是嚴重。若只是批次工作彼此等待，則為提示。"),
+			Means:      say("Goroutines are ready to go on but wait long for a processor. Everything is slow although nothing blocks. Or the program stops its own world over and over, for instance to read memory statistics for each request.", "goroutine 已經可以繼續，卻要等很久才輪到處理器。沒有任何東西阻塞，但一切都慢。也可能是程式一再讓自己全面停頓（stop-the-world），例如每個請求都讀記憶體統計。"),
+			Evidence:   say("How long goroutines were runnable each time, how many were ready on average, and what kept the processors busy; for how long the world was stopped, and which line asked for it. Without a trace the runtime's histogram stands in, with less confidence.", "goroutine 每次處於可執行狀態多久、平均有多少個在等、處理器在忙什麼；全面停頓了多久、是哪一行要求的。沒有 trace 時改用執行期的直方圖，信心較低。"),
+			Thresholds: say("Go lets a goroutine run 10 ms when others wait. One such slice as the average wait is a warning, two are critical. Where only workers of a batch wait for each other it is a notice. A world that is stopped for a tenth of the time is critical.", "有人在等時，Go 一次最多讓 goroutine 執行 10 毫秒。平均等待一個時間片是警告，兩個是嚴重。若只是批次工作彼此等待，則為提示。有十分之一的時間全面停頓是嚴重。"),
 			NotThis:    say("It is usually an effect of what keeps the processors busy: a hot path, the collector, a quota. Where the processors are not full, something outside takes the CPU.", "它通常是處理器被占用的結果：熱點路徑、垃圾回收、配額。處理器沒有滿載時，是外面的東西搶走了 CPU。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindCPU, ops.KindRuntime}, Related: []ops.RuleID{"cpu-hot-path", "cpu-throttled", "cpu-gc-pressure"},
 		},

@@ -27,14 +27,14 @@ func waitsManual() map[ops.RuleID]Manual {
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindBlock, ops.KindGoroutine, ops.KindRuntime}, Related: []ops.RuleID{"downstream-wait", "pool-leaked"},
 		},
 		"pool-leaked": {
-			Means:      say("Connections were taken from a pool and never given back: rows that were not closed, a transaction neither committed nor rolled back, or holders who wait for a second connection of the same pool. Only a restart brings such a pool back.", "連線從池裡取走就沒有歸還：rows 沒有關閉、交易沒有提交也沒有回復，或持有者又在等同一個池的第二條連線。這樣的池只有重啟才能恢復。"),
+			Means:      say("Connections were taken from a pool and never given back: rows that were not closed, a transaction neither committed nor rolled back, or holders who wait for a second connection of the same pool. The same happens to the places of a semaphore, be it made of a channel. Only a restart brings such a pool back.", "連線從池裡取走就沒有歸還：rows 沒有關閉、交易沒有提交也沒有回復，或持有者又在等同一個池的第二條連線。semaphore（包括用 channel 做的）的名額也會這樣流失。這樣的池只有重啟才能恢復。"),
 			Evidence:   say("Everybody waits in the acquire, no goroutine is inside the driver, no waiter was woken by a release while the trace ran; the pool's own figures where known.", "所有人都在等著取得連線、沒有 goroutine 在 driver 裡、trace 期間沒有人因為歸還而被喚醒；以及連線池自己的數字。"),
 			Thresholds: say("One caller that can never go on is a warning, two are critical.", "一個永遠無法繼續的呼叫者是警告，兩個是嚴重。"),
 			NotThis:    say("A pool that is merely too small, or behind a slow downstream: there the holders are in the driver, or wake others when they are done.", "只是太小的池，或後面的下游很慢：那裡的持有者在 driver 裡，或用完時會喚醒別人。"),
 			Kinds:      []ops.Kind{ops.KindTrace, ops.KindGoroutine, ops.KindGoroutineDump, ops.KindRuntime}, Related: []ops.RuleID{"pool-exhausted", "response-body-leak"},
 		},
 		"channel-backpressure": {
-			Means:      say("Senders wait because a receiver is slow: a broadcaster that one bad connection holds up, requests that wait for room in a queue whose worker does not keep up.", "接收端太慢，傳送端只好等：廣播者被一條爛連線拖住，或請求在等佇列騰出空間而 worker 跟不上。"),
+			Means:      say("Senders wait because a receiver is slow: a broadcaster that one bad connection holds up, requests that wait for room in a queue whose worker does not keep up, be it a channel or a slice with a condition, or for the results of a few workers that never rest.", "接收端太慢，傳送端只好等：廣播者被一條爛連線拖住，或請求在等佇列（channel，或 slice 加 condition）騰出空間而 worker 跟不上，或在等少數幾個從不休息的 worker 交出結果。"),
 			Evidence:   say("Waits in sends, and in selects that a receive ended, by trace, block profile and snapshots; who the receivers are and what they do the rest of their time. Senders that never woke are read from the snapshots.", "trace、block profile 與快照中的傳送等待，以及由接收結束的 select；接收者是誰、其餘時間在做什麼。從未醒來的傳送者由快照讀出。"),
 			Thresholds: say("Within a request, sends of 200 ms are critical, 100 ms a warning. For senders that serve many, such as a broadcaster, half of their time in waits is critical, a quarter a warning. Producers that only produce are paced on purpose: at most a notice.", "在請求之中，傳送等 200 毫秒是嚴重，100 毫秒是警告。對服務很多人的傳送者（例如廣播），一半時間都在等是嚴重，四分之一是警告。純粹的生產者本來就該被節流：最多是提示。"),
 			NotThis:    say("Workers parked in a receive are idle, not slow. A semaphore made of a channel is an exhausted pool. Results that nobody takes any more are a goroutine leak.", "停在接收的 worker 是閒著，不是慢。用 channel 做的 semaphore 屬於連線池耗盡。再也沒有人收的結果是 goroutine 洩漏。"),

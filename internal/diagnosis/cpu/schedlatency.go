@@ -57,7 +57,7 @@ func judgeSchedulerLatency(e *evidence.Evidence) rule.Result {
 		return rule.Needs(e, ops.KindTrace)
 	}
 	if f, ok := stopFinding(e); ok {
-		return rule.Found(rule.Say("the program stops its own world", "程式讓自己的世界停頓"), f)
+		return rule.Found(rule.Say("the program stops its own world", "程式一再讓自己全面停頓（stop-the-world）"), f)
 	}
 	reason := rule.Say("a goroutine that was ready waited %[1]s for a processor on average, %[2]s at most", "可執行的 goroutine 平均等待 CPU %[1]s，最長 %[2]s", rule.Dur(q.wait), rule.Dur(q.longest))
 	score := ops.Score(float64(q.wait), float64(waitX75))

@@ -90,7 +90,7 @@ func stopFinding(e *evidence.Evidence) (f ops.Finding, ok bool) {
 		Rule: "scheduler-latency", Score: score, Confidence: ops.High,
 		Title: rule.Say("`%[1]s` stops the whole program %.0[3]f times a second (%[2]s)", "`%[1]s` 每秒讓整個程式停頓 %.0[3]f 次（%[2]s）", rule.Short(top.frame), rule.Line(top.frame), rate),
 		Summary: rule.Say("For %[1]s of the time nothing of the program ran, because the world was stopped (%[2]s): %[3]s each time on average, %[4]s at most.",
-			"有 %[1]s 的時間整個程式都不能執行，因為世界被停住（%[2]s）：每次平均 %[3]s，最長 %[4]s。", rule.Pct(share), top.reason, rule.Dur(total/time.Duration(count)), rule.Dur(top.max)),
+			"有 %[1]s 的時間整個程式都不能執行，因為所有 goroutine 都被停住（stop-the-world，%[2]s）：每次平均 %[3]s，最長 %[4]s。", rule.Pct(share), top.reason, rule.Dur(total/time.Duration(count)), rule.Dur(top.max)),
 		Explanation: rule.Say("Some calls of the runtime need all goroutines to stand still: `runtime.ReadMemStats`, a dump of all goroutines, `runtime.GOMAXPROCS(n)`, `debug.SetGCPercent`. Each processor is interrupted, waits until the last one has stopped, and is started again; callers queue for it, one after the other.",
 			"runtime 的某些呼叫需要所有 goroutine 靜止：`runtime.ReadMemStats`、傾印全部 goroutine、`runtime.GOMAXPROCS(n)`、`debug.SetGCPercent`。每個處理器都要被打斷、等最後一個停下，再重新啟動；呼叫者之間也要一個一個排隊。"),
 		Remedies: []ops.Text{
@@ -98,7 +98,7 @@ func stopFinding(e *evidence.Evidence) (f ops.Finding, ok bool) {
 			rule.Say("Read figures with `runtime/metrics`, which stops nothing.", "改用 `runtime/metrics` 讀取數據，它不會停住任何東西。"),
 		},
 		Evidence: []ops.Proof{{Artifact: ops.KindTrace, Metric: "stopped_seconds", Value: total.Seconds(), Unit: "s", Share: min(1, share),
-			Text: rule.Say("the world was stopped %[1]s times for %[2]s in all, in %[3]s of trace", "在 %[3]s 的追蹤中，世界被停住 %[1]s 次，共 %[2]s", rule.Count(count), rule.Dur(total), rule.Dur(e.Trace.Duration))}},
+			Text: rule.Say("the world was stopped %[1]s times for %[2]s in all, in %[3]s of trace", "在 %[3]s 的追蹤中，全面停頓（stop-the-world）%[1]s 次，共 %[2]s", rule.Count(count), rule.Dur(total), rule.Dur(e.Trace.Duration))}},
 	}
 	for i, s := range all[:min(3, len(all))] {
 		if i == 0 || 5*s.total >= total {
