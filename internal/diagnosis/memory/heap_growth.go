@@ -145,14 +145,15 @@ func (g *growthSearch) choose(deviations float64) {
 
 // stays reports whether one part of what a line allocates grew beyond chance, next to all
 // of which is kept, where what the line makes beside it, and lets go at once, leaves the
-// line as a whole in doubt. It does not where as much of what the line made before, called
-// from elsewhere, is gone: what a cache was filled with is replaced by what comes.
+// line as a whole in doubt. A few large ones are no such part: they may be a batch that
+// waits. Nor is one where as much of what the line made before, called from elsewhere, is
+// gone: what a cache was filled with is replaced by what comes.
 func (g *growthSearch) stays(s *heapSite, least, deviations float64) bool {
 	if !g.v.allocs || float64(s.growth()) < least {
 		return false
 	}
 	core := g.v.core(g.e, s)
-	return core != s && core.kept() >= 0.9 && 10*s.growth() >= 8*core.growth() && float64(core.growth()) >= max(least, deviations*core.deviation(true))
+	return core != s && core.after.objects > fewArrays && core.kept() >= 0.9 && 10*s.growth() >= 8*core.growth() && float64(core.growth()) >= max(least, deviations*core.deviation(true))
 }
 
 // kept is the share of what was made at the first line that is still there.
