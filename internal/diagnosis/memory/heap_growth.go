@@ -32,7 +32,8 @@ import (
 // went elsewhere, one thing takes the place of another: a cache that is full.
 //
 // What grows without a line of the program's own is an effect of something else,
-// and no more than a notice. The score: 75 if the memory limit is reached within an hour; where no limit is
+// and no more than a notice; nor is a single new piece more without proof by collections,
+// for it may be what has come in since the last batch. The score: 75 if the memory limit is reached within an hour; where no limit is
 // known, or it is further away, 75 at 1 GiB an hour, but no more than a warning
 // unless the process is older than five minutes. Both by reasoning: an hour is what
 // somebody who is called needs. Nor is a limit within the hour more than a warning in
@@ -203,9 +204,16 @@ const (
 	nearLimit = 0.7
 )
 
+// onePiece reports whether the growth is a single new object of which there was none: it
+// may be what has come in since the last batch.
+func (g *growthSearch) onePiece() bool {
+	s := g.sites[0]
+	return len(g.sites) == 1 && s.before.bytes == 0 && s.after.objects == 1
+}
+
 func (g *growthSearch) score() int {
 	score := ops.Score(g.rate, hourly)
-	if _, nearlyAll := g.enough(); g.foreign() || g.trend != rising && g.v.allocs && g.kept() < nearlyAll {
+	if _, nearlyAll := g.enough(); g.foreign() || g.trend != rising && (g.v.allocs && g.kept() < nearlyAll || g.onePiece()) {
 		return min(score, 45)
 	}
 	if age := processAge(g.e); age < young || g.trend != rising {
