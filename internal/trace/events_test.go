@@ -149,6 +149,21 @@ func everyTrace(t *testing.T, fn func(t *testing.T, b []byte)) {
 	t.Run("busy", func(t *testing.T) { fn(t, busy()) })
 }
 
+// traceOf is a trace of what run does. The package's tests follow each other, so that none
+// traces at the same time.
+func traceOf(t *testing.T, run func()) *trace.Trace {
+	t.Helper()
+	var b bytes.Buffer
+	if err := runtimetrace.Start(&b); err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer runtimetrace.Stop()
+		run()
+	}()
+	return open(t, b.Bytes())
+}
+
 func open(t testing.TB, b []byte) *trace.Trace {
 	t.Helper()
 	tr, err := trace.Open(bytes.NewReader(b), int64(len(b)))

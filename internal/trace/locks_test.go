@@ -304,24 +304,20 @@ func TestLocksOfEveryVersion(t *testing.T) {
 // A generation of the trace ends every second: what a holder has waited for since the
 // one before is known although nobody had to wait for the lock until then.
 func TestAHolderIsKnownBeforeAnybodyWaitsForIt(t *testing.T) {
-	var b bytes.Buffer
-	if err := runtimetrace.Start(&b); err != nil {
-		t.Skip(err) // another test traces
-	}
-	r, w := net.Pipe()
-	var mu sync.Mutex
-	var done sync.WaitGroup
-	done.Go(func() { heldByReader(&mu, r) })
-	done.Go(func() {
-		time.Sleep(1200 * time.Millisecond)
-		mu.Lock()
-		mu.Unlock() //nolint:staticcheck // it is enough to have waited for it
+	tr := traceOf(t, func() {
+		r, w := net.Pipe()
+		var mu sync.Mutex
+		var done sync.WaitGroup
+		done.Go(func() { heldByReader(&mu, r) })
+		done.Go(func() {
+			time.Sleep(1200 * time.Millisecond)
+			mu.Lock()
+			mu.Unlock() //nolint:staticcheck // it is enough to have waited for it
+		})
+		time.Sleep(1500 * time.Millisecond)
+		_ = w.Close()
+		done.Wait()
 	})
-	time.Sleep(1500 * time.Millisecond)
-	_ = w.Close()
-	done.Wait()
-	runtimetrace.Stop()
-	tr := open(t, b.Bytes())
 	classes, err := tr.Locks(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,7 @@
 package trace_test
 
 import (
-	"bytes"
 	"runtime"
-	runtimetrace "runtime/trace"
 	"strings"
 	"testing"
 
@@ -20,13 +18,7 @@ func readsStatistics(n int) {
 
 // Whoever has the world stopped is known by the stack of the call.
 func TestStopsOfTheWorldBelongToWhoAskedForThem(t *testing.T) {
-	var b bytes.Buffer
-	if err := runtimetrace.Start(&b); err != nil {
-		t.Skip(err) // another test traces
-	}
-	readsStatistics(200)
-	runtimetrace.Stop()
-	tr := open(t, b.Bytes())
+	tr := traceOf(t, func() { readsStatistics(200) })
 	for _, s := range analyze(t, tr, trace.Options{}).Stops {
 		for _, f := range tr.Stack(s.Stack) {
 			if !strings.HasSuffix(f.Func, ".readsStatistics") {

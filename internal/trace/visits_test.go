@@ -1,11 +1,9 @@
 package trace_test
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	runtimetrace "runtime/trace"
 	"testing"
 	"time"
 
@@ -25,24 +23,20 @@ func TestRequestsAreVisitsHoweverOftenTheyWait(t *testing.T) {
 	const requests, each = 5, 8
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asksOneByOne(each) }))
 	defer s.Close()
-	var b bytes.Buffer
-	if err := runtimetrace.Start(&b); err != nil {
-		t.Skip(err) // another test traces
-	}
-	for range requests {
-		res, err := s.Client().Get(s.URL)
-		if err != nil {
-			t.Fatal(err)
+	tr := traceOf(t, func() {
+		for range requests {
+			res, err := s.Client().Get(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil {
+				t.Fatal(err)
+			}
+			if err := res.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := io.Copy(io.Discard, res.Body); err != nil {
-			t.Fatal(err)
-		}
-		if err := res.Body.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtimetrace.Stop()
-	tr := open(t, b.Bytes())
+	})
 	site := siteIn(t, tr, analyze(t, tr, trace.Options{}), trace.ReasonSleep, ".asksOneByOne")
 	if site.Visits != requests || site.Count != requests*each {
 		t.Errorf("%d visits and %d waits, want %d and %d", site.Visits, site.Count, requests, requests*each)
@@ -52,21 +46,17 @@ func TestRequestsAreVisitsHoweverOftenTheyWait(t *testing.T) {
 // What goes on when a part of the trace ends, which one does each second, does not come
 // anew after it.
 func TestAVisitMayLastLongerThanAPartOfTheTrace(t *testing.T) {
-	var b bytes.Buffer
-	if err := runtimetrace.Start(&b); err != nil {
-		t.Skip(err) // another test traces
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range 60 {
-			asksOneByOne(1)
-			time.Sleep(20 * time.Millisecond)
-		}
-	}()
-	<-done
-	runtimetrace.Stop()
-	tr := open(t, b.Bytes())
+	tr := traceOf(t, func() {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 60 {
+				asksOneByOne(1)
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		<-done
+	})
 	if n := len(tr.Index().Generations); n < 2 {
 		t.Fatalf("%d parts: no visit was cut", n)
 	}

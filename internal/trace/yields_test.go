@@ -1,9 +1,7 @@
 package trace_test
 
 import (
-	"bytes"
 	"runtime"
-	runtimetrace "runtime/trace"
 	"strings"
 	"testing"
 
@@ -19,13 +17,7 @@ func looksAgain(n int) {
 
 // A call of Gosched is counted where it was made, and being preempted is none.
 func TestYieldsAreCountedAtTheirCalls(t *testing.T) {
-	var b bytes.Buffer
-	if err := runtimetrace.Start(&b); err != nil {
-		t.Skip(err) // another test traces
-	}
-	looksAgain(5000)
-	runtimetrace.Stop()
-	tr := open(t, b.Bytes())
+	tr := traceOf(t, func() { looksAgain(5000) })
 	var calls int64
 	for _, y := range analyze(t, tr, trace.Options{}).Yields {
 		for _, f := range tr.Stack(y.Stack) {
